@@ -1,0 +1,11 @@
+// SIGINT and SIGTERM as a flag that long work polls: it saves and then throws InterruptedError (exit 3).
+#pragma once
+
+namespace satin {
+
+/// Installs the handlers; a second signal of the same kind ends the process at once.
+void install_interrupt_handlers();
+/// The signal that asked to stop, or 0.
+int interrupt_signal();
+
+}  // namespace satin

@@ -1,0 +1,47 @@
+// A pre-norm decoder (Llama and its relatives). Shapes: B sequences, T tokens, H hidden, V vocabulary.
+#pragma once
+#include <memory>
+#include <vector>
+
+#include "models/model_config.h"
+#include "nn/linear_factory.h"
+
+namespace satin::models {
+
+/// Keys and values of the tokens already seen, for generation: one [B, kv_heads, T, head_dim] pair a layer, in the compute dtype.
+struct KvCache {
+  std::vector<at::Tensor> keys, values;
+  int64_t length = 0;
+};
+
+struct ForwardOptions {
+  at::Tensor document_ids;  ///< [B, T] int64 or undefined: tokens attend within their document only
+  KvCache* cache = nullptr; ///< appended to; positions continue from its length
+  at::Tensor input_embeddings;  ///< [B, T, H] instead of the embedding of `tokens` (gradients with respect to inputs)
+  std::vector<at::Tensor>* taps = nullptr;  ///< receives each layer's input (residual stream), layer 0 first
+};
+
+class Decoder {
+ public:
+  Decoder(const ModelConfig& config, const nn::LinearFactory& factory, const nn::BuildOptions& options);
+  ~Decoder();
+
+  /// tokens [B, T] int64 -> output of the final norm [B, T, H] in the compute dtype.
+  at::Tensor hidden(const at::Tensor& tokens, const ForwardOptions& options = {});
+  /// [..., H] -> logits [..., V] in fp32 (fp64 when compute is fp64). For losses use losses/head.h, which chunks.
+  at::Tensor logits(const at::Tensor& hidden);
+
+  nn::Linear& head();
+  nn::ParameterStore& parameters();
+  const nn::ParameterStore& parameters() const;
+  const ModelConfig& config() const;
+
+ private:
+  struct Parts;
+  std::unique_ptr<Parts> parts_;
+};
+
+/// Fills weights with N(0, initializer_range), norms with 1, biases with 0: a pure function of (seed, parameter name).
+void initialise_randomly(Decoder& decoder, uint64_t seed);
+
+}  // namespace satin::models

@@ -1,0 +1,41 @@
+// A decoder's architecture: data read from a Hugging Face config.json. A family is a set of flags, not a subclass.
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+
+namespace satin::models {
+
+/// Rotary embedding. Llama 3's scaling as in transformers' modeling_rope_utils (rope_type "llama3").
+struct Rope {
+  double theta = 10000;
+  std::string type = "default";  ///< default | linear | llama3
+  double factor = 1;
+  double low_freq_factor = 1, high_freq_factor = 4;
+  int64_t original_max_position_embeddings = 8192;
+};
+
+struct ModelConfig {
+  std::string model_type;  ///< llama | mistral | qwen2 | qwen3 (SmolLM2 is llama)
+  int64_t vocab_size, hidden_size, intermediate_size, num_layers, num_heads, num_kv_heads, head_dim;
+  int64_t max_position_embeddings;
+  double rms_norm_eps;
+  double initializer_range = 0.02;
+  Rope rope;
+  bool tied_embeddings = false;
+  bool qkv_bias = false;       ///< Qwen2 (and llama with attention_bias)
+  bool output_bias = false;    ///< o_proj bias: llama with attention_bias
+  bool mlp_bias = false;
+  bool qk_norm = false;        ///< Qwen3: RMSNorm over head_dim on q and k before the rotation
+  std::string dtype = "bfloat16";  ///< of the checkpoint
+  int64_t bos_token_id = -1, eos_token_id = -1, pad_token_id = -1;
+};
+
+/// Reads and checks config.json's content. Anything not supported (another family, an active sliding window, another
+/// activation, rope type, ...) is refused by name: UserError with the key, its value and what is supported.
+ModelConfig parse_model_config(const nlohmann::json& config, const std::string& where);
+ModelConfig load_model_config(const std::filesystem::path& directory);
+
+}  // namespace satin::models

@@ -1,0 +1,35 @@
+// Where models and quantizers meet: a model asks the factory for each of its linear layers at construction.
+// (Layers are chosen here, never swapped in a built model.)
+#pragma once
+#include <functional>
+#include <memory>
+
+#include "nn/parameters.h"
+
+namespace satin::nn {
+
+/// y = x W^T + b.
+class Linear {
+ public:
+  virtual ~Linear() = default;
+  /// x [..., in] in the compute dtype -> [..., out] in the compute dtype. Differentiable.
+  virtual at::Tensor forward(const at::Tensor& x) = 0;
+  /// The weight [out, in] that forward multiplies with, in the compute dtype, attached to the graph.
+  virtual at::Tensor weight() = 0;
+};
+
+struct LinearSpec {
+  std::string name;  ///< module name, "model.layers.0.mlp.up_proj"; parameters are name + ".weight", ".bias", ...
+  int64_t in_features, out_features;
+  bool bias = false;
+};
+
+using LinearFactory = std::function<std::unique_ptr<Linear>(const LinearSpec&, ParameterStore&)>;
+
+/// Full precision: weight (and bias) parameters, cast to the compute dtype on use.
+LinearFactory dense_linear_factory();
+
+/// A linear over an existing parameter (the tied LM head).
+std::unique_ptr<Linear> shared_weight_linear(at::Tensor weight, at::ScalarType compute_dtype);
+
+}  // namespace satin::nn

@@ -1,0 +1,46 @@
+// Named tensors of a model: what is trained, loaded, saved and exported.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <string>
+#include <vector>
+
+namespace satin::nn {
+
+/// Decides the optimizer's group (learning rate, decay) and what a checkpoint does with it.
+enum class Role { kWeight, kEmbedding, kNorm, kBias, kScale, kZeroPoint };
+
+struct Parameter {
+  std::string name;  ///< Hugging Face name ("model.layers.0.self_attn.q_proj.weight"); scales: "<module>.weight_scale"
+  at::Tensor value;  ///< leaf tensor; modules share this handle, so it is filled with copy_ and never replaced
+  Role role;
+};
+
+/// How a model's tensors are made.
+struct BuildOptions {
+  at::Device device = at::kCPU;
+  at::ScalarType master_dtype = at::kFloat;   ///< of the stored parameters
+  at::ScalarType compute_dtype = at::kFloat;  ///< of matrix products; norms, residual stream and losses are fp32 (fp64 when compute is fp64)
+  bool trainable = false;                     ///< requires_grad of the parameters
+};
+
+/// Ordered store. Names are unique.
+class ParameterStore {
+ public:
+  explicit ParameterStore(BuildOptions options) : options_(options) {}
+  const BuildOptions& options() const { return options_; }
+
+  /// Makes an uninitialised parameter of the master dtype (or `dtype`) and returns the shared handle.
+  at::Tensor add(const std::string& name, at::IntArrayRef shape, Role role, std::optional<at::ScalarType> dtype = {});
+  /// nullptr when absent.
+  const Parameter* find(const std::string& name) const;
+  /// Throws InternalError when absent.
+  at::Tensor at(const std::string& name) const;
+  const std::vector<Parameter>& all() const { return parameters_; }
+
+ private:
+  BuildOptions options_;
+  std::vector<Parameter> parameters_;
+};
+
+}  // namespace satin::nn

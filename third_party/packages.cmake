@@ -1,0 +1,27 @@
+# Everything else comes from the system's packages (see scripts/setup). Static where the binary should run elsewhere.
+find_package(Threads REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(CLI11 REQUIRED)
+find_package(yaml-cpp REQUIRED)
+
+function(satin_static name header library)
+  find_path(${name}_INCLUDE ${header} REQUIRED)
+  find_library(${name}_LIBRARY NAMES lib${library}.a ${library} REQUIRED)
+  add_library(${name} INTERFACE)
+  target_include_directories(${name} SYSTEM INTERFACE ${${name}_INCLUDE})
+  target_link_libraries(${name} INTERFACE ${${name}_LIBRARY})
+endfunction()
+satin_static(satin_yaml yaml-cpp/yaml.h yaml-cpp)
+satin_static(satin_pcre2 pcre2.h pcre2-8)
+satin_static(satin_utf8proc utf8proc.h utf8proc)
+target_compile_definitions(satin_pcre2 INTERFACE PCRE2_CODE_UNIT_WIDTH=8 PCRE2_STATIC)
+target_compile_definitions(satin_utf8proc INTERFACE UTF8PROC_STATIC)
+
+# Header-only: Debian has both as shared libraries alone. Never in a target that sees torch (it ships another fmt).
+add_library(satin_spdlog INTERFACE)
+find_path(SATIN_SPDLOG_INCLUDE spdlog/spdlog.h REQUIRED)
+target_include_directories(satin_spdlog SYSTEM INTERFACE ${SATIN_SPDLOG_INCLUDE})
+target_compile_definitions(satin_spdlog INTERFACE SPDLOG_HEADER_ONLY SPDLOG_FMT_EXTERNAL FMT_HEADER_ONLY)
+if(SATIN_TESTS)
+  find_package(GTest REQUIRED)
+endif()
