@@ -1,0 +1,96 @@
+#include "optim/clip.h"
+
+#include <ATen/ops/_foreach_mul.h>
+#include <ATen/ops/_foreach_norm.h>
+#include <ATen/ops/isfinite.h>
+#include <ATen/ops/linalg_vector_norm.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
+#include <torch/types.h>
+
+#include <map>
+
+#include "core/error.h"
+
+namespace satin::optim {
+namespace {
+
+bool of_quantizer(const nn::Parameter& parameter) {
+  return parameter.role == nn::Role::kScale || parameter.role == nn::Role::kZeroPoint;
+}
+
+/// Gradients of one set, by dtype (the list kernels take one dtype).
+std::map<at::ScalarType, std::vector<at::Tensor>> gradients_of(const std::vector<nn::Parameter>& parameters,
+                                                               bool quantizer) {
+  std::map<at::ScalarType, std::vector<at::Tensor>> lists;
+  for (const nn::Parameter& parameter : parameters)
+    if (of_quantizer(parameter) == quantizer && parameter.value.grad().defined())
+      lists[parameter.value.grad().scalar_type()].push_back(parameter.value.grad());
+  return lists;
+}
+
+at::Tensor norm_of(const std::map<at::ScalarType, std::vector<at::Tensor>>& lists) {
+  const at::ScalarType dtype = lists.contains(at::kDouble) ? at::kDouble : at::kFloat;
+  std::vector<at::Tensor> norms;
+  for (const auto& [list_dtype, gradients] : lists)
+    for (const at::Tensor& norm : at::_foreach_norm(gradients, 2, dtype)) norms.push_back(norm);
+  return norms.empty() ? at::Tensor() : at::linalg_vector_norm(at::stack(norms));
+}
+
+/// Names of the parameters for which `tensor_of` gives a tensor with a NaN or infinity; one synchronisation.
+template <class TensorOf>
+std::vector<std::string> names_of_non_finite(const std::vector<nn::Parameter>& parameters, TensorOf tensor_of) {
+  const at::NoGradGuard no_grad;
+  std::vector<std::string> names;
+  std::vector<at::Tensor> finite;
+  for (const nn::Parameter& parameter : parameters) {
+    const at::Tensor tensor = tensor_of(parameter);
+    if (!tensor.defined()) continue;
+    names.push_back(parameter.name);
+    finite.push_back(at::isfinite(tensor).all());
+  }
+  if (finite.empty()) return {};
+  const at::Tensor flags = at::stack(finite).cpu();
+  std::vector<std::string> found;
+  for (size_t i = 0; i < names.size(); ++i)
+    if (!flags[static_cast<int64_t>(i)].item<bool>()) found.push_back(names[i]);
+  return found;
+}
+
+}  // namespace
+
+GradientNorms gradient_norms(const std::vector<nn::Parameter>& parameters) {
+  const at::NoGradGuard no_grad;
+  GradientNorms norms{norm_of(gradients_of(parameters, false)), norm_of(gradients_of(parameters, true))};
+  // An empty set's zero lies where the other's norm does, so that they add without a copy between devices.
+  if (!norms.model.defined()) norms.model = norms.quantizer.defined() ? at::zeros_like(norms.quantizer) : at::zeros({});
+  if (!norms.quantizer.defined()) norms.quantizer = at::zeros_like(norms.model);
+  return norms;
+}
+
+void clip_gradients(const std::vector<nn::Parameter>& parameters, const GradientNorms& norms, double max_norm) {
+  SATIN_CHECK(max_norm >= 0, "clip_grad_norm ", max_norm);
+  if (max_norm == 0) return;
+  const at::NoGradGuard no_grad;
+  for (bool quantizer : {false, true}) {
+    const at::Tensor factor = (max_norm / ((quantizer ? norms.quantizer : norms.model) + 1e-6)).clamp_max(1);
+    for (const auto& [dtype, gradients] : gradients_of(parameters, quantizer))
+      at::_foreach_mul_(gradients, factor.to(dtype));
+  }
+}
+
+at::Tensor non_finite(const GradientNorms& norms) {
+  // The sum of two norms is finite unless one of them is not (or both are beyond half the largest float: no matter).
+  return at::isfinite(norms.model + norms.quantizer).logical_not().to(at::kFloat);
+}
+
+std::vector<std::string> non_finite_gradients(const std::vector<nn::Parameter>& parameters) {
+  return names_of_non_finite(parameters, [](const nn::Parameter& parameter) { return parameter.value.grad(); });
+}
+
+std::vector<std::string> non_finite_values(const std::vector<nn::Parameter>& parameters) {
+  return names_of_non_finite(parameters, [](const nn::Parameter& parameter) { return parameter.value; });
+}
+
+}  // namespace satin::optim

@@ -1,0 +1,86 @@
+#include "optim/clip.h"
+
+#include <gtest/gtest.h>
+#include <torch/types.h>
+
+#include <limits>
+
+#include "support/test_support.h"
+
+namespace satin::optim {
+namespace {
+using nlohmann::json;
+
+nn::Parameter with_gradient(const std::string& name, nn::Role role, at::Tensor gradient) {
+  nn::Parameter parameter{name, at::zeros_like(gradient).requires_grad_(), role};
+  parameter.value.mutable_grad() = std::move(gradient);
+  return parameter;
+}
+
+TEST(Clip, AgreesWithPyTorchInTwoSets) {
+  SATIN_NEEDS_PYTHON("torch");
+  test::TempDir dir;
+  const auto result = test::run_python("optim/adamw_oracle.py " + (dir / "steps.json").string());
+  ASSERT_EQ(result.exit_code, 0) << result.output;
+  const json record = json::parse(test::read_file(dir / "steps.json"));
+  bool some_clipped = false, some_kept = false;
+  for (const json& step : record["steps"]) {
+    std::vector<nn::Parameter> parameters;
+    for (const auto& [name, values] : step["gradients"].items()) {
+      const std::string role = record["parameters"][name]["role"];
+      const bool quantizer = role == "scale" || role == "zero_point";
+      parameters.push_back(with_gradient(name, quantizer ? nn::Role::kScale : nn::Role::kWeight,
+                                         torch::tensor(values.get<std::vector<double>>(), at::kDouble)));
+    }
+    const GradientNorms norms = gradient_norms(parameters);
+    EXPECT_NEAR(norms.model.item<double>(), step["norms"][0].get<double>(), 1e-12);
+    EXPECT_NEAR(norms.quantizer.item<double>(), step["norms"][1].get<double>(), 1e-12);
+    (step["norms"][0] > 1 ? some_clipped : some_kept) = true;
+    clip_gradients(parameters, norms, 1);
+    for (const nn::Parameter& p : parameters) {
+      const at::Tensor expected = torch::tensor(step["clipped"][p.name].get<std::vector<double>>(), at::kDouble);
+      EXPECT_LE((p.value.grad() - expected).abs().max().item<double>(), 1e-14) << p.name;
+    }
+  }
+  EXPECT_TRUE(some_clipped && some_kept);
+}
+
+TEST(Clip, ZeroMeansOff) {
+  const auto p = with_gradient("w", nn::Role::kWeight, at::full({3}, 100.0));
+  clip_gradients({p}, gradient_norms({p}), 0);
+  EXPECT_EQ(p.value.grad().min().item<double>(), 100);
+}
+
+TEST(Clip, EmptySetsAndMixedDtypes) {
+  EXPECT_EQ(gradient_norms({}).model.item<double>(), 0);
+  EXPECT_EQ(gradient_norms({}).quantizer.item<double>(), 0);
+  const std::vector<nn::Parameter> mixed = {with_gradient("a", nn::Role::kWeight, at::full({1}, 3.0, at::kFloat)),
+                                            with_gradient("b", nn::Role::kBias, at::full({1}, 4.0, at::kBFloat16))};
+  const GradientNorms norms = gradient_norms(mixed);
+  EXPECT_FLOAT_EQ(norms.model.item<float>(), 5);
+  clip_gradients(mixed, norms, 2.5);
+  EXPECT_NEAR(mixed[0].value.grad().item<double>(), 1.5, 1e-6);
+  EXPECT_EQ(mixed[1].value.grad().scalar_type(), at::kBFloat16);
+  EXPECT_NEAR(mixed[1].value.grad().item<double>(), 2, 1e-2);
+}
+
+TEST(Clip, FindsWhatIsNotFinite) {
+  std::vector<nn::Parameter> parameters = {with_gradient("layers.0", nn::Role::kWeight, at::ones({4})),
+                                           with_gradient("layers.1", nn::Role::kScale, at::ones({4})),
+                                           with_gradient("layers.2", nn::Role::kNorm, at::ones({4})),
+                                           {"unused", at::ones({2}).requires_grad_(), nn::Role::kBias}};
+  EXPECT_EQ(non_finite(gradient_norms(parameters)).item<float>(), 0);
+  EXPECT_TRUE(non_finite_gradients(parameters).empty());
+  parameters[1].value.mutable_grad()[2] = std::numeric_limits<float>::infinity();
+  EXPECT_EQ(non_finite(gradient_norms(parameters)).item<float>(), 1);
+  EXPECT_EQ(non_finite_gradients(parameters), std::vector<std::string>{"layers.1"});
+  parameters[0].value.mutable_grad()[0] = std::nan("");
+  EXPECT_EQ(non_finite(gradient_norms(parameters)).item<float>(), 1);
+  EXPECT_EQ(non_finite_gradients(parameters), (std::vector<std::string>{"layers.0", "layers.1"}));
+  EXPECT_TRUE(non_finite_values(parameters).empty());
+  parameters[2].value.detach()[3] = std::nan("");
+  EXPECT_EQ(non_finite_values(parameters), std::vector<std::string>{"layers.2"});
+}
+
+}  // namespace
+}  // namespace satin::optim
