@@ -1,0 +1,27 @@
+// Teacher-forced scores of a decoder: what every task is built on.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "models/decoder.h"
+
+namespace satin::eval {
+
+/// For every position t >= 1 of a sequence: the natural log-probability of token t given the tokens before it, and
+/// whether token t is the argmax (ties to the lower id).
+struct Scores {
+  std::vector<float> log_prob;  ///< [T - 1]
+  std::vector<bool> is_argmax;  ///< [T - 1]
+};
+
+struct ScoreOptions {
+  int64_t batch_tokens = 8192;  ///< tokens in one forward (sequences are padded on the right, which causal attention cannot see)
+  int64_t chunk_tokens = 1024;  ///< tokens whose vocabulary logits are in memory at a time
+  bool argmax = false;          ///< fill is_argmax
+};
+
+/// Scores sequences (each of at least 2 tokens), in order. No gradients.
+std::vector<Scores> score(models::Decoder& decoder, const std::vector<std::vector<int32_t>>& sequences,
+                          const ScoreOptions& options = {});
+
+}  // namespace satin::eval

@@ -1,0 +1,83 @@
+#include "ops/device.h"
+
+#include <ATen/Context.h>
+#include <ATen/DeviceAccelerator.h>
+#include <ATen/Parallel.h>
+#include <sys/resource.h>
+
+#include <array>
+#include <fstream>
+
+#include "core/error.h"
+#include "ops/cuda_properties.h"
+
+namespace satin::ops {
+
+c10::Device resolve_device(const std::string& name) {
+  if (name == "cpu") return c10::kCPU;
+  if (name == "auto") return at::hasCUDA() ? c10::Device(c10::kCUDA, 0) : c10::Device(c10::kCPU);
+  if (name != "cuda") throw UserError(cat("device: expected auto, cpu or cuda, found '", name, "'"));
+  if (!at::hasCUDA())
+    throw UserError("device: cuda was asked for, but torch sees no CUDA device (`satin doctor` says what is missing); use cpu or auto");
+  return c10::Device(c10::kCUDA, 0);
+}
+
+c10::ScalarType resolve_compute_dtype(const std::string& name, c10::Device device) {
+  if (name == "auto") return device.is_cuda() ? c10::kBFloat16 : c10::kFloat;
+  if (name == "float32") return c10::kFloat;
+  if (name == "bfloat16") return c10::kBFloat16;
+  if (name == "float64") return c10::kDouble;
+  throw UserError(cat("compute_dtype: expected auto, float32, bfloat16 or float64, found '", name, "'"));
+}
+
+void configure_numerics(bool deterministic) {
+  at::globalContext().setAllowTF32CuBLAS(false);
+  at::globalContext().setAllowTF32CuDNN(false);
+  at::globalContext().setDeterministicAlgorithms(deterministic, /*warn_only=*/false);
+  at::globalContext().setDeterministicFillUninitializedMemory(false);
+}
+
+std::string device_name(c10::Device device) {
+  return device.is_cuda() ? cuda_name(device.index()) : cat("CPU, ", at::get_num_threads(), " threads");
+}
+
+std::optional<double> peak_flops(c10::Device device) {
+  if (!device.is_cuda()) return std::nullopt;
+  struct Peak {
+    const char* part;
+    double flops;
+  };
+  // Dense bf16, vendor's figures.
+  static constexpr std::array<Peak, 6> kPeaks = {
+      {{"H200", 989e12}, {"H100 PCIe", 756e12}, {"H100", 989e12}, {"A100", 312e12}, {"L40S", 362e12}, {"4090", 165e12}}};
+  const std::string name = cuda_name(device.index());
+  for (const auto& peak : kPeaks)
+    if (name.find(peak.part) != std::string::npos) return peak.flops;
+  return std::nullopt;
+}
+
+int64_t memory_bytes(c10::Device device) {
+  if (device.is_cuda())
+    return at::accelerator::getDeviceStats(device.index()).allocated_bytes[0].current;
+  std::ifstream statm("/proc/self/statm");
+  int64_t pages = 0, resident = 0;
+  statm >> pages >> resident;
+  return resident * 4096;
+}
+
+int64_t peak_memory_bytes(c10::Device device) {
+  if (device.is_cuda()) return at::accelerator::getDeviceStats(device.index()).allocated_bytes[0].peak;
+  struct rusage usage {};
+  getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_maxrss * 1024;
+}
+
+void reset_peak_memory(c10::Device device) {
+  if (device.is_cuda()) at::accelerator::resetPeakStats(device.index());
+}
+
+void synchronize(c10::Device device) {
+  if (device.is_cuda()) at::accelerator::synchronizeDevice(device.index());
+}
+
+}  // namespace satin::ops

@@ -1,0 +1,32 @@
+// The device that work runs on: choice, name, speed, memory.
+#pragma once
+#include <c10/core/Device.h>
+#include <c10/core/ScalarType.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace satin::ops {
+
+/// "auto" (CUDA when there is one), "cpu" or "cuda". Throws UserError when CUDA is asked for and absent, saying why.
+c10::Device resolve_device(const std::string& name);
+/// "auto" (bfloat16 on CUDA, float32 on the CPU), "float32", "bfloat16", "float64".
+c10::ScalarType resolve_compute_dtype(const std::string& name, c10::Device device);
+
+/// TF32 off: fp32 means fp32. Deterministic kernels when asked (an operator without one throws).
+void configure_numerics(bool deterministic);
+
+/// "NVIDIA H100 80GB HBM3", or the number of CPU threads.
+std::string device_name(c10::Device device);
+/// Dense bf16 peak of the tensor cores in FLOP/s where known (for MFU).
+std::optional<double> peak_flops(c10::Device device);
+
+/// Bytes that tensors hold now and held at most since the last reset (CUDA; on the CPU: resident memory of the process).
+int64_t memory_bytes(c10::Device device);
+int64_t peak_memory_bytes(c10::Device device);
+void reset_peak_memory(c10::Device device);
+/// Waits for all work queued on the device.
+void synchronize(c10::Device device);
+
+}  // namespace satin::ops

@@ -1,0 +1,10 @@
+#include "core/error.h"
+#include "ops/cuda_properties.h"
+
+namespace satin::ops {
+
+std::string cuda_name(int) { throw UserError("this build has no CUDA code: install a CUDA toolkit and build again"); }
+
+std::string cuda_toolkit_version() { return "none"; }
+
+}  // namespace satin::ops

@@ -1,0 +1,37 @@
+// The folder of one run: what is where, and when it may be written.
+#pragma once
+#include <filesystem>
+#include <optional>
+#include <string>
+
+namespace satin::train {
+
+namespace fs = std::filesystem;
+
+/// How `--resume` reads: never | auto | the directory of a checkpoint.
+struct Resume {
+  bool enabled = false;
+  std::optional<fs::path> checkpoint;  ///< set by `--resume DIR`
+  static Resume parse(const std::string& text);
+};
+
+/// config.yaml, metrics.jsonl, events.*, checkpoints/, export/<format>/, report.html, log.txt
+class RunDirectory {
+ public:
+  /// Creates the folder. A folder with an earlier run is refused (UserError) unless `resume` is enabled.
+  RunDirectory(const fs::path& path, const Resume& resume);
+
+  const fs::path& path() const { return path_; }
+  fs::path metrics() const { return path_ / "metrics.jsonl"; }
+  fs::path config() const { return path_ / "config.yaml"; }
+  fs::path log() const { return path_ / "log.txt"; }
+  fs::path quantization_table() const { return path_ / "quantization.json"; }
+  fs::path evaluation() const { return path_ / "evaluation.json"; }
+  fs::path report() const { return path_ / "report.html"; }
+  fs::path exported(const std::string& format) const { return path_ / "export" / format; }
+
+ private:
+  fs::path path_;
+};
+
+}  // namespace satin::train
