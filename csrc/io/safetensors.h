@@ -1,4 +1,5 @@
-// safetensors files by memory map. Layout: u64 little-endian header length, JSON {name: {dtype, shape, data_offsets}}, data.
+// safetensors files by memory map. Layout: u64 little-endian header length, JSON {name: {dtype, shape, data_offsets}},
+// data.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -24,7 +25,9 @@ class SafetensorsFile {
   explicit SafetensorsFile(const std::filesystem::path& path);
   const std::map<std::string, TensorInfo>& tensors() const { return tensors_; }
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
-  /// A view of the map (no copy; read-only; lives as long as any such tensor does). Throws UserError when absent.
+  const std::filesystem::path& path() const;
+  /// A view of the map: no copy, read-only (writing ends the process), alive as long as any such tensor is. A copy
+  /// where the file has it unaligned. Throws UserError when absent.
   at::Tensor tensor(const std::string& name) const;
 
  private:
@@ -34,7 +37,8 @@ class SafetensorsFile {
   std::map<std::string, std::string> metadata_;
 };
 
-/// All tensors of a directory: model.safetensors, or the shards that model.safetensors.index.json names.
+/// All tensors of a directory: model.safetensors, or else the shards that model.safetensors.index.json names.
+/// Index and shards must agree tensor by tensor: throws UserError with all disagreements.
 class TensorDirectory {
  public:
   explicit TensorDirectory(const std::filesystem::path& directory);
@@ -42,16 +46,20 @@ class TensorDirectory {
   at::Tensor tensor(const std::string& name) const;
   const TensorInfo& info(const std::string& name) const;
   std::vector<std::string> names() const;
+  const std::filesystem::path& path() const { return directory_; }
 
  private:
+  const SafetensorsFile& file(const std::string& name) const;
   std::filesystem::path directory_;
   std::vector<SafetensorsFile> files_;
   std::map<std::string, size_t> file_of_;
 };
 
-/// Writes one file, tensors in the order given, each contiguous (CUDA tensors are copied to the host one at a time).
-/// Streams: memory beyond the largest tensor is not used. Complete or absent.
-void write_safetensors(const std::filesystem::path& path, const std::vector<std::pair<std::string, at::Tensor>>& tensors,
+/// Writes one file, larger element sizes first (so that all are aligned), otherwise in the order given; tensors of any
+/// stride and device, copied to the host one at a time: memory beyond the largest tensor is not used.
+/// Complete or absent. Throws UserError when it cannot be written.
+void write_safetensors(const std::filesystem::path& path,
+                       const std::vector<std::pair<std::string, at::Tensor>>& tensors,
                        const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
 
 }  // namespace satin::io

@@ -1,0 +1,27 @@
+// A file written piece by piece that appears whole or not at all.
+#pragma once
+#include <cstddef>
+#include <filesystem>
+#include <span>
+
+namespace satin::io {
+
+/// Writes to "<path>.partial"; commit() syncs it and renames it over `path`. Without commit the destructor removes the
+/// temporary and an earlier `path` stays as it was. Errors: UserError with the system's reason (a full disk, say).
+class AtomicFile {
+ public:
+  explicit AtomicFile(std::filesystem::path path);
+  ~AtomicFile();
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+
+  void write(std::span<const std::byte> bytes);
+  void commit();
+
+ private:
+  [[noreturn]] void fail(const char* action) const;
+  std::filesystem::path path_, temporary_;
+  int descriptor_ = -1;
+};
+
+}  // namespace satin::io

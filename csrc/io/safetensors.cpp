@@ -1,0 +1,98 @@
+#include "io/safetensors.h"
+
+#include <ATen/Functions.h>
+
+#include <algorithm>
+#include <set>
+
+#include "core/error.h"
+#include "core/nearest.h"
+#include "io/atomic_file.h"
+#include "io/safetensors_header.h"
+
+namespace satin::io {
+namespace {
+
+constexpr std::pair<const char*, at::ScalarType> kTypes[] = {{"F64", at::kDouble},
+                                                             {"F32", at::kFloat},
+                                                             {"F16", at::kHalf},
+                                                             {"BF16", at::kBFloat16},
+                                                             {"F8_E4M3", at::kFloat8_e4m3fn},
+                                                             {"F8_E5M2", at::kFloat8_e5m2},
+                                                             {"I64", at::kLong},
+                                                             {"I32", at::kInt},
+                                                             {"I16", at::kShort},
+                                                             {"I8", at::kChar},
+                                                             {"U64", at::kUInt64},
+                                                             {"U32", at::kUInt32},
+                                                             {"U16", at::kUInt16},
+                                                             {"U8", at::kByte},
+                                                             {"BOOL", at::kBool}};
+
+at::ScalarType type_of(const std::string& dtype) {
+  for (const auto& [name, type] : kTypes)
+    if (dtype == name) return type;
+  SATIN_CHECK(false, "the header parser let dtype ", dtype, " through");
+}
+
+std::string name_of(at::ScalarType type) {
+  for (const auto& [name, known] : kTypes)
+    if (type == known) return name;
+  SATIN_CHECK(false, "safetensors has no dtype for ", at::toString(type));
+}
+
+}  // namespace
+
+SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : file_(std::make_shared<MappedFile>(path)) {
+  SafetensorsHeader header = parse_safetensors_header(file_->bytes(), path.string());
+  data_begin_ = header.data_begin;
+  metadata_ = std::move(header.metadata);
+  for (auto& [name, entry] : header.tensors)
+    tensors_.emplace(name, TensorInfo{type_of(entry.dtype), std::move(entry.shape), entry.begin, entry.end});
+}
+
+const std::filesystem::path& SafetensorsFile::path() const { return file_->path(); }
+
+at::Tensor SafetensorsFile::tensor(const std::string& name) const {
+  const auto found = tensors_.find(name);
+  if (found == tensors_.end()) {
+    std::vector<std::string> names;
+    for (const auto& tensor : tensors_) names.push_back(tensor.first);
+    throw UserError(cat(file_->path().string(), ": no tensor named ", name, did_you_mean(name, names)));
+  }
+  const TensorInfo& info = found->second;
+  if (info.begin == info.end) return at::empty(info.shape, info.dtype);
+  const std::byte* data = file_->bytes().data() + data_begin_ + info.begin;
+  const at::Tensor view = at::from_blob(
+      const_cast<std::byte*>(data), info.shape, [file = file_](void*) {}, at::TensorOptions(info.dtype));
+  // Kernels assume aligned elements; a file need not have them.
+  if (reinterpret_cast<uintptr_t>(data) % at::elementSize(info.dtype) == 0) return view;
+  at::Tensor copy = at::empty(info.shape, info.dtype);
+  std::copy(data, data + (info.end - info.begin), static_cast<std::byte*>(copy.data_ptr()));
+  return copy;
+}
+
+void write_safetensors(const std::filesystem::path& path,
+                       const std::vector<std::pair<std::string, at::Tensor>>& tensors,
+                       const std::map<std::string, std::string>& metadata) {
+  auto in_order = tensors;
+  std::ranges::stable_sort(in_order, std::greater(), [](const auto& t) { return t.second.element_size(); });
+  std::vector<std::pair<std::string, HeaderEntry>> entries;
+  std::set<std::string> names;
+  size_t end = 0;
+  for (const auto& [name, value] : in_order) {
+    SATIN_CHECK(names.insert(name).second, "tensor ", name, " given twice for ", path.string());
+    const size_t begin = end;
+    end += value.nbytes();
+    entries.emplace_back(name, HeaderEntry{name_of(value.scalar_type()), value.sizes().vec(), begin, end});
+  }
+  AtomicFile file(path);
+  file.write(std::as_bytes(std::span(format_safetensors_header(entries, metadata))));
+  for (const auto& [name, value] : in_order) {
+    const at::Tensor host = value.detach().to(at::kCPU).contiguous();
+    file.write({static_cast<const std::byte*>(host.const_data_ptr()), host.nbytes()});
+  }
+  file.commit();
+}
+
+}  // namespace satin::io
