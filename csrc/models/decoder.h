@@ -8,15 +8,16 @@
 
 namespace satin::models {
 
-/// Keys and values of the tokens already seen, for generation: one [B, kv_heads, T, head_dim] pair a layer, in the compute dtype.
+/// Keys and values of the tokens already seen, for generation: one [B, kv_heads, T, head_dim] pair a layer, in the
+/// compute dtype.
 struct KvCache {
   std::vector<at::Tensor> keys, values;
   int64_t length = 0;
 };
 
 struct ForwardOptions {
-  at::Tensor document_ids;  ///< [B, T] int64 or undefined: tokens attend within their document only
-  KvCache* cache = nullptr; ///< appended to; positions continue from its length
+  at::Tensor document_ids;      ///< [B, T] int64 or undefined: tokens attend within their document only
+  KvCache* cache = nullptr;     ///< appended to; positions continue from its length
   at::Tensor input_embeddings;  ///< [B, T, H] instead of the embedding of `tokens` (gradients with respect to inputs)
   std::vector<at::Tensor>* taps = nullptr;  ///< receives each layer's input (residual stream), layer 0 first
 };

@@ -2,7 +2,9 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <optional>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 namespace satin::nn {
@@ -19,12 +21,16 @@ struct Parameter {
 /// How a model's tensors are made.
 struct BuildOptions {
   at::Device device = at::kCPU;
-  at::ScalarType master_dtype = at::kFloat;   ///< of the stored parameters
-  at::ScalarType compute_dtype = at::kFloat;  ///< of matrix products; norms, residual stream and losses are fp32 (fp64 when compute is fp64)
-  bool trainable = false;                     ///< requires_grad of the parameters
+  at::ScalarType master_dtype = at::kFloat;  ///< of the stored parameters
+  at::ScalarType compute_dtype =
+      at::kFloat;  ///< of matrix products; norms, residual stream and losses are fp32 (fp64 when compute is fp64)
+  bool trainable = false;  ///< requires_grad of the parameters
 };
 
-/// Ordered store. Names are unique.
+/// Of norms, the residual stream, logits and losses: fp32, or fp64 when compute is fp64.
+at::ScalarType statistics_dtype(at::ScalarType compute_dtype);
+
+/// Ordered store. Names are unique. Pointers from find() hold until the next add().
 class ParameterStore {
  public:
   explicit ParameterStore(BuildOptions options) : options_(options) {}
@@ -41,6 +47,7 @@ class ParameterStore {
  private:
   BuildOptions options_;
   std::vector<Parameter> parameters_;
+  std::unordered_map<std::string, size_t> index_;
 };
 
 }  // namespace satin::nn

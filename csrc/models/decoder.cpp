@@ -1,0 +1,125 @@
+#include "models/decoder.h"
+
+#include "core/error.h"
+#include "nn/attention.h"
+#include "nn/mlp.h"
+#include "nn/norm.h"
+#include "nn/rope.h"
+
+namespace satin::models {
+namespace {
+
+/// x + attention(norm(x)), then + mlp(norm(x)).
+struct Layer {
+  nn::RmsNorm input_norm;
+  nn::Attention attention;
+  nn::RmsNorm post_norm;
+  nn::GatedMlp mlp;
+
+  Layer(const std::string& name, const ModelConfig& c, const nn::LinearFactory& factory, nn::ParameterStore& store)
+      : input_norm(name + ".input_layernorm", c.hidden_size, c.rms_norm_eps, store),
+        attention({.name = name + ".self_attn",
+                   .hidden_size = c.hidden_size,
+                   .num_heads = c.num_heads,
+                   .num_kv_heads = c.num_kv_heads,
+                   .head_dim = c.head_dim,
+                   .qkv_bias = c.qkv_bias,
+                   .output_bias = c.output_bias,
+                   .qk_norm = c.qk_norm,
+                   .rms_norm_eps = c.rms_norm_eps},
+                  factory, store),
+        post_norm(name + ".post_attention_layernorm", c.hidden_size, c.rms_norm_eps, store),
+        mlp(name + ".mlp", c.hidden_size, c.intermediate_size, c.mlp_bias, factory, store) {}
+};
+
+/// A wrong id on a device would end the process inside a kernel; on the host it costs one pass over the ids.
+void check_tokens(const at::Tensor& tokens, int64_t vocab_size) {
+  SATIN_CHECK(tokens.dim() == 2 && tokens.scalar_type() == at::kLong, "tokens must be [B, T] int64, found ",
+              tokens.sizes(), " ", tokens.scalar_type());
+  SATIN_CHECK(tokens.numel() > 0, "no tokens: ", tokens.sizes());
+  if (!tokens.is_cpu()) return;
+  const auto [least, most] = at::aminmax(tokens);
+  const int64_t low = least.item<int64_t>(), high = most.item<int64_t>();
+  if (low < 0 || high >= vocab_size)
+    throw UserError(cat("token id ", low < 0 ? low : high, " is outside the model's vocabulary of ", vocab_size,
+                        " (ids 0 to ", vocab_size - 1, "): was the text made with another tokenizer?"));
+}
+
+}  // namespace
+
+struct Decoder::Parts {
+  ModelConfig config;
+  nn::ParameterStore store;
+  at::Tensor embedding;
+  std::vector<Layer> layers;
+  std::unique_ptr<nn::RmsNorm> norm;
+  std::unique_ptr<nn::Linear> head;
+  nn::RopeTables rope;
+
+  Parts(const ModelConfig& c, const nn::LinearFactory& factory, const nn::BuildOptions& options)
+      : config(c),
+        store(options),
+        rope(c.rope, c.head_dim, options.device, nn::statistics_dtype(options.compute_dtype)) {
+    embedding = store.add("model.embed_tokens.weight", {c.vocab_size, c.hidden_size}, nn::Role::kEmbedding);
+    layers.reserve(c.num_layers);
+    for (int64_t i = 0; i < c.num_layers; ++i) layers.emplace_back(cat("model.layers.", i), c, factory, store);
+    norm = std::make_unique<nn::RmsNorm>("model.norm", c.hidden_size, c.rms_norm_eps, store);
+    head = c.tied_embeddings ? nn::shared_weight_linear(embedding, options.compute_dtype)
+                             : factory({"lm_head", c.hidden_size, c.vocab_size, false}, store);
+  }
+};
+
+Decoder::Decoder(const ModelConfig& config, const nn::LinearFactory& factory, const nn::BuildOptions& options)
+    : parts_(std::make_unique<Parts>(config, factory, options)) {}
+Decoder::~Decoder() = default;
+
+at::Tensor Decoder::hidden(const at::Tensor& tokens, const ForwardOptions& options) {
+  Parts& p = *parts_;
+  const nn::BuildOptions& build = p.store.options();
+  at::Tensor x = options.input_embeddings;
+  if (!x.defined()) {
+    check_tokens(tokens, p.config.vocab_size);
+    x = at::embedding(p.embedding, tokens.to(build.device, /*non_blocking=*/true));
+  }
+  SATIN_CHECK(x.dim() == 3 && x.size(2) == p.config.hidden_size, "embeddings ", x.sizes());
+  x = x.to(nn::statistics_dtype(build.compute_dtype));
+
+  KvCache* cache = options.cache;
+  const int64_t past = cache ? cache->length : 0, num_tokens = x.size(1);
+  if (cache && cache->keys.empty()) {
+    cache->keys.resize(p.layers.size());
+    cache->values.resize(p.layers.size());
+  }
+  const auto [cos, sin] = p.rope.slice(past, num_tokens);
+  const nn::Visibility visible = nn::visibility(num_tokens, past, options.document_ids, build.device);
+  for (size_t i = 0; i < p.layers.size(); ++i) {
+    const Layer& layer = p.layers[i];
+    if (options.taps) options.taps->push_back(x);
+    std::optional<nn::LayerCache> layer_cache;
+    if (cache) layer_cache = {&cache->keys[i], &cache->values[i], past};
+    x = x +
+        layer.attention.forward(layer.input_norm.forward(x), cos, sin, visible, layer_cache ? &*layer_cache : nullptr);
+    x = x + layer.mlp.forward(layer.post_norm.forward(x));
+  }
+  if (cache) cache->length = past + num_tokens;
+  return p.norm->forward(x);
+}
+
+at::Tensor Decoder::logits(const at::Tensor& hidden) {
+  const at::ScalarType dtype = nn::statistics_dtype(parts_->store.options().compute_dtype);
+  const at::Tensor weight = parts_->head->weight();
+  if (weight.scalar_type() == dtype) return at::linear(hidden, weight);
+  const bool differentiable = at::GradMode::is_enabled() && (weight.requires_grad() || hidden.requires_grad());
+  if (!hidden.is_cuda() || differentiable) return at::linear(hidden.to(dtype), weight.to(dtype));
+  auto shape = hidden.sizes().vec();
+  shape.back() = weight.size(0);
+  return at::mm(hidden.reshape({-1, hidden.size(-1)}), weight.t(), dtype)
+      .view(shape);  // low-precision operands, fp32 out
+}
+
+nn::Linear& Decoder::head() { return *parts_->head; }
+nn::ParameterStore& Decoder::parameters() { return parts_->store; }
+const nn::ParameterStore& Decoder::parameters() const { return parts_->store; }
+const ModelConfig& Decoder::config() const { return parts_->config; }
+
+}  // namespace satin::models

@@ -1,0 +1,89 @@
+#include "nn/attention.h"
+
+#include "core/error.h"
+#include "nn/rope.h"
+
+namespace satin::nn {
+namespace {
+
+/// Appends [B, kv, T, D] and returns the valid part. Capacity doubles, so that a token costs amortised constant copies.
+at::Tensor append(at::Tensor& buffer, const at::Tensor& fresh, int64_t length) {
+  const int64_t total = length + fresh.size(2);
+  if (!buffer.defined() || buffer.size(2) < total) {
+    auto shape = fresh.sizes().vec();
+    shape[2] = length == 0 ? total : std::max(total, 2 * buffer.size(2));
+    at::Tensor grown = at::empty(shape, fresh.options());
+    if (length > 0) grown.narrow(2, 0, length).copy_(buffer.narrow(2, 0, length));
+    buffer = grown;
+  }
+  buffer.narrow(2, length, fresh.size(2)).copy_(fresh.detach());
+  return buffer.narrow(2, 0, total);
+}
+
+/// [B, kv, S, D] -> [B, heads, S, D], each repeated for the queries of its group.
+at::Tensor repeat_heads(const at::Tensor& x, int64_t num_heads) {
+  const int64_t groups = num_heads / x.size(1);
+  return x.unsqueeze(2).expand({-1, -1, groups, -1, -1}).reshape({x.size(0), num_heads, x.size(2), x.size(3)});
+}
+
+}  // namespace
+
+Visibility visibility(int64_t num_tokens, int64_t past, const at::Tensor& document_ids, at::Device device) {
+  SATIN_CHECK(past == 0 || !document_ids.defined(), "document_ids with a cache");
+  if (document_ids.defined()) {
+    const at::Tensor ids = document_ids.to(device, /*non_blocking=*/true);
+    const at::Tensor causal =
+        at::ones({num_tokens, num_tokens}, at::TensorOptions().dtype(at::kBool).device(device)).tril();
+    return {false, (ids.unsqueeze(2) == ids.unsqueeze(1)).logical_and_(causal).unsqueeze(1)};
+  }
+  if (past == 0) return {true, {}};
+  if (num_tokens == 1) return {false, {}};
+  const at::Tensor all =
+      at::ones({1, 1, num_tokens, past + num_tokens}, at::TensorOptions().dtype(at::kBool).device(device));
+  return {false, all.tril(past)};
+}
+
+Attention::Attention(const AttentionSpec& spec, const LinearFactory& factory, ParameterStore& store) : spec_(spec) {
+  SATIN_CHECK(spec.num_kv_heads > 0 && spec.num_heads % spec.num_kv_heads == 0, spec.num_heads, " heads, ",
+              spec.num_kv_heads, " key-value heads");
+  const int64_t q_features = spec.num_heads * spec.head_dim, kv_features = spec.num_kv_heads * spec.head_dim;
+  q_proj_ = factory({spec.name + ".q_proj", spec.hidden_size, q_features, spec.qkv_bias}, store);
+  k_proj_ = factory({spec.name + ".k_proj", spec.hidden_size, kv_features, spec.qkv_bias}, store);
+  v_proj_ = factory({spec.name + ".v_proj", spec.hidden_size, kv_features, spec.qkv_bias}, store);
+  o_proj_ = factory({spec.name + ".o_proj", q_features, spec.hidden_size, spec.output_bias}, store);
+  if (spec.qk_norm) {
+    q_norm_ = std::make_unique<RmsNorm>(spec.name + ".q_norm", spec.head_dim, spec.rms_norm_eps, store);
+    k_norm_ = std::make_unique<RmsNorm>(spec.name + ".k_norm", spec.head_dim, spec.rms_norm_eps, store);
+  }
+}
+
+at::Tensor Attention::forward(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin,
+                              const Visibility& visible, const LayerCache* cache) const {
+  const int64_t batch = x.size(0), num_tokens = x.size(1);
+  const auto heads = [&](const at::Tensor& features) { return features.view({batch, num_tokens, -1, spec_.head_dim}); };
+  at::Tensor q = heads(q_proj_->forward(x)), k = heads(k_proj_->forward(x)), v = heads(v_proj_->forward(x));
+  if (q_norm_) {
+    q = q_norm_->forward(q);
+    k = k_norm_->forward(k);
+  }
+  q = rotate(q.transpose(1, 2), cos, sin);
+  k = rotate(k.transpose(1, 2), cos, sin);
+  v = v.transpose(1, 2);
+  if (cache) {
+    k = append(*cache->keys, k, cache->length);
+    v = append(*cache->values, v, cache->length);
+  }
+  bool grouped = spec_.num_heads != spec_.num_kv_heads;
+  if (grouped && visible.mask.defined() && x.is_cuda()) {
+    // CUDA kernels that take a mask do not take groups; without this the maths path would store [B, heads, T, S].
+    k = repeat_heads(k, spec_.num_heads);
+    v = repeat_heads(v, spec_.num_heads);
+    grouped = false;
+  }
+  const auto mask = visible.mask.defined() ? std::optional(visible.mask) : std::nullopt;
+  const at::Tensor y = at::scaled_dot_product_attention(q, k, v, mask, /*dropout_p=*/0, visible.causal,
+                                                        /*scale=*/std::nullopt, grouped);
+  return o_proj_->forward(y.transpose(1, 2).reshape({batch, num_tokens, -1}));
+}
+
+}  // namespace satin::nn

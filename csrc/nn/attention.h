@@ -1,0 +1,47 @@
+// Causal grouped-query attention with rotary positions (Ainslie et al. 2023).
+// Shapes: B sequences, T new tokens, S all tokens (cached and new), D head_dim.
+#pragma once
+#include "nn/linear_factory.h"
+#include "nn/norm.h"
+
+namespace satin::nn {
+
+struct AttentionSpec {
+  std::string name;  ///< "model.layers.0.self_attn"
+  int64_t hidden_size, num_heads, num_kv_heads, head_dim;
+  bool qkv_bias = false, output_bias = false;
+  bool qk_norm = false;  ///< RMSNorm over head_dim on q and k before the rotation
+  double rms_norm_eps = 1e-6;
+};
+
+/// Which keys a query may see.
+struct Visibility {
+  bool causal = true;  ///< query t sees keys 0 ... t; the only case that fused kernels take without a mask
+  at::Tensor mask;     ///< [1 or B, 1, T, S] bool instead, or undefined: every key
+};
+
+/// Of T new tokens after `past` cached ones; document_ids [B, T] int64 or undefined (not together with a cache):
+/// tokens of equal id see each other.
+Visibility visibility(int64_t num_tokens, int64_t past, const at::Tensor& document_ids, at::Device device);
+
+/// Keys and values of one layer, [B, kv_heads, capacity, D]: the first `length` are valid.
+struct LayerCache {
+  at::Tensor *keys, *values;
+  int64_t length;
+};
+
+class Attention {
+ public:
+  Attention(const AttentionSpec& spec, const LinearFactory& factory, ParameterStore& store);
+  /// x [B, T, H] in the compute dtype -> the same. cos, sin [T, D / 2]: tables of the new tokens' positions.
+  /// With a cache the new keys and values are appended to it, detached (no gradients).
+  at::Tensor forward(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, const Visibility& visible,
+                     const LayerCache* cache = nullptr) const;
+
+ private:
+  AttentionSpec spec_;
+  std::unique_ptr<Linear> q_proj_, k_proj_, v_proj_, o_proj_;
+  std::unique_ptr<RmsNorm> q_norm_, k_norm_;
+};
+
+}  // namespace satin::nn

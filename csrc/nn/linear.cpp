@@ -1,0 +1,39 @@
+#include "core/error.h"
+#include "nn/linear_factory.h"
+
+namespace satin::nn {
+namespace {
+
+class DenseLinear : public Linear {
+ public:
+  DenseLinear(at::Tensor weight, at::Tensor bias, at::ScalarType compute_dtype)
+      : weight_(std::move(weight)), bias_(std::move(bias)), compute_dtype_(compute_dtype) {}
+
+  at::Tensor forward(const at::Tensor& x) override {
+    return at::linear(x, weight(), bias_.defined() ? std::optional(bias_.to(compute_dtype_)) : std::nullopt);
+  }
+  at::Tensor weight(at::ScalarType dtype) override { return weight_.to(dtype); }
+  at::Tensor weight() override { return weight(compute_dtype_); }
+
+ private:
+  at::Tensor weight_, bias_;
+  at::ScalarType compute_dtype_;
+};
+
+}  // namespace
+
+LinearFactory dense_linear_factory() {
+  return [](const LinearSpec& spec, ParameterStore& store) -> std::unique_ptr<Linear> {
+    SATIN_CHECK(spec.in_features > 0 && spec.out_features > 0, spec.name, " has no elements");
+    at::Tensor weight = store.add(spec.name + ".weight", {spec.out_features, spec.in_features}, Role::kWeight);
+    at::Tensor bias;
+    if (spec.bias) bias = store.add(spec.name + ".bias", {spec.out_features}, Role::kBias);
+    return std::make_unique<DenseLinear>(weight, bias, store.options().compute_dtype);
+  };
+}
+
+std::unique_ptr<Linear> shared_weight_linear(at::Tensor weight, at::ScalarType compute_dtype) {
+  return std::make_unique<DenseLinear>(std::move(weight), at::Tensor(), compute_dtype);
+}
+
+}  // namespace satin::nn
