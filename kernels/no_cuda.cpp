@@ -1,0 +1,31 @@
+// Stands in for kernels/cuda when Satin is built without a CUDA toolkit.
+#include <stdexcept>
+#include <string>
+
+#include "kernels/fake_quant.h"
+
+namespace satin::kernels {
+namespace {
+
+[[noreturn]] void fail(const std::string& kernel) {
+  throw std::runtime_error(kernel + ": this build of Satin has no CUDA kernels; build it where nvcc is on PATH");
+}
+
+}  // namespace
+
+void fake_quant_cuda(const FakeQuantGrid&, Extent, Dtype, const void*, const void*, const void*, Dtype, void*,
+                     CUstream_st*) {
+  fail("fake_quant_cuda");
+}
+
+void fake_quant_codes_cuda(const FakeQuantGrid&, Extent, Dtype, const void*, const void*, const void*, uint8_t*, void*,
+                           int32_t*, CUstream_st*) {
+  fail("fake_quant_codes_cuda");
+}
+
+void fake_quant_backward_cuda(const FakeQuantGrid&, Extent, Dtype, const void*, Dtype, const void*, const void*,
+                              const void*, void*, void*, void*, CUstream_st*) {
+  fail("fake_quant_backward_cuda");
+}
+
+}  // namespace satin::kernels
