@@ -1,4 +1,5 @@
-// LM head and losses in one pass over token chunks: hidden states in, losses and gradients out; never [tokens, V] at once.
+// LM head and losses in one pass over token chunks: hidden states in, losses and gradients out; never [tokens, V] at
+// once.
 #pragma once
 #include <map>
 #include <vector>
@@ -9,7 +10,7 @@ namespace satin::losses {
 
 struct Term {
   const LogitLoss* loss;
-  double weight;  ///< 0: value reported is not computed
+  double weight;  ///< 0: not computed and not in the result
 };
 
 /// N tokens. Weights and hidden states in their compute dtypes; products leave in fp32 (fp64).
@@ -19,15 +20,21 @@ struct HeadInputs {
   at::Tensor teacher_hidden;  ///< [N, Ht] or undefined
   at::Tensor teacher_head;    ///< [V, Ht] or undefined
   at::Tensor targets;         ///< [N] int64
-  at::Tensor weights;         ///< [N] fp32 (fp64): 1 / scored tokens of the whole step, 0 where masked
+  at::Tensor weights;  ///< [N] fp32 (fp64): 1 / scored tokens of the whole step, 0 where masked (NaN there stays there)
 };
 
 struct HeadResult {
   std::map<std::string, at::Tensor> values;  ///< 0-dim sums by loss name (on the device, not synchronised)
-  at::Tensor grad_hidden;  ///< [N, H], hidden's dtype
-  at::Tensor grad_head;    ///< [V, H], fp32 (fp64)
+  at::Tensor grad_hidden;                    ///< [N, H], hidden's dtype
+  at::Tensor grad_head;                      ///< [V, H], fp32 (fp64)
 };
 
+/// Logits of one chunk, [N, H] and [V, H] -> [N, V], in fp32 (fp64): bf16 products leave the multiplication in fp32.
+at::Tensor head_logits(const at::Tensor& hidden, const at::Tensor& head);
+
+/// Sums of the terms' losses (unscaled) and the gradient of sum_terms weight * loss, `chunk_tokens` rows of logits at a
+/// time (4 to 7 fp32 [chunk, V] buffers in all). The chunk size changes results by rounding only. Gradients of logits
+/// are rounded to the compute dtype for the two products. Never waits for the device.
 HeadResult head_losses(const HeadInputs& inputs, const std::vector<Term>& terms, int64_t chunk_tokens);
 
 }  // namespace satin::losses

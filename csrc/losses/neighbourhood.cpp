@@ -1,0 +1,147 @@
+// Shapes: B windows, T tokens, R replaced positions of a level, V vocabulary, H hidden, k candidates.
+#include "losses/neighbourhood.h"
+
+#include <limits>
+
+#include "core/error.h"
+#include "core/random.h"
+#include "losses/head.h"
+#include "losses/top_k.h"
+
+namespace satin::losses {
+namespace {
+
+// Streams of counter_hash: independent numbers for the two questions asked of a position.
+constexpr uint64_t kStartsHere = 0x6e65696768626f75, kDrawnHere = kStartsHere + 1;
+
+/// Copies to the device without waiting for it.
+at::Tensor to_device(const at::Tensor& host, const at::Device& device) {
+  return device.is_cuda() ? host.pin_memory().to(device, /*non_blocking=*/true) : host.to(device);
+}
+
+template <class T>
+at::Tensor tensor_of(const std::vector<T>& values, at::ScalarType dtype, const at::Device& device) {
+  at::Tensor host = at::empty({static_cast<int64_t>(values.size())}, dtype);
+  std::copy(values.begin(), values.end(), host.data_ptr<T>());
+  return to_device(host, device);
+}
+
+void require(bool condition, const char* key, const char* expected, double found) {
+  if (!condition) throw UserError(cat("loss.neighbourhood.", key, ": expected ", expected, ", found ", found));
+}
+
+}  // namespace
+
+/// The i-th tokens of all walks.
+struct Neighbourhood::Level {
+  std::vector<int64_t> positions;  ///< flat index b * T + t of the token that is replaced
+  std::vector<uint64_t> hashes;    ///< the draw's random bits
+};
+
+Neighbourhood::Neighbourhood(const config::Neighbourhood& config, int64_t num_tokens, std::vector<int64_t> special_ids,
+                             uint64_t seed, int64_t chunk_rows)
+    : config_(config), num_tokens_(num_tokens), seed_(seed), chunk_rows_(chunk_rows) {
+  require(config.rate >= 0 && config.rate <= 1, "rate", "a probability", config.rate);
+  require(config.top_k >= 1, "top_k", "at least 1", static_cast<double>(config.top_k));
+  require(config.temperature > 0, "temperature", "a number above 0", config.temperature);
+  require(config.depth >= 1, "depth", "at least 1", static_cast<double>(config.depth));
+  if (config.source != "teacher" && config.source != "student" && config.source != "random")
+    throw UserError(
+        cat("loss.neighbourhood.source: expected teacher, student or random, found \"", config.source, "\""));
+  SATIN_CHECK(num_tokens > 0 && chunk_rows > 0, "tokens ", num_tokens, ", rows ", chunk_rows);
+  for (int64_t id : special_ids) {
+    SATIN_CHECK(id >= 0, "special id ", id);
+    if (static_cast<size_t>(id) >= special_.size()) special_.resize(id + 1);
+    special_[id] = true;
+  }
+  special_.resize(std::max<size_t>(special_.size(), num_tokens));
+  for (int64_t id = 0; id < num_tokens; ++id) (special_[id] ? excluded_ : drawable_).push_back(id);
+  if (drawable_.empty())
+    throw UserError(cat("all ", num_tokens, " tokens of the vocabulary are special: nothing to draw"));
+}
+
+std::vector<Neighbourhood::Level> Neighbourhood::plan(const CleanWindows& clean) const {
+  SATIN_CHECK(clean.tokens.is_cpu() && clean.tokens.dim() == 2, "clean tokens: [B, T] on the CPU");
+  const int64_t B = clean.tokens.size(0), T = clean.tokens.size(1);
+  SATIN_CHECK_EQ(static_cast<int64_t>(clean.sample_ids.size()), B);
+  const at::Tensor tokens = clean.tokens.contiguous();
+  const at::Tensor starts = clean.document_starts.defined() ? clean.document_starts.contiguous() : at::Tensor();
+  const int64_t* token = tokens.const_data_ptr<int64_t>();
+  const bool* starts_document = starts.defined() ? starts.const_data_ptr<bool>() : nullptr;
+
+  std::vector<Level> levels(config_.depth);
+  for (int64_t b = 0; b < B; ++b) {
+    const uint64_t sample = clean.sample_ids[b];
+    const auto hash = [&](uint64_t stream, int64_t t) {
+      return counter_hash({stream, seed_, clean.epoch, sample, static_cast<uint64_t>(t)});
+    };
+    const auto replaceable = [&](int64_t t) {
+      const int64_t at = b * T + t, id = token[at];
+      const bool is_special = id >= 0 && static_cast<size_t>(id) < special_.size() && special_[id];
+      return !is_special && !(starts_document && starts_document[at]);
+    };
+    int64_t step = -1;  // how far into a walk; -1: outside
+    for (int64_t t = 1; t < T; ++t) {
+      step = step >= 0 && step + 1 < config_.depth ? step + 1 : -1;
+      if (!replaceable(t))
+        step = -1;
+      else if (step < 0 && to_uniform(hash(kStartsHere, t)) < config_.rate)
+        step = 0;
+      if (step < 0) continue;
+      levels[step].positions.push_back(b * T + t);
+      levels[step].hashes.push_back(hash(kDrawnHere, t));
+    }
+  }
+  return levels;
+}
+
+at::Tensor Neighbourhood::perturb(const at::Tensor& tokens, const CleanWindows& clean, const Source& source) const {
+  if (!enabled()) return tokens;
+  at::NoGradGuard no_grad;
+  at::Tensor perturbed;
+  for (const Level& level : plan(clean)) {
+    if (level.positions.empty()) break;  // every deeper level is then empty too
+    if (!perturbed.defined()) perturbed = tokens.contiguous().clone();
+    const at::Tensor positions = tensor_of(level.positions, at::kLong, tokens.device());
+    at::Tensor drawn;
+    if (needs_source()) {
+      std::vector<double> uniforms(level.hashes.size());
+      std::transform(level.hashes.begin(), level.hashes.end(), uniforms.begin(), to_uniform);
+      drawn = draw(source(perturbed), positions - 1, tensor_of(uniforms, at::kDouble, tokens.device()));
+    } else {
+      std::vector<int64_t> ids;
+      for (uint64_t hash : level.hashes) ids.push_back(drawable_[to_index(hash, drawable_.size())]);
+      drawn = tensor_of(ids, at::kLong, tokens.device());
+    }
+    perturbed.view(-1).index_copy_(0, positions, drawn);
+  }
+  return perturbed.defined() ? perturbed : tokens;
+}
+
+at::Tensor Neighbourhood::draw(const SourceStates& states, const at::Tensor& rows, const at::Tensor& uniforms) const {
+  SATIN_CHECK(states.head.size(0) >= num_tokens_, "head of ", states.head.size(0), " rows, ", num_tokens_, " tokens");
+  const at::Tensor hidden = states.hidden.reshape({-1, states.hidden.size(-1)});
+  const at::Tensor head = states.head.narrow(0, 0, num_tokens_);
+  const at::Tensor excluded = tensor_of(excluded_, at::kLong, hidden.device());
+  std::vector<at::Tensor> drawn;
+  for (int64_t start = 0; start < rows.size(0); start += chunk_rows_) {
+    const int64_t n = std::min(chunk_rows_, rows.size(0) - start);
+    const at::Tensor logits = head_logits(hidden.index_select(0, rows.narrow(0, start, n)), head);
+    drawn.push_back(draw_chunk(logits, uniforms.narrow(0, start, n), excluded));
+  }
+  return at::cat(drawn);
+}
+
+at::Tensor Neighbourhood::draw_chunk(at::Tensor logits, const at::Tensor& uniforms, const at::Tensor& excluded) const {
+  logits.index_fill_(1, excluded, -std::numeric_limits<double>::infinity());
+  const int64_t k = std::min<int64_t>(config_.top_k, static_cast<int64_t>(drawable_.size()));
+  const auto [values, ids] = top_k(logits, k);
+  // Inverse of the distribution function, in double: the first candidate whose cumulated probability exceeds the
+  // uniform.
+  const at::Tensor cumulated = at::softmax(values.to(at::kDouble) / config_.temperature, 1).cumsum(1);
+  const at::Tensor level = uniforms.unsqueeze(1) * cumulated.narrow(1, k - 1, 1);
+  const at::Tensor pick = (cumulated <= level).sum(1, /*keepdim=*/true).clamp_max(k - 1);
+  return ids.gather(1, pick).squeeze(1);
+}
+
+}  // namespace satin::losses

@@ -1,0 +1,73 @@
+// Neighbourhood distillation: steps from the clean text into neighbouring contexts, where the losses are then taken.
+// Each next token is replaced, with probability `rate`, by x' ~ softmax(top-k(z_t) / temperature), z_t the source's
+// logits at the position before it. Source: own formulation on the neighbourhood of arXiv 2605.08894.
+//
+// A draw is a pure function of (seed, epoch, sample id, position): ranks, micro-batches, order and resume do not change
+// it (nor the device, but for rounding of the logits where two ids share a border of the distribution).
+//
+// Never replaced: a window's first token, a document's first token, special ids (BOS, EOS, padding, ...). Never drawn:
+// special ids and padding of the vocabulary, taken out before the top k is chosen.
+//
+// depth d > 1 walks on: a replaced token starts a walk over up to d tokens in a row, each drawn from the source's
+// logits on the tokens replaced so far. A walk ends before a document's first token, a special id and the window's end;
+// inside a walk no other starts, so `rate` is then the probability that a walk starts at a token outside walks.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "config/schema.h"
+
+namespace satin::losses {
+
+/// What the draws are a function of. Shapes: B windows, T tokens.
+struct CleanWindows {
+  at::Tensor tokens;                 ///< [B, T] int64, on the CPU
+  at::Tensor document_starts;        ///< [B, T] bool, on the CPU; undefined: windows are single documents
+  std::vector<uint64_t> sample_ids;  ///< [B] global sample index
+  uint64_t epoch = 0;
+};
+
+/// Logits by their factors, so that only the chosen positions go through the head.
+struct SourceStates {
+  at::Tensor hidden;  ///< [B, T, H] output of the final norm, compute dtype
+  at::Tensor head;    ///< [V, H], same dtype
+};
+/// The source (teacher or student) on tokens [B, T] (on the compute device). Called once for each level of the walk
+/// that replaces anything, and not for the random source.
+using Source = std::function<SourceStates(const at::Tensor& tokens)>;
+
+class Neighbourhood {
+ public:
+  /// num_tokens: the vocabulary without padding. special_ids: never replaced, never drawn. chunk_rows: rows of logits
+  /// at a time. Throws UserError naming the key of the configuration.
+  Neighbourhood(const config::Neighbourhood& config, int64_t num_tokens, std::vector<int64_t> special_ids,
+                uint64_t seed, int64_t chunk_rows);
+
+  /// Whether anything is ever replaced.
+  bool enabled() const { return config_.rate > 0; }
+  bool needs_source() const { return enabled() && config_.source != "random"; }
+
+  /// tokens: clean.tokens on the compute device, [B, T]. Returns them with neighbours in place, a new tensor; the same
+  /// tensor, without a call of the source, when nothing is replaced (rate 0). Does not wait for the device.
+  at::Tensor perturb(const at::Tensor& tokens, const CleanWindows& clean, const Source& source) const;
+
+ private:
+  struct Level;
+  std::vector<Level> plan(const CleanWindows& clean) const;
+  at::Tensor draw(const SourceStates& states, const at::Tensor& rows, const at::Tensor& uniforms) const;
+  at::Tensor draw_chunk(at::Tensor logits, const at::Tensor& uniforms, const at::Tensor& excluded) const;
+
+  config::Neighbourhood config_;
+  int64_t num_tokens_;
+  std::vector<bool> special_;      ///< by id
+  std::vector<int64_t> excluded_;  ///< special ids below num_tokens
+  std::vector<int64_t> drawable_;  ///< all other ids
+  uint64_t seed_;
+  int64_t chunk_rows_;
+};
+
+}  // namespace satin::losses

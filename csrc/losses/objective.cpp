@@ -1,0 +1,57 @@
+#include "losses/objective.h"
+
+#include "core/error.h"
+#include "losses/cross_entropy.h"
+#include "losses/distillation.h"
+#include "losses/smoothness.h"
+
+namespace satin::losses {
+namespace {
+
+Distillation::Direction direction(const std::string& kind) {
+  if (kind == "forward") return Distillation::Direction::forward;
+  if (kind == "reverse") return Distillation::Direction::reverse;
+  throw UserError(cat("loss.kd.kind: expected forward or reverse, found \"", kind, "\""));
+}
+
+void require(bool condition, const char* key, const char* expected, double found) {
+  if (!condition) throw UserError(cat("loss.", key, ": expected ", expected, ", found ", found));
+}
+
+}  // namespace
+
+Objective::Objective(const config::Loss& loss, int64_t num_tokens) : config_(loss) {
+  require(loss.kd.temperature > 0, "kd.temperature", "a number above 0", loss.kd.temperature);
+  require(loss.smoothness.temperature > 0, "smoothness.temperature", "a number above 0", loss.smoothness.temperature);
+  require(loss.smoothness.top_k >= 1, "smoothness.top_k", "at least 1", static_cast<double>(loss.smoothness.top_k));
+  const Distillation::Direction kind = direction(loss.kd.kind);
+  if (loss.ce.weight != 0) parts_.push_back({std::make_unique<CrossEntropy>(), loss.ce.weight, 0, 0});
+  if (loss.kd.weight != 0)
+    parts_.push_back({std::make_unique<Distillation>(loss.kd.temperature, kind), loss.kd.weight, 0, 0});
+  const config::Smoothness& smooth = loss.smoothness;
+  if (smooth.weight != 0)
+    parts_.push_back({std::make_unique<Smoothness>(smooth.top_k, smooth.temperature, num_tokens), smooth.weight,
+                      smooth.start, smooth.ramp});
+}
+
+std::vector<Term> Objective::terms(double progress) const {
+  std::vector<Term> terms;
+  for (const Part& part : parts_) {
+    double share = progress >= part.start ? 1 : 0;
+    if (part.ramp > 0) share *= std::min(1.0, (progress - part.start) / part.ramp);
+    terms.push_back({part.loss.get(), part.weight * share});
+  }
+  return terms;
+}
+
+bool Objective::needs_teacher(double progress) const {
+  const std::vector<Term> now = terms(progress);
+  return std::any_of(now.begin(), now.end(), [](const Term& t) { return t.weight != 0 && t.loss->needs_teacher(); });
+}
+
+bool Objective::needs_teacher() const {
+  const bool by_loss = std::any_of(parts_.begin(), parts_.end(), [](const Part& p) { return p.loss->needs_teacher(); });
+  return by_loss || (config_.neighbourhood.rate > 0 && config_.neighbourhood.source == "teacher");
+}
+
+}  // namespace satin::losses
