@@ -23,7 +23,9 @@ add_library(satin_torch INTERFACE)
 target_include_directories(satin_torch SYSTEM INTERFACE
   ${SATIN_TORCH_ROOT}/include ${SATIN_TORCH_ROOT}/include/torch/csrc/api/include)
 target_link_directories(satin_torch INTERFACE ${SATIN_TORCH_ROOT}/lib)
-target_link_libraries(satin_torch INTERFACE torch torch_cpu c10)
+# libstdc++ goes first, and the wheel's libtorch.so (a stub that only pulls in the others) not at all: the wheel's libraries
+# export parts of std::filesystem from another compiler, which would shadow the system's (remove_all then jumps to null).
+target_link_libraries(satin_torch INTERFACE stdc++ torch_cpu c10)
 target_compile_definitions(satin_torch INTERFACE _GLIBCXX_USE_CXX11_ABI=1)
 target_compile_options(satin_torch INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fopenmp>)
 target_link_libraries(satin_torch INTERFACE ${SATIN_TORCH_ROOT}/lib/libgomp.so.1)

@@ -9,7 +9,7 @@ from transformers import optimization
 cases = []
 for total, ratio in [(100, 0.05), (1000, 0.1), (50, 0.05), (70, 0.05), (10, 0.0), (1, 0.05), (2, 0.9), (3, 1.0)]:
     warm = max(1, round(ratio * total))
-    # transformers warms up from step / warm, so its step 0 is one before ours: shift the warm-up by one step.
+    # transformers warms up from step / warm; here the first step already has a learning rate, (step + 1) / warm.
     for kind in ("cosine", "linear", "constant"):
         optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
         make = {"cosine": optimization.get_cosine_schedule_with_warmup, "linear": optimization.get_linear_schedule_with_warmup,
@@ -18,7 +18,7 @@ for total, ratio in [(100, 0.05), (1000, 0.1), (50, 0.05), (70, 0.05), (10, 0.0)
         if kind != "constant":
             arguments["num_training_steps"] = total
         factor = make(optimizer, **arguments).lr_lambdas[0]
-        values = [factor(step + 1) if step < warm else factor(step) for step in range(total)]
+        values = [(step + 1) / warm if step < warm else factor(step) for step in range(total)]
         cases.append(dict(total=total, warmup_ratio=ratio, schedule=kind, floor=0.0, values=values))
         if kind == "cosine":
             reference = [(s + 1) / warm if s < warm else 0.5 * (1 + math.cos(math.pi * (s - warm) / max(1, total - warm)))

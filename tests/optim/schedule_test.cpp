@@ -46,7 +46,7 @@ TEST(Schedule, RefusesAnotherName) {
     learning_rate_multiplier(0, 1, options);
     FAIL() << "accepted";
   } catch (const UserError& error) {
-    EXPECT_NE(std::string(error.what()).find("did you mean cosine"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("did you mean 'cosine'"), std::string::npos) << error.what();
   }
 }
 
