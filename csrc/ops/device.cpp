@@ -5,7 +5,6 @@
 #include <ATen/Parallel.h>
 #include <sys/resource.h>
 
-#include <array>
 #include <fstream>
 
 #include "core/error.h"
@@ -18,7 +17,9 @@ c10::Device resolve_device(const std::string& name) {
   if (name == "auto") return at::hasCUDA() ? c10::Device(c10::kCUDA, 0) : c10::Device(c10::kCPU);
   if (name != "cuda") throw UserError(cat("device: expected auto, cpu or cuda, found '", name, "'"));
   if (!at::hasCUDA())
-    throw UserError("device: cuda was asked for, but torch sees no CUDA device (`satin doctor` says what is missing); use cpu or auto");
+    throw UserError(
+        "device: cuda was asked for, but torch sees no CUDA device (`satin doctor` says what is missing); use cpu or "
+        "auto");
   return c10::Device(c10::kCUDA, 0);
 }
 
@@ -41,24 +42,8 @@ std::string device_name(c10::Device device) {
   return device.is_cuda() ? cuda_name(device.index()) : cat("CPU, ", at::get_num_threads(), " threads");
 }
 
-std::optional<double> peak_flops(c10::Device device) {
-  if (!device.is_cuda()) return std::nullopt;
-  struct Peak {
-    const char* part;
-    double flops;
-  };
-  // Dense bf16, vendor's figures.
-  static constexpr std::array<Peak, 6> kPeaks = {
-      {{"H200", 989e12}, {"H100 PCIe", 756e12}, {"H100", 989e12}, {"A100", 312e12}, {"L40S", 362e12}, {"4090", 165e12}}};
-  const std::string name = cuda_name(device.index());
-  for (const auto& peak : kPeaks)
-    if (name.find(peak.part) != std::string::npos) return peak.flops;
-  return std::nullopt;
-}
-
 int64_t memory_bytes(c10::Device device) {
-  if (device.is_cuda())
-    return at::accelerator::getDeviceStats(device.index()).allocated_bytes[0].current;
+  if (device.is_cuda()) return at::accelerator::getDeviceStats(device.index()).allocated_bytes[0].current;
   std::ifstream statm("/proc/self/statm");
   int64_t pages = 0, resident = 0;
   statm >> pages >> resident;

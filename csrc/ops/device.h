@@ -1,10 +1,9 @@
-// The device that work runs on: choice, name, speed, memory.
+// The device that work runs on: choice, name, memory.
 #pragma once
 #include <c10/core/Device.h>
 #include <c10/core/ScalarType.h>
 
 #include <cstdint>
-#include <optional>
 #include <string>
 
 namespace satin::ops {
@@ -19,10 +18,9 @@ void configure_numerics(bool deterministic);
 
 /// "NVIDIA H100 80GB HBM3", or the number of CPU threads.
 std::string device_name(c10::Device device);
-/// Dense bf16 peak of the tensor cores in FLOP/s where known (for MFU).
-std::optional<double> peak_flops(c10::Device device);
 
-/// Bytes that tensors hold now and held at most since the last reset (CUDA; on the CPU: resident memory of the process).
+/// Bytes that tensors hold now and held at most since the last reset (CUDA; on the CPU: resident memory of the
+/// process).
 int64_t memory_bytes(c10::Device device);
 int64_t peak_memory_bytes(c10::Device device);
 void reset_peak_memory(c10::Device device);

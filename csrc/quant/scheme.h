@@ -21,17 +21,17 @@ enum class Storage { kBFloat16, kFloat16, kExact };
 /// The stored form is exact: weight = dequant(stored_scale * (code - zero_point)), see codes.h.
 struct Scheme {
   Method method = Method::kLsqAsymmetric;
-  int bits = 2;              ///< storage bits of a code (ternary: 2)
-  int64_t group_size = 64;   ///< along the input dimension; -1: one scale a row
-  Storage scale_dtype = Storage::kBFloat16;  ///< scales are rounded to it before every forward, straight through
+  int bits = 2;                                ///< storage bits of a code (ternary: 2)
+  int64_t group_size = 64;                     ///< along the input dimension; -1: one scale a row
+  Storage scale_dtype = Storage::kBFloat16;    ///< scales are rounded to it before every forward, straight through
   Storage dequant_dtype = Storage::kBFloat16;  ///< of the dequantised weight (config.json's dtype), on every device
-  bool mse_init = true;      ///< clip search at initialisation
+  bool mse_init = true;                        ///< clip search at initialisation
 
   bool has_zero_point() const { return method == Method::kMinMaxAsymmetric || method == Method::kLsqAsymmetric; }
   bool learned_scale() const { return method != Method::kMinMaxSymmetric && method != Method::kMinMaxAsymmetric; }
   /// log2 of the number of levels: 1.585 for ternary.
   double nominal_bits() const;
-  /// Bits a weight with scales (16 bits) and zero points (`bits`) included, for a row of `in_features` weights.
+  /// Stored bits a weight, with scales (16 bits each) and zero points (`bits` each), for rows of `in_features` weights.
   double effective_bits(int64_t in_features) const;
   int64_t groups(int64_t in_features) const { return group_size < 0 ? 1 : in_features / group_size; }
 };

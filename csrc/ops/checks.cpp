@@ -1,0 +1,53 @@
+#include "ops/checks.h"
+
+#include <stdexcept>
+
+#include "core/error.h"
+
+namespace satin::ops {
+
+kernels::FakeQuantGrid make_grid(int64_t kind, int64_t bits, int64_t group_size, int64_t scale_rounding,
+                                 int64_t dequant_rounding) {
+  SATIN_CHECK(kind >= 0 && kind <= 3, "unknown grid ", kind);
+  SATIN_CHECK(scale_rounding >= 0 && scale_rounding <= 2, "unknown rounding ", scale_rounding);
+  SATIN_CHECK(dequant_rounding >= 0 && dequant_rounding <= 2, "unknown rounding ", dequant_rounding);
+  SATIN_CHECK(bits >= 0 && bits <= 64, "bits ", bits);
+  return {static_cast<kernels::Grid>(kind), static_cast<int>(bits), group_size,
+          static_cast<kernels::Rounding>(scale_rounding), static_cast<kernels::Rounding>(dequant_rounding)};
+}
+
+at::ScalarType arithmetic_dtype(const at::Tensor& weight) {
+  return weight.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+}
+
+kernels::Extent checked_extent(const kernels::FakeQuantGrid& grid, const at::Tensor& weight) {
+  SATIN_CHECK_EQ(weight.dim(), 2, "dimensions of a weight");
+  const at::ScalarType dtype = weight.scalar_type();
+  SATIN_CHECK(dtype == at::kFloat || dtype == at::kBFloat16 || dtype == at::kDouble,
+              "expected a float32, bfloat16 or float64 weight, found ", toString(dtype));
+  const kernels::Extent extent{weight.size(0), weight.size(1)};
+  try {
+    kernels::check(grid, extent);
+  } catch (const std::invalid_argument& error) {
+    throw InternalError(error.what());
+  }
+  return extent;
+}
+
+FakeQuantInputs::FakeQuantInputs(const kernels::FakeQuantGrid& grid, const at::Tensor& weight, const at::Tensor& scale,
+                                 const std::optional<at::Tensor>& zero_point)
+    : grid(grid), extent(checked_extent(grid, weight)), weight(weight.contiguous()) {
+  const at::ScalarType dtype = arithmetic_dtype(weight);
+  const auto prepare = [&](const at::Tensor& tensor, const char* name) {
+    const std::vector<int64_t> expected{extent.num_rows, extent.num_columns / grid.group_size};
+    SATIN_CHECK(tensor.sizes() == expected, name, ": expected ", at::IntArrayRef(expected), ", found ", tensor.sizes());
+    SATIN_CHECK_EQ(tensor.device(), weight.device(), name);
+    return tensor.to(dtype).contiguous();
+  };
+  this->scale = prepare(scale, "scale");
+  const bool has_zero_point = zero_point && zero_point->defined();
+  SATIN_CHECK_EQ(has_zero_point, grid.kind == kernels::Grid::kAsymmetric, "a zero point, with asymmetric grids only");
+  if (has_zero_point) this->zero_point = prepare(*zero_point, "zero_point");
+}
+
+}  // namespace satin::ops

@@ -1,0 +1,32 @@
+// What every binding of an operator checks before it hands pointers to a kernel.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <optional>
+
+#include "kernels/fake_quant.h"
+
+namespace satin::ops {
+
+/// The dispatcher passes plain numbers. Throws InternalError for unknown ones.
+kernels::FakeQuantGrid make_grid(int64_t kind, int64_t bits, int64_t group_size, int64_t scale_rounding,
+                                 int64_t dequant_rounding);
+
+/// fp64 for fp64 weights, else fp32.
+at::ScalarType arithmetic_dtype(const at::Tensor& weight);
+
+/// Inputs as kernels take them: contiguous, on one device, scale and zero point in the arithmetic dtype.
+struct FakeQuantInputs {
+  kernels::FakeQuantGrid grid;
+  kernels::Extent extent;
+  at::Tensor weight, scale, zero_point;  ///< zero_point undefined where the grid has none
+
+  /// Throws InternalError naming what does not fit.
+  FakeQuantInputs(const kernels::FakeQuantGrid& grid, const at::Tensor& weight, const at::Tensor& scale,
+                  const std::optional<at::Tensor>& zero_point);
+};
+
+/// Checks the weight alone; returns its size.
+kernels::Extent checked_extent(const kernels::FakeQuantGrid& grid, const at::Tensor& weight);
+
+}  // namespace satin::ops

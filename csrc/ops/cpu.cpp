@@ -1,0 +1,119 @@
+// CPU: rows over torch's threads. bfloat16 weights are computed in fp32.
+#include <ATen/Parallel.h>
+#include <torch/library.h>
+#include <torch/types.h>
+
+#include "kernels/clip_search.h"
+#include "ops/anchors.h"
+#include "ops/checks.h"
+
+namespace satin::ops {
+namespace {
+
+/// body(begin, end) over rows; a chunk has enough weights to be worth a thread.
+template <class Body>
+void over_rows(const kernels::Extent& extent, const Body& body) {
+  constexpr int64_t kWeightsPerTask = 32768;
+  at::parallel_for(0, extent.num_rows, std::max<int64_t>(1, kWeightsPerTask / std::max<int64_t>(1, extent.num_columns)),
+                   body);
+}
+
+/// body(T{}) with the arithmetic's scalar.
+template <class Body>
+void for_scalar(at::ScalarType dtype, const Body& body) {
+  dtype == at::kDouble ? body(double{}) : body(float{});
+}
+
+template <class T>
+const T* data_or_null(const at::Tensor& tensor) {
+  return tensor.defined() ? tensor.const_data_ptr<T>() : nullptr;
+}
+template <class T>
+T* mutable_data_or_null(at::Tensor& tensor) {
+  return tensor.defined() ? tensor.mutable_data_ptr<T>() : nullptr;
+}
+
+at::Tensor fake_quant(const at::Tensor& weight, const at::Tensor& scale, const std::optional<at::Tensor>& zero_point,
+                      int64_t kind, int64_t bits, int64_t group_size, int64_t scale_rounding, int64_t dequant_rounding,
+                      at::ScalarType dtype) {
+  const FakeQuantInputs in(make_grid(kind, bits, group_size, scale_rounding, dequant_rounding), weight, scale,
+                           zero_point);
+  const at::Tensor w = in.weight.to(in.scale.scalar_type());
+  at::Tensor out = at::empty_like(w);
+  for_scalar(w.scalar_type(), [&]<class T>(T) {
+    over_rows(in.extent, [&](int64_t begin, int64_t end) {
+      kernels::fake_quant_cpu(in.grid, in.extent, begin, end, w.const_data_ptr<T>(), in.scale.const_data_ptr<T>(),
+                              data_or_null<T>(in.zero_point), out.mutable_data_ptr<T>());
+    });
+  });
+  return out.to(dtype);
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> fake_quant_backward(const at::Tensor& grad, const at::Tensor& weight,
+                                                                   const at::Tensor& scale,
+                                                                   const std::optional<at::Tensor>& zero_point,
+                                                                   int64_t kind, int64_t bits, int64_t group_size,
+                                                                   int64_t scale_rounding) {
+  const FakeQuantInputs in(make_grid(kind, bits, group_size, scale_rounding, 0), weight, scale, zero_point);
+  const at::Tensor w = in.weight.to(in.scale.scalar_type()), g = grad.to(w.scalar_type()).contiguous();
+  TORCH_CHECK(g.sizes() == w.sizes(), "fake_quant_backward: expected a gradient ", w.sizes(), ", found ", g.sizes());
+  at::Tensor grad_weight = at::empty_like(w), grad_scale = at::empty_like(in.scale), grad_zero_point;
+  if (in.zero_point.defined()) grad_zero_point = at::empty_like(in.zero_point);
+  for_scalar(w.scalar_type(), [&]<class T>(T) {
+    over_rows(in.extent, [&](int64_t begin, int64_t end) {
+      kernels::fake_quant_backward_cpu(in.grid, in.extent, begin, end, g.const_data_ptr<T>(), w.const_data_ptr<T>(),
+                                       in.scale.const_data_ptr<T>(), data_or_null<T>(in.zero_point),
+                                       grad_weight.mutable_data_ptr<T>(), grad_scale.mutable_data_ptr<T>(),
+                                       mutable_data_or_null<T>(grad_zero_point));
+    });
+  });
+  if (grad_zero_point.defined()) grad_zero_point = grad_zero_point.to(zero_point->scalar_type());
+  return {grad_weight.to(weight.scalar_type()), grad_scale.to(scale.scalar_type()), grad_zero_point};
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> fake_quant_codes(const at::Tensor& weight, const at::Tensor& scale,
+                                                                const std::optional<at::Tensor>& zero_point,
+                                                                int64_t kind, int64_t bits, int64_t group_size,
+                                                                int64_t scale_rounding) {
+  const FakeQuantInputs in(make_grid(kind, bits, group_size, scale_rounding, 0), weight, scale, zero_point);
+  const at::Tensor w = in.weight.to(in.scale.scalar_type());
+  at::Tensor codes = at::empty(w.sizes(), w.options().dtype(at::kByte));
+  at::Tensor stored = at::empty_like(in.scale), zero = at::empty(in.scale.sizes(), w.options().dtype(at::kInt));
+  for_scalar(w.scalar_type(), [&]<class T>(T) {
+    over_rows(in.extent, [&](int64_t begin, int64_t end) {
+      kernels::fake_quant_codes_cpu(in.grid, in.extent, begin, end, w.const_data_ptr<T>(), in.scale.const_data_ptr<T>(),
+                                    data_or_null<T>(in.zero_point), codes.mutable_data_ptr<uint8_t>(),
+                                    stored.mutable_data_ptr<T>(), zero.mutable_data_ptr<int32_t>());
+    });
+  });
+  return {codes, stored, zero};
+}
+
+std::tuple<at::Tensor, at::Tensor> clip_search(const at::Tensor& weight, int64_t kind, int64_t bits, int64_t group_size,
+                                               int64_t scale_rounding) {
+  const kernels::FakeQuantGrid grid = make_grid(kind, bits, group_size, scale_rounding, 0);
+  const kernels::Extent extent = checked_extent(grid, weight);
+  const at::Tensor w = weight.to(arithmetic_dtype(weight)).contiguous();
+  at::Tensor scale = at::empty({extent.num_rows, extent.num_columns / group_size}, w.options()), zero_point;
+  if (grid.kind == kernels::Grid::kAsymmetric) zero_point = at::empty_like(scale);
+  for_scalar(w.scalar_type(), [&]<class T>(T) {
+    over_rows(extent, [&](int64_t begin, int64_t end) {
+      kernels::clip_search_cpu(grid, extent, begin, end, w.const_data_ptr<T>(), scale.mutable_data_ptr<T>(),
+                               mutable_data_or_null<T>(zero_point));
+    });
+  });
+  return {scale, zero_point};
+}
+
+TORCH_LIBRARY_IMPL(satin, CPU, m) {
+  m.impl("fake_quant", fake_quant);
+  m.impl("fake_quant_backward", fake_quant_backward);
+  m.impl("fake_quant_codes", fake_quant_codes);
+  m.impl("clip_search", clip_search);
+}
+
+}  // namespace
+
+void anchor_cpu() {}
+
+}  // namespace satin::ops

@@ -1,0 +1,8 @@
+// A build without CUDA registers no CUDA kernels: the dispatcher then names the operator and the missing backend.
+#include "ops/anchors.h"
+
+namespace satin::ops {
+
+void anchor_cuda() {}
+
+}  // namespace satin::ops

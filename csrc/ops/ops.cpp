@@ -1,0 +1,79 @@
+#include "ops/ops.h"
+
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <torch/types.h>
+
+#include "ops/anchors.h"
+
+namespace satin::ops {
+namespace {
+
+template <class Signature>
+c10::TypedOperatorHandle<Signature> find(const char* name) {
+  anchor_schema();
+  anchor_cpu();
+  anchor_autograd();
+  anchor_cuda();
+  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
+}
+
+using OptionalTensor = std::optional<at::Tensor>;
+using TensorPair = std::tuple<at::Tensor, at::Tensor>;
+using TensorTriple = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
+
+int64_t number(Grid grid) { return static_cast<int64_t>(grid); }
+int64_t number(Rounding rounding) { return static_cast<int64_t>(rounding); }
+
+}  // namespace
+
+at::Tensor fake_quant(const at::Tensor& weight, const at::Tensor& scale, const OptionalTensor& zero_point,
+                      const FakeQuantGrid& grid, at::ScalarType dtype) {
+  using Signature = at::Tensor(const at::Tensor&, const at::Tensor&, const OptionalTensor&, int64_t, int64_t, int64_t,
+                               int64_t, int64_t, at::ScalarType);
+  static const auto op = find<Signature>("satin::fake_quant");
+  return op.call(weight, scale, zero_point, number(grid.kind), grid.bits, grid.group_size, number(grid.scale_rounding),
+                 number(grid.dequant_rounding), dtype);
+}
+
+FakeQuantGradients fake_quant_backward(const at::Tensor& grad, const at::Tensor& weight, const at::Tensor& scale,
+                                       const OptionalTensor& zero_point, const FakeQuantGrid& grid) {
+  using Signature = TensorTriple(const at::Tensor&, const at::Tensor&, const at::Tensor&, const OptionalTensor&,
+                                 int64_t, int64_t, int64_t, int64_t);
+  static const auto op = find<Signature>("satin::fake_quant_backward");
+  auto [grad_weight, grad_scale, grad_zero_point] = op.call(grad, weight, scale, zero_point, number(grid.kind),
+                                                            grid.bits, grid.group_size, number(grid.scale_rounding));
+  return {grad_weight, grad_scale, grad_zero_point};
+}
+
+FakeQuantCodes fake_quant_codes(const at::Tensor& weight, const at::Tensor& scale, const OptionalTensor& zero_point,
+                                const FakeQuantGrid& grid) {
+  using Signature =
+      TensorTriple(const at::Tensor&, const at::Tensor&, const OptionalTensor&, int64_t, int64_t, int64_t, int64_t);
+  static const auto op = find<Signature>("satin::fake_quant_codes");
+  auto [codes, stored, zero] =
+      op.call(weight, scale, zero_point, number(grid.kind), grid.bits, grid.group_size, number(grid.scale_rounding));
+  return {codes, stored, zero};
+}
+
+ClipSearchResult clip_search(const at::Tensor& weight, const FakeQuantGrid& grid) {
+  using Signature = TensorPair(const at::Tensor&, int64_t, int64_t, int64_t, int64_t);
+  static const auto op = find<Signature>("satin::clip_search");
+  auto [scale, zero_point] =
+      op.call(weight, number(grid.kind), grid.bits, grid.group_size, number(grid.scale_rounding));
+  return {scale, zero_point};
+}
+
+at::Tensor effective_scale(const at::Tensor& scale, const FakeQuantGrid& grid) {
+  FakeQuantGrid one_weight_a_group = grid;
+  one_weight_a_group.group_size = 1;
+  const at::Tensor zeros = at::zeros_like(scale);
+  const OptionalTensor zero_point = grid.kind == Grid::kAsymmetric ? std::optional(zeros) : std::nullopt;
+  const double per_unit = grid.kind == Grid::kSeq ? 4 : grid.kind == Grid::kTernary ? 1.5 : 1;
+  return fake_quant_codes(zeros, scale, zero_point, one_weight_a_group).scale * per_unit;
+}
+
+std::vector<std::string> wrapped_operators() {
+  return {"clip_search", "fake_quant", "fake_quant_backward", "fake_quant_codes"};
+}
+
+}  // namespace satin::ops

@@ -1,0 +1,52 @@
+#include "quant/codes.h"
+
+#include <torch/types.h>
+
+#include "core/error.h"
+#include "quant/policy.h"
+
+namespace satin::quant {
+namespace {
+
+QuantizedWeight take_apart(const at::Tensor& weight, const QuantizerState& state, const Scheme& scheme,
+                           const std::string& module) {
+  const at::NoGradGuard no_grad;
+  const ops::FakeQuantCodes parts = ops::fake_quant_codes(
+      weight, state.scale, state.zero_point.defined() ? std::optional(state.zero_point) : std::nullopt,
+      kernel_grid(scheme, weight.size(1)));
+  // NaN and infinity have no code. A sum is finite when its terms are (and do not overflow, which fp64 prevents).
+  if (!std::isfinite(weight.sum(at::kDouble).item<double>()) ||
+      !std::isfinite(parts.scale.sum(at::kDouble).item<double>()))
+    throw UserError(cat(module, ": the weight or its scales hold NaN or infinite values, which have no integer codes"));
+  return {scheme, parts.codes, parts.scale.to(storage_dtype(scheme.scale_dtype, parts.scale.scalar_type())),
+          parts.zero};
+}
+
+}  // namespace
+
+int64_t code_step(const Scheme& scheme) { return scheme.method == Method::kSeq ? 2 : 1; }
+
+at::ScalarType storage_dtype(Storage storage, at::ScalarType exact) {
+  return storage == Storage::kBFloat16 ? at::kBFloat16 : storage == Storage::kFloat16 ? at::kHalf : exact;
+}
+
+QuantizedWeight quantize_weight(const QuantLinear& linear) {
+  return take_apart(linear.master_weight(), linear.state(), linear.scheme(), linear.name());
+}
+
+QuantizedWeight round_to_nearest(const at::Tensor& weight, const Scheme& scheme, const std::string& module) {
+  check_fits(scheme, module, weight.size(1));
+  return take_apart(weight, initial_state(weight, scheme), scheme, module);
+}
+
+at::Tensor dequantize(const QuantizedWeight& weight) {
+  const at::NoGradGuard no_grad;
+  const at::ScalarType arithmetic = weight.scale.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  const int64_t rows = weight.codes.size(0), groups = weight.scale.size(1);
+  const at::Tensor levels =
+      weight.codes.view({rows, groups, -1}).to(at::kInt) * code_step(weight.scheme) - weight.zero_point.unsqueeze(-1);
+  const at::Tensor product = weight.scale.to(arithmetic).unsqueeze(-1) * levels.to(arithmetic);
+  return product.view(weight.codes.sizes()).to(storage_dtype(weight.scheme.dequant_dtype, arithmetic));
+}
+
+}  // namespace satin::quant

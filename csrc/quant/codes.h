@@ -1,0 +1,35 @@
+// A quantized weight as integers: what packers write and readers rebuild, bit for bit the training forward's weight.
+//
+//   level  = step * code - zero_point          step 2 for SEQ (levels -3, -1, 1, 3; zero_point 3), 1 otherwise
+//   weight = dequant_dtype(scale * level)      the product in fp32, where it is exact for 16-bit scales
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include "quant/quant_linear.h"
+#include "quant/scheme.h"
+
+namespace satin::quant {
+
+struct QuantizedWeight {
+  Scheme scheme;
+  at::Tensor codes;       ///< [N, K] uint8, 0 .. 2^bits - 1 (ternary: 0 .. 2)
+  at::Tensor scale;       ///< [N, G] in the storage dtype: a, a/4 (SEQ) or 2a/3 (ternary) of the learned scale a
+  at::Tensor zero_point;  ///< [N, G] int32; symmetric integer grids 2^(bits-1), ternary 1, SEQ 3 (see step)
+};
+
+/// 2 for SEQ, else 1.
+int64_t code_step(const Scheme& scheme);
+/// bfloat16, float16, or `exact` for Storage::kExact.
+at::ScalarType storage_dtype(Storage storage, at::ScalarType exact);
+
+/// The layer's weight with its present scales and zero points. Throws UserError when it is not finite.
+QuantizedWeight quantize_weight(const QuantLinear& linear);
+/// Round-to-nearest: a weight [N, K] with the scheme's initial scales (clip search with mse_init and a learned scale).
+/// Throws UserError as check_fits, and when the weight is not finite.
+QuantizedWeight round_to_nearest(const at::Tensor& weight, const Scheme& scheme, const std::string& module = "weight");
+
+/// [N, K] in the scheme's dequant_dtype (Storage::kExact: the scale's dtype). Equals QuantLinear::weight before its
+/// cast.
+at::Tensor dequantize(const QuantizedWeight& weight);
+
+}  // namespace satin::quant

@@ -1,0 +1,114 @@
+#include "quant/policy.h"
+
+#include <fnmatch.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/error.h"
+#include "core/nearest.h"
+
+namespace satin::quant {
+namespace {
+
+bool matches(const std::string& glob, const std::string& module) {
+  return fnmatch(glob.c_str(), module.c_str(), 0) == 0;
+}
+
+Storage storage_from_string(const std::string& name, const std::string& where) {
+  if (name == "bfloat16") return Storage::kBFloat16;
+  if (name == "float16") return Storage::kFloat16;
+  throw UserError(cat(where, ".scale_dtype: expected bfloat16 or float16, found \"", name, "\""));
+}
+
+int stored_bits(const config::QuantizationRule& rule, Method method, const std::string& where) {
+  if (method == Method::kTernary) {
+    // 2 is what a code takes and what an override inherits; 1.58 is the method's usual name.
+    if (std::abs(rule.bits - std::log2(3.0)) < 0.01 || rule.bits == 2) return 2;
+    throw UserError(cat(where, ".bits: ternary has 1.58 bits, found ", rule.bits));
+  }
+  if (method == Method::kSeq && rule.bits != 2) throw UserError(cat(where, ".bits: seq has 2 bits, found ", rule.bits));
+  if (rule.bits != std::floor(rule.bits) || rule.bits < 2 || rule.bits > 8)
+    throw UserError(cat(where, ".bits: expected a whole number from 2 to 8, found ", rule.bits));
+  return static_cast<int>(rule.bits);
+}
+
+/// The module name that a glob which matches nothing probably meant: nearest to the glob read as a name.
+std::string suggestion(const std::string& glob, const std::vector<std::string>& modules) {
+  const std::string direct = did_you_mean(glob, modules);
+  if (!direct.empty() || modules.empty()) return direct;
+  // Compare what follows the last dot or star with the modules' own last parts.
+  const auto last_part = [](const std::string& name) { return name.substr(name.find_last_of(".*") + 1); };
+  std::vector<std::string> parts;
+  for (const std::string& module : modules) parts.push_back(last_part(module));
+  const std::string part = nearest(last_part(glob), parts);
+  const auto found = std::find(parts.begin(), parts.end(), part);
+  const std::string& example = found == parts.end() ? modules.front() : modules[found - parts.begin()];
+  return cat("; the nearest name is ", example);
+}
+
+}  // namespace
+
+std::optional<Scheme> scheme_from_rule(const config::QuantizationRule& rule, const std::string& where) {
+  if (rule.method == "none") return std::nullopt;
+  Scheme scheme;
+  try {
+    scheme.method = method_from_string(rule.method);
+  } catch (const UserError& error) {
+    throw UserError(cat(where, ".method: ", error.what()));
+  }
+  scheme.bits = stored_bits(rule, scheme.method, where);
+  if (rule.group_size != -1 && rule.group_size < 1)
+    throw UserError(cat(where, ".group_size: expected -1 (one scale a row) or at least 1, found ", rule.group_size));
+  scheme.group_size = rule.group_size;
+  scheme.scale_dtype = storage_from_string(rule.scale_dtype, where);
+  scheme.dequant_dtype = scheme.scale_dtype;
+  if (rule.init != "mse" && rule.init != "data")
+    throw UserError(cat(where, ".init: expected mse or data, found \"", rule.init, "\""));
+  scheme.mse_init = rule.init == "mse";
+  return scheme;
+}
+
+void check_fits(const Scheme& scheme, const std::string& module, int64_t in_features) {
+  if (scheme.group_size < 0 || in_features % scheme.group_size == 0) return;
+  std::string sizes;
+  for (int64_t size = 8; size <= 1024; size *= 2)
+    if (in_features % size == 0) sizes += cat(size, ", ");
+  throw UserError(cat("quantization: group_size ", scheme.group_size, " does not divide the ", in_features,
+                      " inputs of ", module, "; sizes that do: ", sizes, "-1 (one scale a row)"));
+}
+
+Policy::Policy(const config::Quantization& quantization)
+    : default_(scheme_from_rule(quantization.default_rule, "quantization.default")) {
+  for (size_t i = 0; i < quantization.overrides.size(); ++i) {
+    const config::QuantizationRule& rule = quantization.overrides[i];
+    const std::string where = cat("quantization.overrides[", i, "]");
+    if (rule.match.empty())
+      throw UserError(cat(where, ".match: expected a glob over module names, as in model.layers.*.mlp.*"));
+    overrides_.push_back({rule.match, scheme_from_rule(rule, where)});
+  }
+}
+
+Policy::Decision Policy::decide(const std::string& module) const {
+  for (int i = static_cast<int>(overrides_.size()) - 1; i >= 0; --i) {
+    const Rule& rule = overrides_[i];
+    if (!matches(rule.glob, module)) continue;
+    if (rule.scheme) return {rule.scheme, "", i};
+    return {std::nullopt, cat("quantization.overrides[", i, "] (", rule.glob, ") says none"), i};
+  }
+  if (module == "lm_head") return {std::nullopt, "the default leaves the LM head in full precision", -1};
+  if (!default_) return {std::nullopt, "quantization.default says none", -1};
+  return {default_, "", -1};
+}
+
+void Policy::check_all_match(const std::vector<std::string>& modules) const {
+  for (size_t i = 0; i < overrides_.size(); ++i) {
+    const std::string& glob = overrides_[i].glob;
+    if (std::any_of(modules.begin(), modules.end(), [&](const std::string& name) { return matches(glob, name); }))
+      continue;
+    throw UserError(cat("quantization.overrides[", i, "].match: \"", glob, "\" matches none of the model's ",
+                        modules.size(), " linear layers", suggestion(glob, modules)));
+  }
+}
+
+}  // namespace satin::quant

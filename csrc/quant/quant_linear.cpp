@@ -1,0 +1,30 @@
+#include "quant/quant_linear.h"
+
+#include <torch/types.h>
+
+namespace satin::quant {
+
+QuantLinear::QuantLinear(const nn::LinearSpec& spec, const Scheme& scheme, nn::ParameterStore& store)
+    : name_(spec.name),
+      weight_(store.add(spec.name + ".weight", {spec.out_features, spec.in_features}, nn::Role::kWeight)),
+      bias_(spec.bias ? store.add(spec.name + ".bias", {spec.out_features}, nn::Role::kBias) : at::Tensor()),
+      quantizer_(spec.name, spec.out_features, spec.in_features, scheme, store),
+      compute_dtype_(store.options().compute_dtype) {}
+
+at::Tensor QuantLinear::forward(const at::Tensor& x) {
+  return at::linear(x, weight(), bias_.defined() ? std::optional(bias_.to(compute_dtype_)) : std::nullopt);
+}
+
+at::Tensor QuantLinear::weight(at::ScalarType dtype) {
+  if (!keeps_weight_ || at::GradMode::is_enabled()) return quantizer_.quantize(weight_, dtype);
+  if (!kept_weight_.defined() || kept_weight_.scalar_type() != dtype)
+    kept_weight_ = quantizer_.quantize(weight_, dtype);
+  return kept_weight_;
+}
+
+void QuantLinear::keep_weight(bool on) {
+  keeps_weight_ = on;
+  kept_weight_ = at::Tensor();
+}
+
+}  // namespace satin::quant

@@ -1,0 +1,119 @@
+#include "quant/quantizer.h"
+
+#include <torch/types.h>
+
+#include "core/error.h"
+
+namespace satin::quant {
+namespace {
+
+ops::Rounding rounding(Storage storage) {
+  switch (storage) {
+    case Storage::kBFloat16:
+      return ops::Rounding::kBFloat16;
+    case Storage::kFloat16:
+      return ops::Rounding::kFloat16;
+    case Storage::kExact:
+      return ops::Rounding::kNone;
+  }
+  throw InternalError("unknown storage format");
+}
+
+ops::Grid grid_kind(const Scheme& scheme) {
+  switch (scheme.method) {
+    case Method::kMinMaxSymmetric:
+    case Method::kLsq:
+      return ops::Grid::kSymmetric;
+    case Method::kMinMaxAsymmetric:
+    case Method::kLsqAsymmetric:
+      return ops::Grid::kAsymmetric;
+    case Method::kSeq:
+      return ops::Grid::kSeq;
+    case Method::kTernary:
+      return ops::Grid::kTernary;
+  }
+  throw InternalError("unknown quantization method");
+}
+
+at::ScalarType state_dtype(at::ScalarType weight_dtype) {
+  return weight_dtype == at::kDouble ? at::kDouble : at::kFloat;
+}
+
+std::optional<at::Tensor> optional_tensor(const at::Tensor& tensor) {
+  return tensor.defined() ? std::optional(tensor) : std::nullopt;
+}
+
+}  // namespace
+
+ops::FakeQuantGrid kernel_grid(const Scheme& scheme, int64_t in_features) {
+  return {grid_kind(scheme), scheme.bits, scheme.group_size < 0 ? in_features : scheme.group_size,
+          rounding(scheme.scale_dtype), rounding(scheme.dequant_dtype)};
+}
+
+QuantizerState state_from_extremes(const at::Tensor& weight, const Scheme& scheme) {
+  const at::NoGradGuard no_grad;
+  const ops::FakeQuantGrid grid = kernel_grid(scheme, weight.size(1));
+  const at::Tensor groups = weight.contiguous().view({weight.size(0), -1, grid.group_size});
+  const at::ScalarType dtype = state_dtype(weight.scalar_type());
+  const at::Tensor low = groups.amin(-1).to(dtype).clamp_max(0), high = groups.amax(-1).to(dtype).clamp_min(0);
+  const double top = (1 << scheme.bits) - 1, highest = (1 << (scheme.bits - 1)) - 1;
+  // A tensor of the device divides exactly; CUDA would multiply by the reciprocal of a plain number.
+  const auto divided = [](const at::Tensor& x, double by) { return x / at::full({}, by, x.options()); };
+  const at::Tensor largest = at::maximum(-low, high);
+  switch (scheme.method) {
+    case Method::kMinMaxSymmetric:
+      return {divided(largest, top / 2), {}};
+    case Method::kLsq:
+      return {divided(largest, highest), {}};
+    case Method::kSeq:
+    case Method::kTernary:
+      return {largest, {}};
+    case Method::kMinMaxAsymmetric:
+    case Method::kLsqAsymmetric: {
+      const at::Tensor scale = ops::effective_scale(divided(high - low, top), grid);
+      return {scale, at::clamp(at::round(-low / scale), 0, top)};
+    }
+  }
+  throw InternalError("unknown quantization method");
+}
+
+QuantizerState initial_state(const at::Tensor& weight, const Scheme& scheme) {
+  if (!scheme.learned_scale() || !scheme.mse_init) return state_from_extremes(weight, scheme);
+  const at::NoGradGuard no_grad;
+  const ops::ClipSearchResult found = ops::clip_search(weight.detach(), kernel_grid(scheme, weight.size(1)));
+  return {found.scale, found.zero_point};
+}
+
+Quantizer::Quantizer(const std::string& module, int64_t out_features, int64_t in_features, const Scheme& scheme,
+                     nn::ParameterStore& store)
+    : module_(module), scheme_(scheme), grid_(kernel_grid(scheme, in_features)) {
+  if (!scheme.learned_scale()) return;
+  const std::vector<int64_t> shape{out_features, scheme.groups(in_features)};
+  const at::ScalarType dtype = state_dtype(store.options().master_dtype);
+  learned_.scale = store.add(module + ".weight_scale", shape, nn::Role::kScale, dtype);
+  if (scheme.has_zero_point())
+    learned_.zero_point = store.add(module + ".weight_zero_point", shape, nn::Role::kZeroPoint, dtype);
+}
+
+QuantizerState Quantizer::state(const at::Tensor& weight) const {
+  return scheme_.learned_scale() ? learned_ : state_from_extremes(weight, scheme_);
+}
+
+at::Tensor Quantizer::quantize(const at::Tensor& weight, at::ScalarType dtype) const {
+  const QuantizerState now = state(weight);
+  return ops::fake_quant(weight, now.scale, optional_tensor(now.zero_point), grid_, dtype);
+}
+
+void Quantizer::initialise(const at::Tensor& weight) {
+  const at::NoGradGuard no_grad;
+  if (!at::isfinite(weight).all().item<bool>())
+    throw UserError(cat(module_,
+                        ".weight holds NaN or infinite values, which cannot be quantized: the checkpoint that it ",
+                        "was loaded from is damaged; fetch or save it again"));
+  if (!scheme_.learned_scale()) return;
+  const QuantizerState start = initial_state(weight, scheme_);
+  learned_.scale.copy_(start.scale);
+  if (learned_.zero_point.defined()) learned_.zero_point.copy_(start.zero_point);
+}
+
+}  // namespace satin::quant

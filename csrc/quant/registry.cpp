@@ -1,0 +1,101 @@
+#include "quant/registry.h"
+
+#include <torch/types.h>
+
+#include <algorithm>
+#include <map>
+
+#include "core/error.h"
+
+namespace satin::quant {
+namespace {
+
+std::string reason_for(nn::Role role) {
+  switch (role) {
+    case nn::Role::kEmbedding:
+      return "embeddings are never quantized";
+    case nn::Role::kNorm:
+      return "norms are never quantized";
+    case nn::Role::kBias:
+      return "biases are never quantized";
+    default:
+      return "not a linear layer";
+  }
+}
+
+}  // namespace
+
+const QuantizedModule* Registry::find(const std::string& name) const {
+  const auto found =
+      std::find_if(modules_.begin(), modules_.end(), [&](const auto& module) { return module.name == name; });
+  return found == modules_.end() ? nullptr : &*found;
+}
+
+void Registry::add(QuantLinear& linear, int64_t in_features, int64_t out_features) {
+  const Scheme& scheme = linear.scheme();
+  modules_.push_back({linear.name(), &linear, scheme});
+  linears_.push_back({linear.name(),
+                      {out_features, in_features},
+                      to_string(scheme.method),
+                      scheme.nominal_bits(),
+                      scheme.group_size,
+                      scheme.effective_bits(in_features),
+                      ""});
+}
+
+void Registry::add_unquantized(const nn::LinearSpec& spec, const std::string& reason) {
+  TableRow row{spec.name, {spec.out_features, spec.in_features}, "none"};
+  row.reason = reason;
+  linears_.push_back(std::move(row));
+}
+
+void Registry::check_all_rules_match() const {
+  if (!policy_) return;
+  std::vector<std::string> names;
+  for (const TableRow& row : linears_) names.push_back(row.name);
+  policy_->check_all_match(names);
+}
+
+void Registry::keep_weights(bool on) {
+  for (const QuantizedModule& module : modules_) module.linear->keep_weight(on);
+}
+
+nn::LinearFactory quant_linear_factory(const Policy& policy, Registry& registry) {
+  registry.set_policy(policy);
+  return [policy, &registry, dense = nn::dense_linear_factory()](
+             const nn::LinearSpec& spec, nn::ParameterStore& store) -> std::unique_ptr<nn::Linear> {
+    const Policy::Decision decision = policy.decide(spec.name);
+    if (!decision.scheme) {
+      registry.add_unquantized(spec, decision.reason);
+      return dense(spec, store);
+    }
+    check_fits(*decision.scheme, spec.name, spec.in_features);
+    auto linear = std::make_unique<QuantLinear>(spec, *decision.scheme, store);
+    registry.add(*linear, spec.in_features, spec.out_features);
+    return linear;
+  };
+}
+
+void initialise_from_weights(Registry& registry) {
+  registry.check_all_rules_match();
+  for (const QuantizedModule& module : registry.modules()) module.linear->initialise();
+}
+
+std::vector<TableRow> quantization_table(const Registry& registry, const nn::ParameterStore& store) {
+  std::map<std::string, const TableRow*> by_weight;
+  for (const TableRow& row : registry.linears()) by_weight[row.name + ".weight"] = &row;
+  std::vector<TableRow> table;
+  for (const nn::Parameter& parameter : store.all()) {
+    if (parameter.role == nn::Role::kScale || parameter.role == nn::Role::kZeroPoint) continue;
+    if (const auto found = by_weight.find(parameter.name); found != by_weight.end()) {
+      table.push_back(*found->second);
+      continue;
+    }
+    TableRow row{parameter.name, parameter.value.sizes().vec(), "none"};
+    row.reason = reason_for(parameter.role);
+    table.push_back(std::move(row));
+  }
+  return table;
+}
+
+}  // namespace satin::quant
