@@ -9,12 +9,12 @@ namespace satin::data {
 
 /// B sequences of T tokens, on the CPU (pinned when CUDA is used).
 struct Batch {
-  at::Tensor tokens;        ///< [B, T] int64
-  at::Tensor loss_mask;     ///< [B, T] bool: position t's prediction of token t+1 is scored (last position: never)
-  at::Tensor document_ids;  ///< [B, T] int64, rising within a window; undefined when attention crosses documents
+  at::Tensor tokens;           ///< [B, T] int64
+  at::Tensor loss_mask;        ///< [B, T] bool: position t's prediction of token t+1 is scored (last position: never)
+  at::Tensor document_ids;     ///< [B, T] int64, rising within a window; undefined when attention crosses documents
   at::Tensor document_starts;  ///< [B, T] bool: token t is the first of its document
   std::vector<uint64_t> sample_ids;  ///< [B] global sample index: what random draws are a function of
-  uint64_t epoch = 0;       ///< of the first sample
+  uint64_t epoch = 0;                ///< of the first sample
 };
 
 }  // namespace satin::data
