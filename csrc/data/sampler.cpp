@@ -1,5 +1,6 @@
 #include "data/sampler.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <nlohmann/json.hpp>
@@ -26,9 +27,10 @@ Position Position::from_json(const nlohmann::json& json, const std::string& wher
 uint64_t permute(uint64_t index, uint64_t n, uint64_t key) {
   SATIN_CHECK(index < n, index, " of ", n);
   if (n == 1) return 0;
-  const int half_bits = (std::bit_width(n - 1) + 1) / 2;
+  // Halves of 2 bits would mix too little: with 3 and 8 rounds all orders of 5 things are equally likely.
+  const int half_bits = std::max<int>(3, (std::bit_width(n - 1) + 1) / 2);
   const uint64_t mask = (1ull << half_bits) - 1;
-  constexpr uint64_t kRounds = 8;  // 4 are enough for large halves; small ones mix less a round
+  constexpr uint64_t kRounds = 8;
   do {
     uint64_t left = index >> half_bits, right = index & mask;
     for (uint64_t round = 0; round < kRounds; ++round) {
@@ -37,7 +39,7 @@ uint64_t permute(uint64_t index, uint64_t n, uint64_t key) {
       right = mixed;
     }
     index = left << half_bits | right;
-  } while (index >= n);  // fewer than 4 turns on average: the domain is below 4 n
+  } while (index >= n);  // at most 4 turns on average from n = 16 on: the domain is at most 4 n
   return index;
 }
 

@@ -28,7 +28,7 @@ struct Position {
 };
 
 /// The place of `index` in a shuffled order of n things: a bijection of [0, n) that differs with the key.
-/// Source: a Feistel network over the next even power of two, walked until it lands below n (Black and Rogaway,
+/// Source: a Feistel network over an even power of two, walked until it lands below n (Black and Rogaway,
 /// "Ciphers with arbitrary finite domains", CT-RSA 2002, section 4). No memory, the same on every platform.
 uint64_t permute(uint64_t index, uint64_t n, uint64_t key);
 

@@ -23,7 +23,7 @@ def counter_hash(*counters):
 
 
 def permute(index, n, key):
-    half = -(-(n - 1).bit_length() // 2)  # bits of a half: together they hold n - 1
+    half = max(3, -(-(n - 1).bit_length() // 2))  # bits of a half: together they hold n - 1
     while True:
         left, right = divmod(index, 2**half)
         for r in range(8):

@@ -55,8 +55,6 @@ TEST(Permute, OrdersAreEquallyLikely) {  // all 120 orders of 5 things: chi-squa
   ASSERT_EQ(counts.size(), 120u);
   double chi_square = 0;
   for (const auto& [order, count] : counts) chi_square += std::pow(count - kKeys / 120.0, 2) / (kKeys / 120.0);
-  // An 8-round network over 3-bit halves is even, so about half of the orders of 64 things are reached; of 5 things all
-  // are.
   EXPECT_LT(chi_square, 119 + 5 * std::sqrt(2 * 119.0));
 }
 
