@@ -1,6 +1,7 @@
 #include "report/html.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -8,6 +9,7 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "report/assets.h"
+#include "report/progress.h"
 #include "report/run_data.h"
 
 namespace satin::report {
@@ -29,7 +31,7 @@ MetricKind kind_of(const std::string& metric) {
   if (metric.starts_with("grad_norm")) return {"gradient norm" + (metric == "grad_norm" ? "" : " (" + metric + ")"), 2};
   if (metric == "tokens_per_second") return {"tokens per second", 3};
   if (metric == "mfu") return {"MFU (share of the device's peak)", 3};
-  if (metric.starts_with("memory")) return {"memory (bytes)", 3};
+  if (metric.starts_with("memory")) return {metric == "memory" ? "memory" : metric, 3};
   if (metric == "tokens") return {"tokens", 3};
   if (metric.ends_with("_ms") || metric.ends_with("_s") || metric.ends_with("_bytes")) return {metric, 3};
   return {metric == "loss" ? "loss (total)" : metric, 0};
@@ -81,7 +83,12 @@ std::string last_values(const std::vector<RunData>& runs) {
     std::vector<std::string> row = {kind_of(metric).title};
     for (const RunData& run : runs) {
       const auto curve = run.curves.find(metric);
-      row.push_back(curve == run.curves.end() ? "" : number_text(curve->second.values.back()));
+      if (curve == run.curves.end())
+        row.push_back("");
+      else if (const double last = curve->second.values.back(); metric.starts_with("memory"))
+        row.push_back(bytes_text(std::llround(last)));
+      else
+        row.push_back(number_text(last));
     }
     rows.push_back(std::move(row));
   }
@@ -147,7 +154,7 @@ std::string chart_data(const std::vector<RunData>& runs) {
       curves.push_back({{"run", i}, {"steps", std::move(steps)}, {"values", std::move(values)}});
     }
     const MetricKind kind = kind_of(metric);
-    if (has_line && metric != "tokens" && !metric.ends_with("/step"))
+    if (has_line && metric != "tokens" && !metric.ends_with("/tokens"))
       charts.push_back({{"title", kind.title}, {"group", kind.group}, {"curves", std::move(curves)}});
   }
   std::string text = ordered_json{{"runs", names_of(runs)}, {"charts", std::move(charts)}}.dump(

@@ -98,8 +98,8 @@ void read_curves(const fs::path& path, RunData& run) {
 
 std::string number_text(double value) {
   char text[64];
-  const bool whole = value == std::floor(value) && std::abs(value) < 1e15;
-  std::snprintf(text, sizeof text, whole ? "%.0f" : "%.5g", value);
+  const bool whole = value == std::floor(value) || std::abs(value) >= 1e5;
+  std::snprintf(text, sizeof text, whole && std::abs(value) < 1e15 ? "%.0f" : "%.5g", value);
   return text;
 }
 

@@ -35,7 +35,7 @@ struct RunData {
 /// them, or when one that is there cannot be understood (a metrics line that a kill cut short is left out).
 RunData read_run(const std::filesystem::path& directory);
 
-/// A number for a table: up to 5 significant digits, whole numbers in full.
+/// A number for a table: 5 significant digits, or all of a whole part.
 std::string number_text(double value);
 
 }  // namespace satin::report

@@ -56,7 +56,7 @@
       colors: chart.curves.map((curve) => colour.lines[curve.run % 8]),
       gridLineColor: colour.grid, axisLineColor: colour.rule,
       connectSeparatedPoints: true, strokeWidth: 1.5, highlightCircleSize: 4, legend: "never", showLabelsOnHighlight: false,
-      drawPoints: rows.length < 12, pointSize: 3, xRangePad: 4, yRangePad: 6,
+      drawPoints: rows.length < 12, pointSize: 3, xRangePad: 4, yRangePad: 6, rightGap: 14,
       axes: { x: { axisLabelFormatter: short, pixelsPerLabel: 60 },
               y: { axisLabelFormatter: short, axisLabelWidth: 52, pixelsPerLabel: 28 } },
       highlightCallback: (event, x, points) => showLegend(x, (c) => {
