@@ -1,5 +1,6 @@
 // The configuration: one plain struct a section. Names are the YAML keys; defaults are here and nowhere else.
-// Help, units, limits and validation are in each struct's field table (fields.cpp). No torch in this room.
+// Help, units and limits are in each struct's field table (fields.h), checks across keys in validate.cpp. No torch
+// here.
 #pragma once
 #include <cstdint>
 #include <optional>
@@ -9,116 +10,135 @@
 namespace satin::config {
 
 struct Model {
-  std::string path;                  ///< Hugging Face model directory (config.json, tokenizer.json, *.safetensors)
-  std::string init = "pretrained";   ///< pretrained | random (config.json and tokenizer only; dense training from scratch)
+  std::string path = {};  ///< Hugging Face model directory (config.json, tokenizer.json, *.safetensors)
+  std::string init =
+      "pretrained";  ///< pretrained | random (config.json and tokenizer only; dense training from scratch)
+  bool operator==(const Model&) const = default;
 };
 
 struct Teacher {
-  std::string path;                  ///< empty: the student's own full-precision weights
+  std::string path = {};  ///< empty: the student's own full-precision weights
+  bool operator==(const Teacher&) const = default;
 };
 
 /// What one tensor's quantizer is; a rule of the policy.
 struct QuantizationRule {
-  std::string match;                 ///< glob over module names ("model.layers.*.mlp.*"); unused in `default`
-  std::string method = "lsq_asymmetric";  ///< minmax_symmetric | minmax_asymmetric | lsq | lsq_asymmetric | seq | ternary | none
+  std::string match = {};  ///< glob over module names ("model.layers.*.mlp.*"); unused in `default`
+  std::string method =
+      "lsq_asymmetric";  ///< minmax_symmetric | minmax_asymmetric | lsq | lsq_asymmetric | seq | ternary | none
   double bits = 2;
-  int64_t group_size = 64;           ///< weights a scale along the input dimension; -1: one scale a row
-  std::string scale_dtype = "bfloat16";   ///< bfloat16 | float16: scales are rounded to it before every forward
-  std::string init = "mse";          ///< data (from extremes) | mse (clip search)
+  int64_t group_size = 64;               ///< weights a scale along the input dimension; -1: one scale a row
+  std::string scale_dtype = "bfloat16";  ///< bfloat16 | float16: scales are rounded to it before every forward
+  std::string init = "mse";              ///< data (from extremes) | mse (clip search)
+  bool operator==(const QuantizationRule&) const = default;
 };
 
 struct Quantization {
-  QuantizationRule default_rule;     ///< YAML key: default
+  QuantizationRule default_rule;            ///< YAML key: default
   std::vector<QuantizationRule> overrides;  ///< in order, the last match wins; unset keys inherit from `default`
+  bool operator==(const Quantization&) const = default;
 };
 
 struct CrossEntropy {
   double weight = 0;
+  bool operator==(const CrossEntropy&) const = default;
 };
 struct Distillation {
   double weight = 1;
   double temperature = 1;
-  std::string kind = "forward";      ///< forward KL(teacher || student) | reverse KL(student || teacher)
+  std::string kind = "forward";  ///< forward KL(teacher || student) | reverse KL(student || teacher)
+  bool operator==(const Distillation&) const = default;
 };
 struct Smoothness {
   double weight = 0;
   int64_t top_k = 40;
   double temperature = 2;
-  double start = 0.5;                ///< fraction of training after which it is on
-  double ramp = 0;                   ///< fraction of training over which its weight grows linearly
+  double start = 0.5;  ///< fraction of training after which it is on
+  double ramp = 0;     ///< fraction of training over which its weight grows linearly
+  bool operator==(const Smoothness&) const = default;
 };
 struct Neighbourhood {
-  double rate = 0.15;                ///< probability that a next token is replaced by a sampled neighbour
+  double rate = 0.15;  ///< probability that a next token is replaced by a sampled neighbour
   int64_t top_k = 40;
   double temperature = 2;
-  int64_t depth = 1;                 ///< tokens of a walk
-  std::string source = "teacher";    ///< teacher | random (the control) | student
+  int64_t depth = 1;               ///< tokens of a walk
+  std::string source = "teacher";  ///< teacher | random (the control) | student
+  bool operator==(const Neighbourhood&) const = default;
 };
 struct Loss {
   CrossEntropy ce;
   Distillation kd;
   Smoothness smoothness;
   Neighbourhood neighbourhood;
-  int64_t chunk_tokens = 2048;       ///< tokens of vocabulary logits in memory at a time
+  int64_t chunk_tokens = 2048;  ///< tokens of vocabulary logits in memory at a time
+  bool operator==(const Loss&) const = default;
 };
 
 struct DataSource {
-  std::string path;                  ///< .jsonl | .txt | .tokens (from `satin tokenize`)
-  std::string field = "text";        ///< JSONL field with the document; "messages" style chats: see `format`
-  std::string format = "text";       ///< text | messages (loss on the assistant's answers only)
-  std::string template_;             ///< YAML key: template. "Question: {question}\nAnswer: {answer}" instead of a field
-  std::string name;                  ///< shown in tables; default: the file's stem
-  double weight = 0;                 ///< share of the tokens; 0: in proportion to the source's own tokens
+  std::string path = {};        ///< .jsonl | .txt | .tokens (from `satin tokenize`)
+  std::string field = "text";   ///< JSONL field with the document; "messages" style chats: see `format`
+  std::string format = "text";  ///< text | messages (loss on the assistant's answers only)
+  std::string template_ = {};   ///< YAML key: template. "Question: {question}\nAnswer: {answer}" instead of a field
+  std::string name = {};        ///< shown in tables; default: the file's stem
+  double weight = 0;            ///< share of the tokens; 0: in proportion to the source's own tokens
+  bool operator==(const DataSource&) const = default;
 };
 struct Data {
   std::vector<DataSource> train;
   std::vector<DataSource> valid;
   bool attention_across_documents = false;  ///< packed documents see (and are scored across) their borders
   bool shuffle = true;
-  std::string cache_dir;             ///< where tokenised text is kept; empty: <output_dir>/cache
+  std::string cache_dir = {};  ///< where tokenised text is kept; empty: <output_dir>/cache
+  bool operator==(const Data&) const = default;
 };
 
 struct Train {
   uint64_t seed = 0;
-  int64_t max_steps = 0;             ///< 0: from max_tokens
-  int64_t max_tokens = 0;            ///< 0: from max_steps
+  int64_t max_steps = 0;   ///< 0: from max_tokens
+  int64_t max_tokens = 0;  ///< 0: from max_steps
   int64_t sequence_length = 1024;
-  int64_t micro_batch_size = 8;      ///< sequences in one forward
+  int64_t micro_batch_size = 8;  ///< sequences in one forward
   int64_t gradient_accumulation_steps = 1;
   std::string output_dir = "runs/default";
-  std::string device = "auto";       ///< auto | cpu | cuda
+  std::string device = "auto";         ///< auto | cpu | cuda
   std::string compute_dtype = "auto";  ///< auto (bfloat16 on CUDA, float32 on CPU) | float32 | bfloat16 | float64
   bool deterministic = false;
+  bool operator==(const Train&) const = default;
 };
 
 struct Optimizer {
   double learning_rate = 5e-4;
   double scale_learning_rate = 1e-4;
   double zero_point_learning_rate = 2e-3;
-  double weight_decay = 0;           ///< weights only: never norms, biases, embeddings, scales
+  double weight_decay = 0;  ///< weights only: never norms, biases, embeddings, scales
   double beta1 = 0.9, beta2 = 0.95;
   double epsilon = 1e-8;
-  double clip_grad_norm = 1;         ///< weights and quantizer parameters apart; 0: off
-  std::string schedule = "cosine";   ///< cosine | linear | constant
+  double clip_grad_norm = 1;        ///< weights and quantizer parameters apart; 0: off
+  std::string schedule = "cosine";  ///< cosine | linear | constant
   double warmup_ratio = 0.05;
   double min_learning_rate_ratio = 0;
+  bool operator==(const Optimizer&) const = default;
 };
 
 struct Checkpoint {
-  int64_t every_n_steps = 0;         ///< 0: only at the end
+  int64_t every_n_steps = 0;  ///< 0: only at the end
   int64_t keep = 2;
+  bool operator==(const Checkpoint&) const = default;
 };
 struct Eval {
-  int64_t every_n_steps = 0;         ///< 0: only at the end
+  int64_t every_n_steps = 0;  ///< 0: only at the end
   int64_t sequence_length = 1024;
-  int64_t limit = 0;                 ///< windows a text; 0: all
+  int64_t limit = 0;  ///< windows a text; 0: all
+  bool operator==(const Eval&) const = default;
 };
 struct Logging {
   int64_t every_n_steps = 10;
   bool tensorboard = true;
+  bool operator==(const Logging&) const = default;
 };
 struct Export {
   std::vector<std::string> formats;  ///< hf | compressed-tensors
+  bool operator==(const Export&) const = default;
 };
 
 struct Config {
@@ -132,7 +152,8 @@ struct Config {
   Checkpoint checkpoint;
   Eval eval;
   Logging logging;
-  Export export_;                    ///< YAML key: export
+  Export export_;  ///< YAML key: export
+  bool operator==(const Config&) const = default;
 };
 
 }  // namespace satin::config

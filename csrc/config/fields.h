@@ -1,0 +1,191 @@
+// The field tables: for each struct of schema.h its YAML keys with limits and help. Loading, dumping, --help-config
+// and validation walk these tables; keys are listed nowhere else.
+#pragma once
+#include <tuple>
+#include <type_traits>
+
+#include "config/schema.h"
+#include "config/spec.h"
+
+namespace satin::config {
+
+template <class S, class T>
+struct Field {
+  const char* key;
+  T S::*member;
+  Spec spec;
+};
+template <class S, class T>
+constexpr Field<S, T> field(const char* key, T S::*member, Spec spec) {
+  return {key, member, spec};
+}
+
+/// The table of a struct; absent (nullptr) for plain values.
+template <class S>
+inline constexpr auto kFields = nullptr;
+
+template <class T>
+concept Section = !std::is_null_pointer_v<std::remove_const_t<decltype(kFields<T>)>>;
+
+/// Calls visit(field) for each row of the table of S.
+template <Section S, class Visit>
+void for_each_field(Visit&& visit) {
+  std::apply([&](const auto&... row) { (visit(row), ...); }, kFields<S>);
+}
+
+// clang-format off
+template <>
+inline constexpr auto kFields<Model> = std::tuple{
+    field("path", &Model::path, {.help = "Hugging Face model directory on disk: config.json, tokenizer.json, *.safetensors", .unit = "directory", .path = true, .required = true, .known_as = "base_model | model_name_or_path | pretrained_model_name_or_path | input_model_filename"}),
+    field("init", &Model::init, {.help = "Where weights start: the directory's safetensors, or random (dense training from config.json and tokenizer)", .one_of = "pretrained | random"}),
+};
+
+template <>
+inline constexpr auto kFields<Teacher> = std::tuple{
+    field("path", &Teacher::path, {.help = "Full-precision teacher with the same vocabulary; empty: the student's own weights before quantization", .unit = "directory", .path = true, .known_as = "teacher_model | teacher_model_path"}),
+};
+
+template <>
+inline constexpr auto kFields<QuantizationRule> = std::tuple{
+    field("match", &QuantizationRule::match, {.help = "Layers that the rule is for: a glob over module names, such as model.layers.*.mlp.*; the last match wins", .unit = "glob", .required = true, .list_only = true}),
+    field("method", &QuantizationRule::method, {.help = "Quantizer: min-max from the data each step, learned step size (LSQ; asymmetric learns a zero point), ParetoQ SEQ 2-bit or ternary, or none (full precision)", .one_of = "minmax_symmetric | minmax_asymmetric | lsq | lsq_asymmetric | seq | ternary | none", .known_as = "weight_dtype | quantizer"}),
+    field("bits", &QuantizationRule::bits, {.help = "Weight precision; implied by seq (2) and ternary (1.58), a whole number for the others", .unit = "bits", .at_least = 1, .at_most = 8, .known_as = "w_bits | weight_bits | wbits"}),
+    field("group_size", &QuantizationRule::group_size, {.help = "Consecutive input weights that share one scale (a multiple of 8); -1: one scale per output channel", .unit = "weights", .at_least = -1, .known_as = "groupsize | q_group_size"}),
+    field("scale_dtype", &QuantizationRule::scale_dtype, {.help = "Stored type of scales; they are rounded to it in training, so that export changes nothing", .one_of = "bfloat16 | float16"}),
+    field("init", &QuantizationRule::init, {.help = "First scales: from each group's extremes (data), or by a clip search for the least squared error (mse)", .one_of = "data | mse"}),
+};
+
+template <>
+inline constexpr auto kFields<Quantization> = std::tuple{
+    field("default", &Quantization::default_rule, {.help = "Rule of every linear layer inside the decoder blocks"}),
+    field("overrides", &Quantization::overrides, {.help = "Exceptions by layer name, in order; keys that a rule leaves out are taken from default", .known_as = "quant_cfg | rules"}),
+};
+
+template <>
+inline constexpr auto kFields<CrossEntropy> = std::tuple{
+    field("weight", &CrossEntropy::weight, {.help = "Weight of the next-token cross-entropy; needed for dense training", .at_least = 0, .known_as = "ce_weight"}),
+};
+
+template <>
+inline constexpr auto kFields<Distillation> = std::tuple{
+    field("weight", &Distillation::weight, {.help = "Weight of logit distillation from the teacher (multiplied by temperature^2)", .at_least = 0, .known_as = "kd_weight | alpha"}),
+    field("temperature", &Distillation::temperature, {.help = "Softens both distributions; 1 compares the models as they are", .above = 0, .known_as = "kd_temperature"}),
+    field("kind", &Distillation::kind, {.help = "forward: KL(teacher || student), covers all the teacher can say; reverse: KL(student || teacher), seeks its modes", .one_of = "forward | reverse", .known_as = "criterion"}),
+};
+
+template <>
+inline constexpr auto kFields<Smoothness> = std::tuple{
+    field("weight", &Smoothness::weight, {.help = "Weight of the top-k KL to the temperature-smoothed teacher; 0.1 to 1 is usual beside cross-entropy", .at_least = 0}),
+    field("top_k", &Smoothness::top_k, {.help = "Teacher's best tokens that are compared one by one; the rest is one bucket", .unit = "tokens", .at_least = 1}),
+    field("temperature", &Smoothness::temperature, {.help = "Softens both distributions inside the top k", .above = 0}),
+    field("start", &Smoothness::start, {.help = "When it is switched on", .unit = "fraction of training", .at_least = 0, .at_most = 1}),
+    field("ramp", &Smoothness::ramp, {.help = "How long its weight then grows linearly to the full value; 0: at once", .unit = "fraction of training", .at_least = 0, .at_most = 1}),
+};
+
+template <>
+inline constexpr auto kFields<Neighbourhood> = std::tuple{
+    field("rate", &Neighbourhood::rate, {.help = "Probability that a next token is replaced by a sampled neighbour, so that teacher and student meet just off the text; 0: off; acts through kd and smoothness", .unit = "probability", .at_least = 0, .at_most = 1, .known_as = "rho"}),
+    field("top_k", &Neighbourhood::top_k, {.help = "Neighbours are drawn from this many best next tokens", .unit = "tokens", .at_least = 1}),
+    field("temperature", &Neighbourhood::temperature, {.help = "Sampling temperature of the draw; higher wanders further", .above = 0}),
+    field("depth", &Neighbourhood::depth, {.help = "Tokens replaced in a row once a walk starts", .unit = "tokens", .at_least = 1}),
+    field("source", &Neighbourhood::source, {.help = "Who proposes neighbours: the teacher, any token of the vocabulary (the control), or the student (on-policy)", .one_of = "teacher | random | student"}),
+};
+
+template <>
+inline constexpr auto kFields<Loss> = std::tuple{
+    field("ce", &Loss::ce, {.help = "Cross-entropy on the text", .known_as = "cross_entropy"}),
+    field("kd", &Loss::kd, {.help = "Knowledge distillation: the teacher's whole next-token distribution", .known_as = "distillation | distill"}),
+    field("smoothness", &Loss::smoothness, {.help = "Top-k KL at the text's own contexts"}),
+    field("neighbourhood", &Loss::neighbourhood, {.help = "Distillation on contexts around the text: the smoothness default"}),
+    field("chunk_tokens", &Loss::chunk_tokens, {.help = "Positions whose vocabulary logits are in memory at a time; lower saves memory, the result is the same", .unit = "tokens", .at_least = 1}),
+};
+
+template <>
+inline constexpr auto kFields<DataSource> = std::tuple{
+    field("path", &DataSource::path, {.help = "Text: .jsonl (a document a line), .txt (one document) or .tokens (from satin tokenize)", .unit = "file", .path = true, .required = true, .shorthand = true}),
+    field("field", &DataSource::field, {.help = "JSONL field that holds the document", .known_as = "column | text_column | text_field"}),
+    field("format", &DataSource::format, {.help = "text: loss on every token; messages: chat turns {role, content}, loss on the assistant's answers only", .one_of = "text | messages", .known_as = "type"}),
+    field("template", &DataSource::template_, {.help = "Document built from several JSONL fields, such as \"Question: {question}\\nAnswer: {answer}\"; replaces field", .unit = "text with {field}"}),
+    field("name", &DataSource::name, {.help = "Label in tables and reports; empty: the file's name without extension"}),
+    field("weight", &DataSource::weight, {.help = "Share of the training tokens relative to the other sources; 0 for all: in proportion to their sizes", .at_least = 0}),
+};
+
+template <>
+inline constexpr auto kFields<Data> = std::tuple{
+    field("train", &Data::train, {.help = "Texts to train on: a path, one source or a list", .known_as = "datasets | dataset | train_data"}),
+    field("valid", &Data::valid, {.help = "Texts whose perplexity is reported: a path, one source or a list", .known_as = "validation | test_datasets | valid_data"}),
+    field("attention_across_documents", &Data::attention_across_documents, {.help = "Let documents packed into one sequence see each other and be scored across their borders"}),
+    field("shuffle", &Data::shuffle, {.help = "New order each epoch, a pure function of seed and epoch"}),
+    field("cache_dir", &Data::cache_dir, {.help = "Where tokenised text is kept between runs; empty: <train.output_dir>/cache", .unit = "directory", .path = true, .known_as = "dataset_prepared_path"}),
+};
+
+template <>
+inline constexpr auto kFields<Train> = std::tuple{
+    field("seed", &Train::seed, {.help = "Every random draw follows from it: order of the data, neighbours, random weights"}),
+    field("max_steps", &Train::max_steps, {.help = "Length of the run in optimizer steps; 0: train.max_tokens says it", .unit = "steps", .at_least = 0, .known_as = "max_steps_per_epoch | num_steps | iterations"}),
+    field("max_tokens", &Train::max_tokens, {.help = "Length of the run in tokens seen; 0: train.max_steps says it", .unit = "tokens", .at_least = 0, .known_as = "epochs | num_epochs | num_train_epochs"}),
+    field("sequence_length", &Train::sequence_length, {.help = "Tokens of one packed training sequence", .unit = "tokens", .at_least = 2, .known_as = "sequence_len | seq_len | seqlen | max_seq_len | model_max_length | block_size | context_length"}),
+    field("micro_batch_size", &Train::micro_batch_size, {.help = "Sequences in one forward on one device; lower it when memory is short", .unit = "sequences", .at_least = 1, .known_as = "batch_size | per_device_train_batch_size"}),
+    field("gradient_accumulation_steps", &Train::gradient_accumulation_steps, {.help = "Micro-batches per optimizer step; tokens per step = this x micro_batch_size x sequence_length x devices", .unit = "micro-batches", .at_least = 1, .known_as = "grad_accum | accumulation_steps"}),
+    field("output_dir", &Train::output_dir, {.help = "Run directory: config.yaml, metrics.jsonl, checkpoints, exports, report.html; must be new or empty unless resuming", .unit = "directory", .path = true, .required = true}),
+    field("device", &Train::device, {.help = "Where to train; auto: CUDA when there is one", .one_of = "auto | cpu | cuda"}),
+    field("compute_dtype", &Train::compute_dtype, {.help = "Type of activations and products (master weights stay float32 or wider); auto: bfloat16 on CUDA, float32 on CPU", .one_of = "auto | float32 | bfloat16 | float64", .known_as = "dtype | bf16 | precision"}),
+    field("deterministic", &Train::deterministic, {.help = "Only algorithms that repeat bit for bit on CUDA; slower"}),
+};
+
+template <>
+inline constexpr auto kFields<Optimizer> = std::tuple{
+    field("learning_rate", &Optimizer::learning_rate, {.help = "Peak AdamW learning rate of the weights", .at_least = 0, .known_as = "lr"}),
+    field("scale_learning_rate", &Optimizer::scale_learning_rate, {.help = "Peak learning rate of learned quantizer scales", .at_least = 0, .known_as = "quant_lr | scale_lr"}),
+    field("zero_point_learning_rate", &Optimizer::zero_point_learning_rate, {.help = "Peak learning rate of learned zero points", .at_least = 0}),
+    field("weight_decay", &Optimizer::weight_decay, {.help = "Decoupled weight decay of matrices; never of norms, biases, embeddings, scales", .at_least = 0, .known_as = "wd"}),
+    field("beta1", &Optimizer::beta1, {.help = "Decay of AdamW's mean of gradients", .at_least = 0, .below = 1, .known_as = "adam_beta1 | betas"}),
+    field("beta2", &Optimizer::beta2, {.help = "Decay of AdamW's mean of squared gradients", .at_least = 0, .below = 1, .known_as = "adam_beta2"}),
+    field("epsilon", &Optimizer::epsilon, {.help = "Added to AdamW's denominator", .above = 0, .known_as = "eps | adam_epsilon"}),
+    field("clip_grad_norm", &Optimizer::clip_grad_norm, {.help = "Largest gradient norm, of weights and of quantizer parameters each; 0: no clipping", .at_least = 0, .known_as = "max_grad_norm | grad_clip"}),
+    field("schedule", &Optimizer::schedule, {.help = "Shape of the learning rate after warm-up", .one_of = "cosine | linear | constant", .known_as = "lr_scheduler | lr_scheduler_type"}),
+    field("warmup_ratio", &Optimizer::warmup_ratio, {.help = "Part of training over which the learning rate rises linearly from 0", .unit = "fraction of training", .at_least = 0, .at_most = 1, .known_as = "warmup_steps | num_warmup_steps"}),
+    field("min_learning_rate_ratio", &Optimizer::min_learning_rate_ratio, {.help = "Last learning rate of cosine and linear", .unit = "fraction of the peak", .at_least = 0, .at_most = 1, .known_as = "min_lr"}),
+};
+
+template <>
+inline constexpr auto kFields<Checkpoint> = std::tuple{
+    field("every_n_steps", &Checkpoint::every_n_steps, {.help = "Save a resumable checkpoint this often; 0: only at the end (and when interrupted)", .unit = "steps", .at_least = 0, .known_as = "save_steps | save_every_n_steps"}),
+    field("keep", &Checkpoint::keep, {.help = "Newest checkpoints kept; older ones are removed", .unit = "checkpoints", .at_least = 1, .known_as = "save_total_limit"}),
+};
+
+template <>
+inline constexpr auto kFields<Eval> = std::tuple{
+    field("every_n_steps", &Eval::every_n_steps, {.help = "Measure perplexity on data.valid this often; 0: only at the end", .unit = "steps", .at_least = 0, .known_as = "eval_steps"}),
+    field("sequence_length", &Eval::sequence_length, {.help = "Window of the perplexity protocol: non-overlapping windows of this length", .unit = "tokens", .at_least = 2}),
+    field("limit", &Eval::limit, {.help = "Windows per text; 0: all", .unit = "windows", .at_least = 0}),
+};
+
+template <>
+inline constexpr auto kFields<Logging> = std::tuple{
+    field("every_n_steps", &Logging::every_n_steps, {.help = "Write losses, learning rate, gradient norm and speed to metrics.jsonl this often", .unit = "steps", .at_least = 1, .known_as = "logging_steps | log_every_n_steps | log_interval"}),
+    field("tensorboard", &Logging::tensorboard, {.help = "Write TensorBoard events beside metrics.jsonl", .known_as = "metric_logger | report_to"}),
+};
+
+template <>
+inline constexpr auto kFields<Export> = std::tuple{
+    field("formats", &Export::formats, {.help = "Written and verified when training ends: hf (dense, dequantised), compressed-tensors (packed, for vLLM and transformers)", .one_of = "hf | compressed-tensors"}),
+};
+
+template <>
+inline constexpr auto kFields<Config> = std::tuple{
+    field("model", &Config::model, {.help = "The model to train or quantize"}),
+    field("teacher", &Config::teacher, {.help = "The full-precision model that is imitated"}),
+    field("quantization", &Config::quantization, {.help = "How weights are quantized; the section absent (or none): dense training", .known_as = "qat | quantizer"}),
+    field("loss", &Config::loss, {.help = "What is minimised: the weighted sum of the losses below"}),
+    field("data", &Config::data, {.help = "Texts"}),
+    field("train", &Config::train, {.help = "Length, batch and place of the run", .known_as = "training"}),
+    field("optimizer", &Config::optimizer, {.help = "AdamW and its schedule"}),
+    field("checkpoint", &Config::checkpoint, {.help = "Saving and keeping"}),
+    field("eval", &Config::eval, {.help = "Perplexity during training", .known_as = "evaluation"}),
+    field("logging", &Config::logging, {.help = "Metrics"}),
+    field("export", &Config::export_, {.help = "Artefacts for other programs"}),
+};
+// clang-format on
+
+}  // namespace satin::config

@@ -1,0 +1,173 @@
+#include "config/validate.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "config/document.h"
+#include "config/scalar.h"
+#include "core/error.h"
+#include "core/nearest.h"
+
+namespace satin::config {
+namespace {
+
+namespace fs = std::filesystem;
+
+void check_rule(const QuantizationRule& rule, const std::string& at, const Report& report) {
+  if (rule.method == "none") return;
+  const std::string bits = at + ".bits", method = at + ".method", group = at + ".group_size";
+  if (const auto implied = implied_bits(rule.method)) {
+    if (rule.bits != *implied) {
+      report({bits, method}, cat(bits, ": method ", rule.method, " has ", format_number(*implied), " bits, found ",
+                                 format_number(rule.bits), "; leave bits out or choose another method"));
+    }
+  } else if (rule.bits != std::floor(rule.bits) || rule.bits < 2) {
+    report({bits, method}, cat(bits, ": method ", rule.method, " has 2, 3, ... 8 bits, found ",
+                               format_number(rule.bits), rule.bits < 2 ? "; for 1.58 bits use method: ternary" : ""));
+  }
+  if (rule.group_size != -1 && (rule.group_size <= 0 || rule.group_size % 8 != 0)) {
+    report({group}, cat(group, ": expected -1 (one scale per output channel) or a positive multiple of 8, found ",
+                        rule.group_size));
+  }
+}
+
+void check_quantization(const Quantization& quantization, const Report& report) {
+  const auto& overrides = quantization.overrides;
+  check_rule(quantization.default_rule, "quantization.default", report);
+  for (size_t i = 0; i < overrides.size(); ++i) check_rule(overrides[i], cat("quantization.overrides.", i), report);
+  const auto is_none = [](const QuantizationRule& rule) { return rule.method == "none"; };
+  if (is_none(quantization.default_rule) && std::all_of(overrides.begin(), overrides.end(), is_none)) {
+    report({"quantization.default.method"},
+           "quantization: every rule has method none, so nothing is quantized; for dense training remove the section "
+           "(quantization=none)");
+  }
+}
+
+void check_sources(const std::vector<DataSource>& sources, const std::string& list, const Report& report) {
+  for (size_t i = 0; i < sources.size(); ++i) {
+    const DataSource& source = sources[i];
+    const std::string at = cat(list, ".", i);
+    if (source.template_.empty()) continue;
+    const std::string key = at + ".template";
+    const size_t open = source.template_.find('{');
+    if (open == std::string::npos || source.template_.find('}', open) == std::string::npos) {
+      report({key}, key + ": expected a text with at least one {field}, found " + quote(source.template_));
+    }
+    if (source.field != DataSource{}.field) {
+      report({key, at + ".field"}, cat(at, ": template and field were both given; keep one"));
+    }
+    if (source.format == "messages") {
+      report({key, at + ".format"}, cat(at, ": format messages takes its text from the chat turns; remove template"));
+    }
+  }
+  const auto weighted = [](const DataSource& source) { return source.weight > 0; };
+  const auto num_weighted = std::count_if(sources.begin(), sources.end(), weighted);
+  if (num_weighted > 0 && num_weighted < static_cast<std::ptrdiff_t>(sources.size())) {
+    const auto first = std::find_if_not(sources.begin(), sources.end(), weighted) - sources.begin();
+    const std::string key = cat(list, ".", first, ".weight");
+    report({key}, cat(key, ": ", num_weighted, " of ", sources.size(),
+                      " sources have a weight; give every source one above 0, or none"));
+  }
+}
+
+void check_length(const Train& train, const Report& report) {
+  if (train.max_steps == 0 && train.max_tokens == 0) {
+    report({"train.max_steps", "train.max_tokens"},
+           "train: how long? set max_steps or max_tokens (both are 0 or missing)");
+  }
+}
+
+void check_losses(const Config& config, const Report& report) {
+  const Loss& loss = config.loss;
+  const bool distils = loss.kd.weight > 0 || loss.smoothness.weight > 0;
+  if (loss.ce.weight == 0 && !distils) {
+    report({"loss.ce.weight", "loss.kd.weight", "loss.smoothness.weight"},
+           "loss: every weight is 0, so there is nothing to train; set loss.ce.weight, loss.kd.weight or "
+           "loss.smoothness.weight above 0");
+  }
+  if (!distils || !config.teacher.path.empty()) return;
+  const std::string what = loss.kd.weight > 0 ? "loss.kd.weight" : "loss.smoothness.weight";
+  const std::string fix =
+      cat("set loss.ce.weight to 1 and ", loss.kd.weight > 0 ? "loss.kd.weight" : "",
+          loss.kd.weight > 0 && loss.smoothness.weight > 0 ? " and " : "",
+          loss.smoothness.weight > 0 ? "loss.smoothness.weight" : "", " to 0, or give teacher.path");
+  if (config.model.init == "random") {
+    report({"model.init", what}, cat("model.init: random weights have no teacher to imitate; ", fix));
+  } else if (!config.quantization) {
+    report({what},
+           cat(what, ": without a quantization section the student is its own teacher (dense training); ", fix));
+  }
+}
+
+/// Says what is there instead when `path` is missing.
+void check_exists(const std::string& key, const std::string& path, bool directory, const Report& report) {
+  std::error_code ignored;
+  const char* what = directory ? "directory" : "file";
+  if (path.empty() || (directory ? fs::is_directory(path, ignored) : fs::is_regular_file(path, ignored))) return;
+  if (fs::exists(path, ignored))
+    return report({key}, cat(key, ": expected a ", what, ", found something else at ", path));
+  fs::path parent = fs::path(path).parent_path();
+  std::vector<std::string> siblings;
+  for (const auto& entry : fs::directory_iterator(parent, ignored))
+    siblings.push_back(entry.path().filename().string());
+  std::string hint = did_you_mean(fs::path(path).filename().string(), siblings);
+  if (hint.empty() && !fs::is_directory(parent, ignored)) {
+    while (parent.has_relative_path() && !fs::is_directory(parent, ignored)) parent = parent.parent_path();
+    hint = cat("; it exists up to ", parent.string());
+  }
+  report({key},
+         cat(key, ": there is no ", what, " ", path, hint.empty() && directory ? "; nothing is downloaded" : hint));
+}
+
+void check_files(const Config& config, const Report& report) {
+  check_exists("model.path", config.model.path, true, report);
+  check_exists("teacher.path", config.teacher.path, true, report);
+  for (size_t i = 0; i < config.data.train.size(); ++i) {
+    check_exists(cat("data.train.", i, ".path"), config.data.train[i].path, false, report);
+  }
+  for (size_t i = 0; i < config.data.valid.size(); ++i) {
+    check_exists(cat("data.valid.", i, ".path"), config.data.valid[i].path, false, report);
+  }
+}
+
+}  // namespace
+
+std::optional<double> implied_bits(const std::string& method) {
+  if (method == "seq") return 2;
+  if (method == "ternary") return 1.58;
+  return std::nullopt;
+}
+
+void validate(const Config& config, Job job, const Report& report) {
+  if (config.quantization) check_quantization(*config.quantization, report);
+  check_sources(config.data.train, "data.train", report);
+  check_sources(config.data.valid, "data.valid", report);
+  if (config.train.max_steps > 0 && config.train.max_tokens > 0) {
+    report({"train.max_tokens", "train.max_steps"},
+           cat("train: max_steps (", config.train.max_steps, ") and max_tokens (", config.train.max_tokens,
+               ") both give the length; set one of them to 0"));
+  }
+  if (job == Job::any) return;
+  if (job == Job::train) {
+    if (config.data.train.empty())
+      report({"data.train"}, "data.train: there is no text to train on; give a path or a list");
+    check_length(config.train, report);
+    check_losses(config, report);
+  }
+  if (job == Job::quantize && !config.quantization) {
+    report({"quantization"}, "quantization: the section is missing; quantization: {default: {bits: 2}} is the least");
+  }
+  check_files(config, report);
+}
+
+void validate_for_training(const Config& config) {
+  std::string messages;
+  const auto report = [&](const std::vector<std::string>&, const std::string& message) {
+    messages += "\n  " + message;
+  };
+  if (config.model.path.empty()) report({}, "model.path is missing");
+  validate(config, Job::train, report);
+  if (!messages.empty()) throw UserError("the configuration is not ready for training:" + messages);
+}
+
+}  // namespace satin::config

@@ -1,0 +1,140 @@
+#include "config/validate.h"
+
+#include "config_support.h"
+#include "support/test_support.h"
+
+namespace satin::config::test {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+std::string rule(const std::string& keys) { return problems(kModel + "quantization: {default: {" + keys + "}}"); }
+
+TEST(Rules, BitsThatMethodsHave) {
+  for (const char* method : {"minmax_symmetric", "minmax_asymmetric", "lsq", "lsq_asymmetric"}) {
+    const std::string start = std::string("method: ") + method;
+    for (int bits = 2; bits <= 8; ++bits) EXPECT_EQ(rule(start + ", bits: " + std::to_string(bits)), "");
+    EXPECT_THAT(rule(start + ", bits: 2.5"), HasSubstr("has 2, 3, ... 8 bits, found 2.5"));
+    EXPECT_THAT(rule(start + ", bits: 1"), HasSubstr("has 2, 3, ... 8 bits, found 1"));
+    EXPECT_THAT(rule(start + ", bits: 9"), HasSubstr("expected a number (bits, 1 to 8), found '9'"));
+  }
+  EXPECT_EQ(rule("method: seq"), "");
+  EXPECT_EQ(rule("method: seq, bits: 2"), "");
+  EXPECT_THAT(rule("method: seq, bits: 3"), HasSubstr("method seq has 2 bits, found 3"));
+  EXPECT_EQ(rule("method: ternary"), "");
+  EXPECT_EQ(rule("method: ternary, bits: 1.58"), "");
+  EXPECT_THAT(rule("method: ternary, bits: 2"), HasSubstr("method ternary has 1.58 bits, found 2"));
+  EXPECT_THAT(rule("method: none"), HasSubstr("nothing is quantized"));
+  EXPECT_EQ(problems(kModel + "quantization: {default: {method: none}, overrides: [{match: a, method: lsq}]}"), "");
+}
+
+TEST(Rules, GroupSizes) {
+  for (const char* size : {"-1", "8", "64", "128"}) EXPECT_EQ(rule(std::string("group_size: ") + size), "");
+  for (const char* size : {"0", "4", "100"}) {
+    EXPECT_THAT(rule(std::string("group_size: ") + size), HasSubstr("expected -1 (one scale per output channel)"));
+  }
+}
+
+TEST(Sources, TemplatesAndWeights) {
+  const auto source = [](const std::string& text) { return problems(kModel + "data: {train: " + text + "}"); };
+  EXPECT_EQ(source("{path: a, template: 'x {y}'}"), "");
+  EXPECT_THAT(source("{path: a, template: 'x y'}"), HasSubstr("at least one {field}"));
+  EXPECT_THAT(source("{path: a, template: '{x}', field: y}"), HasSubstr("template and field were both given"));
+  EXPECT_THAT(source("{path: a, template: '{x}', format: messages}"), HasSubstr("remove template"));
+  EXPECT_EQ(source("[{path: a, weight: 1}, {path: b, weight: 3}]"), "");
+  EXPECT_THAT(source("[{path: a, weight: 1}, {path: b}]"),
+              HasSubstr("data.train.1.weight: 1 of 2 sources have a weight"));
+}
+
+/// A folder with a model and a text, so that only the problems asked about are left.
+class TrainingTest : public testing::Test {
+ protected:
+  TrainingTest() {
+    std::filesystem::create_directories(dir_ / "m");
+    satin::test::write_file(dir_ / "a.txt", "text");
+  }
+  std::string train(const std::string& text, const Overrides& overrides = {}) {
+    try {
+      parse(text, "c.yaml", dir_.path(), overrides, Job::train);
+    } catch (const UserError& error) {
+      return error.what();
+    }
+    return "";
+  }
+  const std::string kBase = "model: {path: m}\ndata: {train: a.txt}\ntrain: {max_steps: 1}\n";
+  const std::string kQat = kBase + "quantization: {}\n";
+  satin::test::TempDir dir_;
+};
+
+TEST_F(TrainingTest, LeastQatAndLeastDenseTraining) {
+  EXPECT_EQ(train(kQat), "");
+  EXPECT_EQ(train(kBase + "loss: {ce: {weight: 1}, kd: {weight: 0}}"), "");
+  EXPECT_EQ(train(kBase + "teacher: {path: m}"), "") << "dense distillation from another model";
+  EXPECT_EQ(train(kQat + "loss: {ce: {weight: 1}, kd: {weight: 0}}"), "") << "QAT on the text alone";
+}
+
+TEST_F(TrainingTest, NeedsTextAndALength) {
+  EXPECT_THAT(
+      lines(train("model: {path: m}\nquantization: {}\n")),
+      ElementsAre(StartsWith("c.yaml:1: data.train: there is no text"), StartsWith("c.yaml:1: train: how long?")));
+  EXPECT_THAT(lines(train(kQat, {"data.train=[]", "train.max_steps=0"})),
+              ElementsAre(StartsWith("override 1 (data.train=[]): data.train: there is no text"),
+                          StartsWith("override 2 (train.max_steps=0): train: how long?")));
+}
+
+TEST_F(TrainingTest, LossesFitTheTeacher) {
+  EXPECT_THAT(train(kBase), AllOf(HasSubstr("without a quantization section"),
+                                  HasSubstr("set loss.ce.weight to 1 and loss.kd.weight to 0, or give teacher.path")));
+  EXPECT_THAT(train(kBase, {"loss.kd.weight=0", "loss.smoothness.weight=.5"}),
+              HasSubstr("set loss.ce.weight to 1 and loss.smoothness.weight to 0, or give teacher.path"));
+  EXPECT_THAT(train(kQat, {"model.init=random"}),
+              HasSubstr("override 1 (model.init=random): model.init: random weights have no teacher"));
+  EXPECT_THAT(train(kQat, {"loss.kd.weight=0"}), HasSubstr("every weight is 0"));
+}
+
+TEST_F(TrainingTest, FilesMustBeThere) {
+  std::filesystem::create_directories(dir_ / "teacher");
+  satin::test::write_file(dir_ / "train.jsonl", "{}");
+  const auto found =
+      lines(train("model: {path: no/such/model}\nteacher: {path: teachr}\ndata:\n  train: trian.jsonl\n  valid: m\n"
+                  "train: {max_steps: 1}\nquantization: {}\n"));
+  ASSERT_EQ(found.size(), 4u);
+  EXPECT_THAT(found[0], AllOf(StartsWith("c.yaml:1: model.path: there is no directory"),
+                              HasSubstr("; it exists up to " + dir_.path().string())));
+  EXPECT_THAT(found[1], AllOf(StartsWith("c.yaml:2: teacher.path: "), HasSubstr("did you mean 'teacher'?")));
+  EXPECT_THAT(found[2], AllOf(StartsWith("c.yaml:4: data.train.0.path: "), HasSubstr("did you mean 'train.jsonl'?")));
+  EXPECT_THAT(found[3], StartsWith("c.yaml:5: data.valid.0.path: expected a file, found something else"));
+}
+
+TEST_F(TrainingTest, AWrongValueIsReportedOnceAndNotAlsoAsAConflict) {
+  EXPECT_THAT(lines(train(kQat, {"train.max_steps=ten"})), ElementsAre(HasSubstr("expected an integer")));
+  EXPECT_THAT(lines(train(kQat, {"loss.kd.weight=-1"})), ElementsAre(HasSubstr("expected a number")));
+}
+
+TEST_F(TrainingTest, QuantizeNeedsAQuantizationButNoText) {
+  const auto quantize = [&](const std::string& text) { parse(text, "c.yaml", dir_.path(), {}, Job::quantize); };
+  EXPECT_NO_THROW(quantize("model: {path: m}\nquantization: {default: {method: minmax_asymmetric}}"));
+  EXPECT_THROW(quantize("model: {path: m}"), UserError);
+}
+
+TEST_F(TrainingTest, ConfigurationsBuiltInCodeAreCheckedToo) {
+  Config config;
+  try {
+    validate_for_training(config);
+    FAIL();
+  } catch (const UserError& error) {
+    EXPECT_THAT(error.what(), AllOf(HasSubstr("model.path is missing"), HasSubstr("data.train: there is no text"),
+                                    HasSubstr("how long?"), HasSubstr("without a quantization section")));
+  }
+  config.model.path = dir_ / "m";
+  config.data.train = {{.path = dir_ / "a.txt"}};
+  config.train.max_tokens = 1;
+  config.quantization.emplace();
+  EXPECT_NO_THROW(validate_for_training(config));
+}
+
+}  // namespace
+}  // namespace satin::config::test
