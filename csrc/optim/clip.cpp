@@ -74,7 +74,8 @@ void clip_gradients(const std::vector<nn::Parameter>& parameters, const Gradient
   if (max_norm == 0) return;
   const at::NoGradGuard no_grad;
   for (bool quantizer : {false, true}) {
-    const at::Tensor factor = (max_norm / ((quantizer ? norms.quantizer : norms.model) + 1e-6)).clamp_max(1);
+    const at::Tensor& norm = quantizer ? norms.quantizer : norms.model;
+    const at::Tensor factor = (max_norm / (norm + 1e-6)).clamp_max(1).masked_fill(at::isfinite(norm).logical_not(), 1);
     for (const auto& [dtype, gradients] : gradients_of(parameters, quantizer))
       at::_foreach_mul_(gradients, factor.to(dtype));
   }

@@ -20,7 +20,9 @@ struct GradientNorms {
 GradientNorms gradient_norms(const std::vector<nn::Parameter>& parameters);
 
 /// Multiplies the gradients of each set by min(1, max_norm / (norm + 1e-6)) in place; no host synchronisation.
-/// Does nothing when max_norm is 0. Source: Pascanu et al. 2013, algorithm 1, as torch.nn.utils.clip_grad_norm_.
+/// Does nothing when max_norm is 0, nor to a set whose norm is not finite (so that non_finite_gradients still finds the
+/// culprit: torch would multiply all of them by NaN). Source: Pascanu et al. 2013, algorithm 1, as
+/// torch.nn.utils.clip_grad_norm_.
 void clip_gradients(const std::vector<nn::Parameter>& parameters, const GradientNorms& norms, double max_norm);
 
 /// 1 where one of the norms is NaN or infinite, else 0: a 0-dim float tensor on the gradients' device, for AdamW::step.

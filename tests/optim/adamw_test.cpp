@@ -23,17 +23,24 @@ double largest_difference(const at::Tensor& a, const json& values) {
   return (a.detach().to(at::kDouble) - tensor_of(values, a.sizes())).abs().max().item<double>();
 }
 
-/// The recorded steps of torch.optim.AdamW, and this optimizer over the same parameters.
-struct Replay {
-  json record;
-  std::vector<nn::Parameter> parameters;
-  config::Optimizer options;
-
-  explicit Replay(at::ScalarType dtype) {
+/// What torch.optim.AdamW did (one Python process for all tests).
+const json& recorded_steps() {
+  static const json record = [] {
     test::TempDir dir;
     const auto result = test::run_python("optim/adamw_oracle.py " + (dir / "steps.json").string());
     if (result.exit_code != 0) throw std::runtime_error(result.output);
-    record = json::parse(test::read_file(dir / "steps.json"));
+    return json::parse(test::read_file(dir / "steps.json"));
+  }();
+  return record;
+}
+
+/// The recorded steps, and this optimizer over the same parameters.
+struct Replay {
+  const json& record;
+  std::vector<nn::Parameter> parameters;
+  config::Optimizer options;
+
+  explicit Replay(at::ScalarType dtype) : record(recorded_steps()) {
     const json& o = record["options"];
     options.learning_rate = o["learning_rate"];
     options.scale_learning_rate = o["scale_learning_rate"];

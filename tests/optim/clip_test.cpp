@@ -73,9 +73,11 @@ TEST(Clip, FindsWhatIsNotFinite) {
   EXPECT_TRUE(non_finite_gradients(parameters).empty());
   parameters[1].value.mutable_grad()[2] = std::numeric_limits<float>::infinity();
   EXPECT_EQ(non_finite(gradient_norms(parameters)).item<float>(), 1);
+  clip_gradients(parameters, gradient_norms(parameters), 0.5);  // hides nothing
   EXPECT_EQ(non_finite_gradients(parameters), std::vector<std::string>{"layers.1"});
   parameters[0].value.mutable_grad()[0] = std::nan("");
   EXPECT_EQ(non_finite(gradient_norms(parameters)).item<float>(), 1);
+  clip_gradients(parameters, gradient_norms(parameters), 0.5);
   EXPECT_EQ(non_finite_gradients(parameters), (std::vector<std::string>{"layers.0", "layers.1"}));
   EXPECT_TRUE(non_finite_values(parameters).empty());
   parameters[2].value.detach()[3] = std::nan("");
