@@ -1,0 +1,102 @@
+// CUDA against the CPU: weights, codes and weight gradients bit for bit, sums to rounding, and twice the same bits.
+#include <ATen/Context.h>
+#include <gtest/gtest.h>
+
+#include "ops/clip_search_composed.h"
+#include "ops/fake_quant_cases.h"
+
+namespace satin::test {
+namespace {
+
+#define SATIN_NEEDS_GPU() \
+  if (!at::hasCUDA()) GTEST_SKIP() << "needs a CUDA device and a build with CUDA"
+
+FakeQuantTensors on_gpu(const FakeQuantTensors& in) {
+  const auto move = [](const at::Tensor& x) { return x.defined() ? x.to(at::kCUDA) : x; };
+  return {move(in.weight), move(in.grad), move(in.scale), move(in.zero_point)};
+}
+
+TEST(FakeQuantGpu, WeightsHaveTheCpusBits) {
+  SATIN_NEEDS_GPU();
+  for (const FakeQuantCase& test_case : fake_quant_cases()) {
+    SCOPED_TRACE(test_case.name());
+    const FakeQuantTensors cpu = make_tensors(test_case, 41), gpu = on_gpu(cpu);
+    for (at::ScalarType dtype : {cpu.scale.scalar_type(), at::kBFloat16})
+      ASSERT_TRUE(
+          at::equal(ops::fake_quant(gpu.weight, gpu.scale, gpu.optional_zero_point(), test_case.grid, dtype).cpu(),
+                    ops::fake_quant(cpu.weight, cpu.scale, cpu.optional_zero_point(), test_case.grid, dtype)));
+  }
+}
+
+TEST(FakeQuantGpu, CodesHaveTheCpusBits) {
+  SATIN_NEEDS_GPU();
+  for (const FakeQuantCase& test_case : fake_quant_cases()) {
+    SCOPED_TRACE(test_case.name());
+    const FakeQuantTensors cpu = make_tensors(test_case, 42), gpu = on_gpu(cpu);
+    const auto a = ops::fake_quant_codes(gpu.weight, gpu.scale, gpu.optional_zero_point(), test_case.grid);
+    const auto b = ops::fake_quant_codes(cpu.weight, cpu.scale, cpu.optional_zero_point(), test_case.grid);
+    ASSERT_TRUE(at::equal(a.codes.cpu(), b.codes));
+    ASSERT_TRUE(at::equal(a.scale.cpu(), b.scale));
+    ASSERT_TRUE(at::equal(a.zero.cpu(), b.zero));
+  }
+}
+
+TEST(FakeQuantGpu, GradientsAgreeAndRepeat) {
+  SATIN_NEEDS_GPU();
+  for (const FakeQuantCase& test_case : fake_quant_cases()) {
+    SCOPED_TRACE(test_case.name());
+    FakeQuantTensors cpu = make_tensors(test_case, 43);
+    if (test_case.dtype == at::kBFloat16) cpu.grad = cpu.grad.to(at::kBFloat16);
+    const FakeQuantTensors gpu = on_gpu(cpu);
+    const auto backward = [&](const FakeQuantTensors& in) {
+      return ops::fake_quant_backward(in.grad, in.weight, in.scale, in.optional_zero_point(), test_case.grid);
+    };
+    const ops::FakeQuantGradients a = backward(gpu), again = backward(gpu), b = backward(cpu);
+    ASSERT_TRUE(at::equal(a.weight.cpu(), b.weight));
+    ASSERT_TRUE(at::equal(a.scale, again.scale)) << "deterministic";
+    if (test_case.num_rows == 0) continue;
+    FakeQuantTensors exact = cpu;
+    exact.grad = cpu.grad.to(cpu.scale.scalar_type());
+    const Expected expected = expected_values(test_case, exact);
+    const double tolerance = test_case.dtype == at::kDouble ? 1e-14 : 2e-6;
+    ASSERT_TRUE(((a.scale.cpu().to(at::kDouble) - expected.grad_scale).abs() <= tolerance * expected.scale_magnitude)
+                    .all()
+                    .item<bool>());
+    if (a.zero_point.defined()) ASSERT_LE(relative_error(a.zero_point, expected.grad_zero), tolerance * 10);
+  }
+}
+
+TEST(FakeQuantGpu, UnalignedWeights) {
+  SATIN_NEEDS_GPU();
+  const ops::FakeQuantGrid grid{ops::Grid::kSeq, 2, 64};
+  const at::Tensor storage = at::randn({2 * 64 + 1}), scale = at::rand({2, 1}) + 0.5;
+  const at::Tensor unaligned = storage.to(at::kCUDA).narrow(0, 1, 128).view({2, 64});
+  EXPECT_TRUE(at::equal(ops::fake_quant(unaligned, scale.to(at::kCUDA), {}, grid, at::kFloat).cpu(),
+                        ops::fake_quant(storage.narrow(0, 1, 128).view({2, 64}), scale, {}, grid, at::kFloat)));
+}
+
+TEST(FakeQuantGpu, NaNPropagates) {
+  SATIN_NEEDS_GPU();
+  at::Tensor w = at::randn({4, 64});
+  w[1][3] = std::nan("");
+  w[2][0] = std::numeric_limits<float>::infinity();
+  const at::Tensor scale = at::ones({4, 1});
+  for (ops::Grid kind : {ops::Grid::kSymmetric, ops::Grid::kSeq, ops::Grid::kTernary}) {
+    const at::Tensor out = ops::fake_quant(w.to(at::kCUDA), scale.to(at::kCUDA), {}, {kind, 2, 64}, at::kFloat).cpu();
+    EXPECT_TRUE(at::equal(out.isnan(), w.isnan()));
+  }
+}
+
+TEST(ClipSearchGpu, IsTheCpusUpToNearTies) {
+  SATIN_NEEDS_GPU();
+  at::manual_seed(44);
+  const at::Tensor w = at::randn({256, 512}) * 0.02;
+  for (ops::Grid kind : {ops::Grid::kSymmetric, ops::Grid::kAsymmetric, ops::Grid::kSeq, ops::Grid::kTernary}) {
+    const ops::FakeQuantGrid grid{kind, 2, 64};
+    const at::Tensor cpu = ops::clip_search(w, grid).scale, gpu = ops::clip_search(w.to(at::kCUDA), grid).scale.cpu();
+    EXPECT_GT((cpu == gpu).to(at::kFloat).mean().item<float>(), 0.98);
+  }
+}
+
+}  // namespace
+}  // namespace satin::test

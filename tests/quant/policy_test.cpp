@@ -1,0 +1,107 @@
+#include "quant/policy.h"
+
+#include <gtest/gtest.h>
+
+#include "core/error.h"
+
+namespace satin::quant {
+namespace {
+
+config::QuantizationRule rule(const std::string& match, const std::string& method, double bits) {
+  config::QuantizationRule result;
+  result.match = match;
+  result.method = method;
+  result.bits = bits;
+  return result;
+}
+
+/// The message of the UserError that f throws.
+template <class F>
+std::string user_error(const F& f) {
+  try {
+    f();
+  } catch (const UserError& error) {
+    return error.what();
+  }
+  ADD_FAILURE() << "no UserError";
+  return "";
+}
+#define EXPECT_SAYS(message, part) EXPECT_NE((message).find(part), std::string::npos) << (message)
+
+TEST(Policy, TheLastMatchWins) {
+  config::Quantization config;
+  config.overrides = {rule("model.layers.*.mlp.*", "lsq", 4), rule("*down_proj", "seq", 2),
+                      rule("model.layers.1.*", "none", 2)};
+  const Policy policy(config);
+  EXPECT_EQ(policy.decide("model.layers.0.self_attn.q_proj").scheme->method, Method::kLsqAsymmetric);
+  EXPECT_EQ(policy.decide("model.layers.0.mlp.up_proj").scheme->bits, 4);
+  EXPECT_EQ(policy.decide("model.layers.0.mlp.down_proj").scheme->method, Method::kSeq);
+  const Policy::Decision none = policy.decide("model.layers.1.mlp.down_proj");
+  EXPECT_FALSE(none.scheme);
+  EXPECT_EQ(none.rule, 2);
+  EXPECT_SAYS(none.reason, "overrides[2]");
+}
+
+TEST(Policy, TheHeadOnlyByAnOverride) {
+  config::Quantization config;
+  EXPECT_FALSE(Policy(config).decide("lm_head").scheme);
+  EXPECT_SAYS(Policy(config).decide("lm_head").reason, "LM head");
+  config.overrides = {rule("lm_head", "lsq", 8)};
+  EXPECT_EQ(Policy(config).decide("lm_head").scheme->bits, 8);
+}
+
+TEST(Policy, GlobsThatMatchNothing) {
+  const std::vector<std::string> modules = {"model.layers.0.self_attn.q_proj", "model.layers.0.mlp.up_proj",
+                                            "model.layers.0.mlp.down_proj"};
+  config::Quantization config;
+  config.overrides = {rule("model.layers.*.mlp.*", "lsq", 4)};
+  EXPECT_NO_THROW(Policy(config).check_all_match(modules));
+  config.overrides.push_back(rule("model.layers.*.mlp.downproj", "lsq", 4));
+  std::string message = user_error([&] { Policy(config).check_all_match(modules); });
+  EXPECT_SAYS(message, "overrides[1]");
+  EXPECT_SAYS(message, "model.layers.0.mlp.down_proj");
+  config.overrides = {rule("model.layers.0.mlp.upproj", "lsq", 4)};
+  EXPECT_SAYS(user_error([&] { Policy(config).check_all_match(modules); }), "model.layers.0.mlp.up_proj");
+}
+
+TEST(Policy, RulesThatNoQuantizerHas) {
+  const auto message = [](config::QuantizationRule rule) {
+    return user_error([&] { (void)scheme_from_rule(rule, "quantization.default"); });
+  };
+  EXPECT_SAYS(message(rule("", "lqs", 2)), "quantization.default.method");
+  EXPECT_SAYS(message(rule("", "lsq", 2.5)), "2.5");
+  EXPECT_SAYS(message(rule("", "lsq", 1)), "from 2 to 8");
+  EXPECT_SAYS(message(rule("", "lsq", 9)), "from 2 to 8");
+  EXPECT_SAYS(message(rule("", "seq", 3)), "seq has 2 bits");
+  EXPECT_SAYS(message(rule("", "ternary", 4)), "1.58");
+  config::QuantizationRule bad;
+  bad.group_size = 0;
+  EXPECT_SAYS(message(bad), "group_size");
+  bad = {};
+  bad.scale_dtype = "float32";
+  EXPECT_SAYS(message(bad), "bfloat16 or float16");
+  bad = {};
+  bad.init = "max";
+  EXPECT_SAYS(message(bad), "mse or data");
+
+  EXPECT_EQ(scheme_from_rule(rule("", "ternary", 1.58), "x")->bits, 2);
+  EXPECT_FALSE(scheme_from_rule(rule("", "none", 77), "x"));
+  config::QuantizationRule half;
+  half.scale_dtype = "float16";
+  half.init = "data";
+  const Scheme scheme = *scheme_from_rule(half, "x");
+  EXPECT_EQ(scheme.scale_dtype, Storage::kFloat16);
+  EXPECT_EQ(scheme.dequant_dtype, Storage::kFloat16);
+  EXPECT_FALSE(scheme.mse_init);
+}
+
+TEST(Policy, GroupSizesThatDivide) {
+  EXPECT_NO_THROW(check_fits({Method::kLsq, 2, 64}, "m", 576));
+  EXPECT_NO_THROW(check_fits({Method::kLsq, 2, -1}, "m", 577));
+  const std::string message = user_error([] { check_fits({Method::kLsq, 2, 128}, "model.q_proj", 576); });
+  EXPECT_SAYS(message, "model.q_proj");
+  EXPECT_SAYS(message, "8, 16, 32, 64, -1");
+}
+
+}  // namespace
+}  // namespace satin::quant

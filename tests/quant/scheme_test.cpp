@@ -1,0 +1,38 @@
+#include "quant/scheme.h"
+
+#include <gtest/gtest.h>
+
+#include "core/error.h"
+
+namespace satin::quant {
+namespace {
+
+TEST(Scheme, BitsWithScalesAndZeroPoints) {
+  // 2 + 16/64 + 2/64
+  EXPECT_DOUBLE_EQ((Scheme{Method::kLsqAsymmetric, 2, 64}).effective_bits(512), 2.28125);
+  EXPECT_DOUBLE_EQ((Scheme{Method::kLsq, 4, 128}).effective_bits(512), 4.125);
+  EXPECT_DOUBLE_EQ((Scheme{Method::kLsq, 4, -1}).effective_bits(512), 4 + 16.0 / 512);
+  EXPECT_NEAR((Scheme{Method::kTernary, 2, 64}).nominal_bits(), 1.585, 1e-3);
+  EXPECT_EQ((Scheme{Method::kLsq, 4, -1}).groups(512), 1);
+  EXPECT_EQ((Scheme{Method::kLsq, 4, 64}).groups(512), 8);
+}
+
+TEST(Scheme, MethodsByName) {
+  for (Method method : {Method::kMinMaxSymmetric, Method::kMinMaxAsymmetric, Method::kLsq, Method::kLsqAsymmetric,
+                        Method::kSeq, Method::kTernary})
+    EXPECT_EQ(method_from_string(to_string(method)), method);
+  try {
+    method_from_string("lsq_asymetric");
+    FAIL() << "accepted";
+  } catch (const UserError& error) {
+    EXPECT_NE(std::string(error.what()).find("lsq_asymmetric?"), std::string::npos) << error.what();
+  }
+}
+
+TEST(Scheme, Description) {
+  EXPECT_EQ(describe({Method::kLsqAsymmetric, 2, 64}), "lsq_asymmetric 2 bits group 64 bfloat16");
+  EXPECT_EQ(describe({Method::kTernary, 2, -1, Storage::kFloat16}), "ternary 1.58 bits per row float16");
+}
+
+}  // namespace
+}  // namespace satin::quant
