@@ -8,7 +8,6 @@ at::Tensor CrossEntropy::accumulate(const LogitChunk& chunk, double scale, at::T
   const at::Tensor targets = chunk.targets.masked_fill(chunk.weights == 0, 0).unsqueeze(1);
   at::Tensor slope = at::log_softmax(chunk.student, 1);
   const at::Tensor log_probability = slope.gather(1, targets);
-  // expm1: softmax - 1 keeps its relative precision where the model is nearly sure.
   slope.exp_().scatter_(1, targets, log_probability.expm1());
   add_weighted(grad, slope, chunk.weights, scale);
   return weighted_sum(-log_probability.squeeze(1), chunk.weights);

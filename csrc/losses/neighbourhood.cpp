@@ -136,10 +136,11 @@ at::Tensor Neighbourhood::draw_chunk(at::Tensor logits, const at::Tensor& unifor
   logits.index_fill_(1, excluded, -std::numeric_limits<double>::infinity());
   const int64_t k = std::min<int64_t>(config_.top_k, static_cast<int64_t>(drawable_.size()));
   const auto [values, ids] = top_k(logits, k);
-  // Inverse of the distribution function, in double: the first candidate whose cumulated probability exceeds the
-  // uniform.
-  const at::Tensor cumulated = at::softmax(values.to(at::kDouble) / config_.temperature, 1).cumsum(1);
-  const at::Tensor level = uniforms.unsqueeze(1) * cumulated.narrow(1, k - 1, 1);
+  // Inverse of the distribution function: the first candidate whose cumulated probability exceeds the uniform.
+  // Probabilities are whole multiples of 2^-52, so that their sums are exact in any order, on any device.
+  const at::Tensor probability = at::softmax(values.to(at::kDouble) / config_.temperature, 1);
+  const at::Tensor cumulated = (probability * 0x1p52).to(at::kLong).cumsum(1);
+  const at::Tensor level = (uniforms.unsqueeze(1) * cumulated.narrow(1, k - 1, 1).to(at::kDouble)).to(at::kLong);
   const at::Tensor pick = (cumulated <= level).sum(1, /*keepdim=*/true).clamp_max(k - 1);
   return ids.gather(1, pick).squeeze(1);
 }

@@ -50,6 +50,8 @@ class Neighbourhood {
   /// Whether anything is ever replaced.
   bool enabled() const { return config_.rate > 0; }
   bool needs_source() const { return enabled() && config_.source != "random"; }
+  /// Whether that source is the student itself.
+  bool needs_student() const { return enabled() && config_.source == "student"; }
 
   /// tokens: clean.tokens on the compute device, [B, T]. Returns them with neighbours in place, a new tensor; the same
   /// tensor, without a call of the source, when nothing is replaced (rate 0). Does not wait for the device.

@@ -47,15 +47,19 @@ at::Tensor Smoothness::accumulate(const LogitChunk& chunk, double scale, at::Ten
   if (num_tokens == V && top_k_ >= V) return exact_.accumulate(chunk, scale, grad);
   const double tau = temperature_;
 
-  const auto [z_K, K] = top_k(chunk.teacher.narrow(1, 0, num_tokens), std::min(top_k_, num_tokens));
+  const at::Tensor K = top_k(chunk.teacher.narrow(1, 0, num_tokens), std::min(top_k_, num_tokens)).ids;
+  // `rest`: logits with K taken out; one buffer for teacher, student and gradient. Logits are taken from their row's
+  // largest: a logsumexp of thousands would have no digits left for the fractions that the masses are made of.
+  at::Tensor rest = chunk.teacher - chunk.teacher.amax(1, /*keepdim=*/true);
+  const at::Tensor z_K = rest.gather(1, K);
   const at::Tensor foreign = z_K == kExcluded;  // fewer than k candidates: these belong to the rest
-  const at::Tensor s_at_K = chunk.student.gather(1, K);
-  const at::Tensor s_K = s_at_K.masked_fill(foreign, kExcluded);
-
-  // The rest of the vocabulary: logits with K taken out. One buffer for teacher, student and gradient.
-  at::Tensor rest = chunk.teacher.clone().scatter_(1, K, kExcluded);
+  rest.scatter_(1, K, kExcluded);
   const Masses teacher = masses(z_K.logsumexp(1), rest.logsumexp(1));
-  rest.copy_(chunk.student).scatter_(1, K, s_at_K.masked_fill(foreign.logical_not(), kExcluded));
+
+  at::sub_out(rest, chunk.student, chunk.student.amax(1, /*keepdim=*/true));
+  const at::Tensor s_at_K = rest.gather(1, K);
+  const at::Tensor s_K = s_at_K.masked_fill(foreign, kExcluded);
+  rest.scatter_(1, K, s_at_K.masked_fill(foreign.logical_not(), kExcluded));
   const at::Tensor log_sum_rest = rest.logsumexp(1);
   const Masses student = masses(s_K.logsumexp(1), log_sum_rest);
 
@@ -67,8 +71,8 @@ at::Tensor Smoothness::accumulate(const LogitChunk& chunk, double scale, at::Ten
 
   const at::Tensor shift = excess(student, teacher).unsqueeze(1);
   const at::Tensor slope_K = (q - p) * (teacher.inside.unsqueeze(1) * tau) + shift * at::softmax(s_K, 1);
-  // An empty rest has no softmax: exp(-inf - 0) leaves it at 0.
-  rest.sub_(log_sum_rest.masked_fill(log_sum_rest == kExcluded, 0).unsqueeze(1)).exp_().mul_(-shift);
+  // An empty rest has no softmax.
+  at::softmax_out(rest, rest, 1).masked_fill_((log_sum_rest == kExcluded).unsqueeze(1), 0).mul_(-shift);
   rest.scatter_(1, K, at::where(foreign, rest.gather(1, K), slope_K));
   add_weighted(grad, rest, chunk.weights, scale);
   return weighted_sum(loss, chunk.weights);

@@ -1,0 +1,195 @@
+#include "losses/neighbourhood.h"
+
+#include <gtest/gtest.h>
+
+#include <numeric>
+
+#include "core/error.h"
+
+namespace satin::losses {
+namespace {
+
+constexpr int64_t V = 50, kPadding = 6;  // ids 50..55 pad the vocabulary
+const std::vector<int64_t> kSpecial{0, 1, 7};
+
+config::Neighbourhood options(double rate, int64_t depth = 1, const std::string& source = "teacher") {
+  config::Neighbourhood o;
+  o.rate = rate;
+  o.top_k = 10;
+  o.temperature = 2;
+  o.depth = depth;
+  o.source = source;
+  return o;
+}
+Neighbourhood sampler(const config::Neighbourhood& o, uint64_t seed = 5) { return {o, V, kSpecial, seed, 333}; }
+
+/// A bigram model: the logits after token a are row a of `table`.
+Source bigram(const at::Tensor& table, int* num_calls = nullptr) {
+  return [=](const at::Tensor& tokens) {
+    if (num_calls) ++*num_calls;
+    return SourceStates{at::one_hot(tokens, table.size(0)).to(at::kFloat), table.t().contiguous()};
+  };
+}
+at::Tensor random_table() {
+  at::manual_seed(3);
+  return at::randn({V + kPadding, V + kPadding}) * 3;
+}
+
+CleanWindows windows(int64_t B, int64_t T, uint64_t first_id = 100) {
+  at::manual_seed(4);
+  CleanWindows clean{at::randint(V, {B, T}, at::kLong), at::rand({B, T}) < 0.03, {}, 2};
+  for (int64_t b = 0; b < B; ++b) clean.sample_ids.push_back(first_id + 10 * b);
+  return clean;
+}
+
+/// Positions that may be replaced.
+at::Tensor replaceable(const CleanWindows& clean) {
+  at::Tensor may = clean.document_starts.logical_not();
+  for (int64_t id : kSpecial) may = may.logical_and(clean.tokens != id);
+  may.select(1, 0).fill_(false);
+  return may;
+}
+
+double p_value(const std::vector<double>& counts, const std::vector<double>& expected) {
+  double chi_square = 0;
+  for (size_t i = 0; i < counts.size(); ++i) chi_square += std::pow(counts[i] - expected[i], 2) / expected[i];
+  const double freedom = static_cast<double>(counts.size()) - 1;
+  return at::special_gammaincc(at::tensor(freedom / 2, at::kDouble), at::tensor(chi_square / 2, at::kDouble))
+      .item<double>();
+}
+
+std::vector<double> counts_by_id(const at::Tensor& drawn) {
+  at::Tensor counts = at::bincount(drawn.reshape(-1), {}, V + kPadding).to(at::kDouble).contiguous();
+  return {counts.const_data_ptr<double>(), counts.const_data_ptr<double>() + counts.numel()};
+}
+
+TEST(Neighbourhood, RateZeroReturnsTheTensorAndCallsNothing) {
+  CleanWindows clean = windows(3, 20);
+  at::Tensor same = sampler(options(0)).perturb(clean.tokens, clean, [](const at::Tensor&) -> SourceStates {
+    throw std::logic_error("called");
+  });
+  EXPECT_TRUE(same.is_same(clean.tokens));
+}
+
+TEST(Neighbourhood, FrequenciesAreThoseOfTheTemperedTopK) {
+  at::Tensor table = random_table();
+  table[13].narrow(0, V, kPadding).fill_(50);  // padding and specials would win
+  for (int64_t id : kSpecial) table[13][id] = 40;
+  CleanWindows clean{at::full({80, 500}, 13, at::kLong), {}, {}, 0};
+  for (uint64_t b = 0; b < 80; ++b) clean.sample_ids.push_back(b);
+  at::Tensor drawn = sampler(options(1)).perturb(clean.tokens, clean, bigram(table)).narrow(1, 1, 499);
+
+  std::vector<std::pair<double, int64_t>> candidates;  // the definition, in scalars
+  for (int64_t id = 0; id < V; ++id)
+    if (std::find(kSpecial.begin(), kSpecial.end(), id) == kSpecial.end())
+      candidates.emplace_back(-table[13][id].item<double>(), id);
+  std::sort(candidates.begin(), candidates.end());
+  double total = 0;
+  for (int i = 0; i < 10; ++i) total += std::exp(-candidates[i].first / 2);
+  std::vector<double> counts = counts_by_id(drawn), top, expected;
+  for (int i = 0; i < 10; ++i) {
+    expected.push_back(80 * 499 * std::exp(-candidates[i].first / 2) / total);
+    top.push_back(counts[candidates[i].second]);
+  }
+  EXPECT_EQ(std::accumulate(top.begin(), top.end(), 0.0), 80 * 499);
+  EXPECT_GT(p_value(top, expected), 1e-4);
+}
+
+TEST(Neighbourhood, TiesGoToTheLowerIds) {
+  CleanWindows clean = windows(20, 100);
+  at::Tensor out = sampler(options(1)).perturb(clean.tokens, clean, bigram(at::zeros({V, V})));
+  at::Tensor drawn = out.masked_select(replaceable(clean));
+  std::vector<double> counts = counts_by_id(drawn), top;
+  for (int64_t id : {2, 3, 4, 5, 6, 8, 9, 10, 11, 12}) top.push_back(counts[id]);
+  EXPECT_EQ(std::accumulate(top.begin(), top.end(), 0.0), drawn.numel());
+  EXPECT_GT(p_value(top, std::vector<double>(10, drawn.numel() / 10.0)), 1e-4);
+}
+
+TEST(Neighbourhood, RandomControlIsUniformAndCallsNothing) {
+  CleanWindows clean = windows(60, 500);
+  at::Tensor out = sampler(options(1, 1, "random")).perturb(clean.tokens, clean, nullptr);
+  at::Tensor drawn = out.masked_select(replaceable(clean));
+  std::vector<double> counts = counts_by_id(drawn), allowed;
+  for (int64_t id = 0; id < V; ++id)
+    if (std::find(kSpecial.begin(), kSpecial.end(), id) == kSpecial.end()) allowed.push_back(counts[id]);
+  EXPECT_EQ(std::accumulate(allowed.begin(), allowed.end(), 0.0), drawn.numel());
+  EXPECT_GT(p_value(allowed, std::vector<double>(allowed.size(), drawn.numel() / double(allowed.size()))), 1e-4);
+  EXPECT_TRUE(at::equal(out.masked_select(replaceable(clean).logical_not()),
+                        clean.tokens.masked_select(replaceable(clean).logical_not())));
+}
+
+TEST(Neighbourhood, RateAndWhatIsNeverTouched) {
+  CleanWindows clean = windows(60, 500);
+  at::Tensor before = clean.tokens.clone(), may = replaceable(clean);
+  // A source that never proposes the clean token: what changed is what was replaced.
+  at::Tensor table = at::full({V, V}, -100.0f);
+  for (int64_t a = 0; a < V; ++a) table[a][20] = 100;
+  clean.tokens.masked_fill_(clean.tokens == 20, 21);
+  for (double rate : {0.05, 0.15, 0.5}) {
+    at::Tensor out = sampler(options(rate)).perturb(clean.tokens, clean, bigram(table));
+    at::Tensor changed = out != clean.tokens;
+    EXPECT_FALSE(changed.logical_and(may.logical_not()).any().item<bool>());
+    EXPECT_TRUE((out.masked_select(changed) == 20).all().item<bool>());
+    const double n = may.sum().item<double>(), share = changed.sum().item<double>() / n;
+    EXPECT_NEAR(share, rate, 4 * std::sqrt(rate * (1 - rate) / n));
+  }
+  EXPECT_TRUE(at::equal(before.masked_fill(before == 20, 21), clean.tokens)) << "the clean tokens were written to";
+}
+
+TEST(Neighbourhood, AnyMicroBatchSplitAndOrder) {
+  at::Tensor table = random_table();
+  CleanWindows clean = windows(4, 200);
+  for (int64_t depth : {1, 3}) {
+    Neighbourhood n = sampler(options(0.3, depth));
+    at::Tensor whole = n.perturb(clean.tokens, clean, bigram(table));
+    for (int64_t b : {2, 0, 3, 1}) {
+      CleanWindows one{clean.tokens.narrow(0, b, 1), clean.document_starts.narrow(0, b, 1), {clean.sample_ids[b]}, 2};
+      EXPECT_TRUE(at::equal(n.perturb(one.tokens, one, bigram(table))[0], whole[b]));
+    }
+    at::Tensor again =
+        Neighbourhood(options(0.3, depth), V, kSpecial, 5, 7).perturb(clean.tokens, clean, bigram(table));
+    EXPECT_TRUE(at::equal(again, whole)) << "the chunk of rows changed a draw";
+    CleanWindows later = clean;
+    later.epoch = 3;
+    EXPECT_FALSE(at::equal(n.perturb(later.tokens, later, bigram(table)), whole));
+    EXPECT_FALSE(at::equal(sampler(options(0.3, depth), 6).perturb(clean.tokens, clean, bigram(table)), whole));
+  }
+}
+
+TEST(Neighbourhood, WalksByBruteForce) {
+  // Deterministic source: after a comes step(a), never special and, with the clean tokens below 25, never a clean
+  // token.
+  const auto step = [](int64_t a) { return 25 + (7 * a + 3) % 25; };
+  at::Tensor table = at::full({V, V}, -1e4f);
+  for (int64_t a = 0; a < V; ++a) table[a][step(a)] = 1e4;
+  CleanWindows clean = windows(10, 120);
+  clean.tokens.remainder_(25);
+  at::Tensor may = replaceable(clean);
+  at::Tensor starts = sampler(options(0.25)).perturb(clean.tokens, clean, bigram(table)) != clean.tokens;
+  for (int64_t depth : {1, 2, 3, 5}) {
+    int num_calls = 0;
+    at::Tensor got = sampler(options(0.25, depth)).perturb(clean.tokens, clean, bigram(table, &num_calls));
+    EXPECT_EQ(num_calls, depth);
+    at::Tensor want = clean.tokens.clone();
+    for (int64_t b = 0; b < 10; ++b)
+      for (int64_t t = 1; t < 120; ++t) {
+        if (!starts[b][t].item<bool>()) continue;
+        int64_t token = clean.tokens[b][t - 1].item<int64_t>();  // a walk starts from the clean text
+        int64_t at = t;
+        for (; at < std::min(t + depth, int64_t{120}) && may[b][at].item<bool>(); ++at)
+          want[b][at] = token = step(token);
+        t = at - 1;
+      }
+    EXPECT_TRUE(at::equal(got, want)) << depth;
+  }
+}
+
+TEST(Neighbourhood, RefusesByKey) {
+  EXPECT_THROW(sampler(options(1.5)), UserError);
+  EXPECT_THROW(sampler(options(0.1, 0)), UserError);
+  EXPECT_THROW(sampler(options(0.1, 1, "oracle")), UserError);
+  EXPECT_THROW(Neighbourhood(options(0.1), 2, {0, 1}, 0, 8), UserError);
+}
+
+}  // namespace
+}  // namespace satin::losses
