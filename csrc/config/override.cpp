@@ -1,7 +1,7 @@
 #include "config/override.h"
 
+#include <algorithm>
 #include <charconv>
-#include <ranges>
 
 #include "config/fields.h"
 #include "core/error.h"
@@ -13,7 +13,11 @@ constexpr size_t kMaxDepth = 16;
 
 std::vector<std::string> split(const std::string& dotted_key) {
   std::vector<std::string> parts;
-  for (auto part : std::views::split(dotted_key, '.')) parts.emplace_back(part.begin(), part.end());
+  for (size_t begin = 0; begin <= dotted_key.size();) {
+    const size_t dot = std::min(dotted_key.find('.', begin), dotted_key.size());
+    parts.push_back(dotted_key.substr(begin, dot - begin));
+    begin = dot + 1;
+  }
   return parts;
 }
 
