@@ -72,6 +72,8 @@ struct Decoder::Parts {
 Decoder::Decoder(const ModelConfig& config, const nn::LinearFactory& factory, const nn::BuildOptions& options)
     : parts_(std::make_unique<Parts>(config, factory, options)) {}
 Decoder::~Decoder() = default;
+Decoder::Decoder(Decoder&&) noexcept = default;
+Decoder& Decoder::operator=(Decoder&&) noexcept = default;
 
 at::Tensor Decoder::hidden(const at::Tensor& tokens, const ForwardOptions& options) {
   Parts& p = *parts_;

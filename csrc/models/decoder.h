@@ -16,9 +16,10 @@ struct KvCache {
 };
 
 struct ForwardOptions {
-  at::Tensor document_ids;      ///< [B, T] int64 or undefined: tokens attend within their document only
-  KvCache* cache = nullptr;     ///< appended to; positions continue from its length
-  at::Tensor input_embeddings;  ///< [B, T, H] instead of the embedding of `tokens` (gradients with respect to inputs)
+  at::Tensor document_ids = {};  ///< [B, T] int64 or undefined: tokens attend within their document only
+  KvCache* cache = nullptr;      ///< appended to; positions continue from its length
+  at::Tensor input_embeddings =
+      {};  ///< [B, T, H] instead of the embedding of `tokens` (gradients with respect to inputs)
   std::vector<at::Tensor>* taps = nullptr;  ///< receives each layer's input (residual stream), layer 0 first
 };
 
@@ -26,6 +27,8 @@ class Decoder {
  public:
   Decoder(const ModelConfig& config, const nn::LinearFactory& factory, const nn::BuildOptions& options);
   ~Decoder();
+  Decoder(Decoder&&) noexcept;
+  Decoder& operator=(Decoder&&) noexcept;
 
   /// tokens [B, T] int64 -> output of the final norm [B, T, H] in the compute dtype.
   at::Tensor hidden(const at::Tensor& tokens, const ForwardOptions& options = {});

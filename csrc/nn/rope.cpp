@@ -30,7 +30,7 @@ std::pair<at::Tensor, at::Tensor> RopeTables::slice(int64_t start, int64_t lengt
   const int64_t end = start + length, cached = cos_.defined() ? cos_.size(0) : 0;
   if (end > cached) {
     const int64_t rows = std::max(end, 2 * cached);  // generation asks for one more each time
-    const at::NoGradGuard no_grad;
+    const c10::InferenceMode ordinary(false);  // a later training step may save these tables for its backward pass
     const at::Tensor angles = at::arange(rows, at::kFloat).unsqueeze(1) * frequencies_;
     cos_ = angles.cos().to(dtype_).to(device_);
     sin_ = angles.sin().to(dtype_).to(device_);

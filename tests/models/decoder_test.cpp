@@ -1,0 +1,166 @@
+#include "models/decoder.h"
+
+#include <torch/csrc/autograd/autograd.h>
+
+#include "core/error.h"
+#include "models/tiny_model.h"
+#include "support/tensor_archive.h"
+
+namespace satin::models {
+namespace {
+
+const nn::BuildOptions kDouble{.master_dtype = at::kDouble, .compute_dtype = at::kDouble, .trainable = true};
+
+Decoder tiny(const nn::BuildOptions& options, const ModelConfig& config = tiny_config()) {
+  Decoder decoder(config, nn::dense_linear_factory(), options);
+  randomise(decoder);
+  return decoder;
+}
+
+std::vector<std::string> names(const Decoder& decoder) {
+  std::vector<std::string> all;
+  for (const nn::Parameter& parameter : decoder.parameters().all()) all.push_back(parameter.name);
+  return all;
+}
+
+TEST(Decoder, TiesTheHeadToTheEmbedding) {
+  ModelConfig config = tiny_config();
+  config.tied_embeddings = true;
+  Decoder tied = tiny(kDouble, config), untied = tiny(kDouble);
+  EXPECT_EQ(names(untied).back(), "lm_head.weight");
+  EXPECT_EQ(names(untied).size(), names(tied).size() + 1);
+  EXPECT_TRUE(tied.head().weight().is_same(tied.parameters().at("model.embed_tokens.weight")));
+}
+
+TEST(Decoder, IncrementalLogitsEqualTheWhole) {
+  const at::NoGradGuard no_grad;
+  Decoder decoder = tiny({});
+  const at::Tensor tokens = random_tokens(3, 23);
+  const at::Tensor whole = decoder.logits(decoder.hidden(tokens));
+  KvCache cache;
+  for (const int64_t step : {5, 1, 9, 1, 1, 1, 5}) {
+    const int64_t from = cache.length;
+    const at::Tensor part = decoder.logits(decoder.hidden(tokens.narrow(1, from, step), {.cache = &cache}));
+    EXPECT_LT(test::max_difference(part, whole.narrow(1, from, step)), 1e-5) << "from " << from;
+  }
+  EXPECT_EQ(cache.length, 23);
+}
+
+TEST(Decoder, PackedDocumentsEqualSeparateOnes) {
+  const at::NoGradGuard no_grad;
+  Decoder decoder = tiny({});
+  const at::Tensor tokens = random_tokens(2, 16);
+  const std::vector<std::vector<int64_t>> lengths = {{5, 1, 10}, {16}};
+  std::vector<at::Tensor> ids;
+  for (const auto& row : lengths) {
+    std::vector<at::Tensor> pieces;
+    for (const int64_t length : row)
+      pieces.push_back(at::full({length}, static_cast<int64_t>(pieces.size()) * 7, at::kLong));
+    ids.push_back(at::cat(pieces));
+  }
+  const at::Tensor packed = decoder.hidden(tokens, {.document_ids = at::stack(ids)});
+  for (size_t b = 0; b < lengths.size(); ++b) {
+    int64_t begin = 0;
+    for (const int64_t length : lengths[b]) {
+      const at::Tensor alone = decoder.hidden(tokens.narrow(0, b, 1).narrow(1, begin, length));
+      EXPECT_LT(test::max_difference(packed.narrow(0, b, 1).narrow(1, begin, length), alone), 1e-5);
+      begin += length;
+    }
+  }
+}
+
+TEST(Decoder, GradientsEqualFiniteDifferences) {
+  for (const bool tied : {false, true}) {
+    ModelConfig config = tiny_config();
+    config.tied_embeddings = tied;
+    Decoder decoder = tiny(kDouble, config);
+    const at::Tensor tokens = random_tokens(2, 7);
+    const at::Tensor probe = at::randn({2, 7, config.vocab_size}, at::kDouble);
+    const auto value = [&] { return (decoder.logits(decoder.hidden(tokens)).log_softmax(-1) * probe).sum(); };
+    value().backward();
+    const at::NoGradGuard no_grad;
+    for (const nn::Parameter& parameter : decoder.parameters().all()) {
+      at::Tensor handle = parameter.value;
+      const at::Tensor direction = at::randn_like(handle);
+      const double step = 1e-6;
+      handle.add_(direction, step);
+      const double above = value().item<double>();
+      handle.add_(direction, -2 * step);
+      const double below = value().item<double>();
+      handle.add_(direction, step);
+      const double expected = (above - below) / (2 * step);
+      EXPECT_NEAR((handle.grad() * direction).sum().item<double>(), expected, 1e-6 * (1 + std::abs(expected)))
+          << parameter.name;
+    }
+  }
+}
+
+TEST(Decoder, TakesEmbeddingsAndTapsTheResidualStream) {
+  Decoder decoder = tiny(kDouble);
+  const at::Tensor tokens = random_tokens(2, 5);
+  std::vector<at::Tensor> taps;
+  const at::Tensor hidden = decoder.hidden(tokens, {.taps = &taps});
+  ASSERT_EQ(taps.size(), 2u);
+  const at::Tensor embeddings = taps[0].detach().requires_grad_(true);
+  const at::Tensor again = decoder.hidden({}, {.input_embeddings = embeddings});
+  EXPECT_TRUE(at::equal(hidden, again));
+  EXPECT_TRUE(torch::autograd::grad({again.sum()}, {embeddings})[0].isfinite().all().item<bool>());
+}
+
+TEST(Decoder, KeepsNarrowComputeCloseAndLogitsWide) {
+  const at::NoGradGuard no_grad;
+  Decoder wide = tiny({}), narrow = tiny({.compute_dtype = at::kBFloat16});
+  const at::Tensor tokens = random_tokens(2, 9);
+  const at::Tensor hidden = narrow.hidden(tokens), logits = narrow.logits(hidden);
+  EXPECT_EQ(hidden.scalar_type(), at::kBFloat16);
+  EXPECT_EQ(logits.scalar_type(), at::kFloat);
+  const at::Tensor expected = wide.logits(wide.hidden(tokens));
+  EXPECT_LT(((logits - expected).norm() / expected.norm()).item<double>(), 0.03);
+}
+
+TEST(Decoder, NamesATokenOutsideTheVocabulary) {
+  Decoder decoder = tiny({});
+  for (const int64_t bad : {int64_t{31}, int64_t{-1}}) {
+    at::Tensor tokens = random_tokens(1, 4);
+    tokens[0][2] = bad;
+    try {
+      decoder.hidden(tokens);
+      FAIL();
+    } catch (const UserError& e) {
+      EXPECT_NE(std::string(e.what()).find("token id " + std::to_string(bad)), std::string::npos) << e.what();
+      EXPECT_NE(std::string(e.what()).find("31"), std::string::npos) << e.what();
+    }
+  }
+  EXPECT_THROW(decoder.hidden(at::zeros({1, 0}, at::kLong)), InternalError);
+}
+
+TEST(RandomInit, IsAFunctionOfSeedAndName) {
+  ModelConfig config = tiny_config();
+  config.vocab_size = 4000;
+  config.initializer_range = 0.05;
+  Decoder a(config, nn::dense_linear_factory(), {}), b(config, nn::dense_linear_factory(), kDouble);
+  config.num_layers = 1;  // another set of parameters does not change a parameter's values
+  Decoder c(config, nn::dense_linear_factory(), {});
+  at::rand({3});  // nor does the global generator
+  initialise_randomly(a, 7);
+  initialise_randomly(b, 7);
+  initialise_randomly(c, 7);
+  for (const nn::Parameter& parameter : a.parameters().all()) {
+    EXPECT_TRUE(at::equal(parameter.value.to(at::kDouble), b.parameters().at(parameter.name))) << parameter.name;
+    const nn::Parameter* same = c.parameters().find(parameter.name);
+    EXPECT_TRUE(!same || at::equal(parameter.value, same->value)) << parameter.name;
+    EXPECT_TRUE(parameter.role != nn::Role::kNorm || parameter.value.eq(1).all().item<bool>());
+    EXPECT_TRUE(parameter.role != nn::Role::kBias || parameter.value.eq(0).all().item<bool>());
+  }
+  const auto weight = [](Decoder& d, const char* name) { return d.parameters().at(name); };
+  const at::Tensor embedding = weight(a, "model.embed_tokens.weight");
+  EXPECT_NEAR(embedding.std().item<double>(), 0.05, 0.001);
+  EXPECT_NEAR(embedding.mean().item<double>(), 0, 0.001);
+  EXPECT_FALSE(
+      at::equal(weight(a, "model.layers.0.mlp.up_proj.weight"), weight(a, "model.layers.1.mlp.up_proj.weight")));
+  initialise_randomly(c, 8);
+  EXPECT_FALSE(at::equal(embedding, weight(c, "model.embed_tokens.weight")));
+}
+
+}  // namespace
+}  // namespace satin::models
