@@ -64,12 +64,12 @@ TEST(ClipSearch, FindsTheLadderBest) {
                                                                     {Grid::kTernary, 2}}) {
     for (int64_t group : {20, 64, 128}) {
       SCOPED_TRACE(testing::Message() << "grid " << static_cast<int>(kind) << ", " << bits << " bits, group " << group);
-      at::Tensor w = at::randn({64, group * 4}) * 0.02;
+      at::Tensor w = at::randn({24, group * 4}) * 0.02;
       w[0] *= 50;
       w[1].zero_();
       w[2].abs_();
       const ops::FakeQuantGrid grid{kind, bits, group};
-      const at::Tensor groups = w.view({64, 4, group});
+      const at::Tensor groups = w.view({24, 4, group});
       const at::Tensor best = brute_force(groups, kind, bits);
       const ops::ClipSearchResult kernel = ops::clip_search(w, grid);
       const auto [scale, zero] = ops::clip_search_composed(w, grid);

@@ -62,7 +62,9 @@ TEST(FakeQuantGpu, GradientsAgreeAndRepeat) {
     ASSERT_TRUE(((a.scale.cpu().to(at::kDouble) - expected.grad_scale).abs() <= tolerance * expected.scale_magnitude)
                     .all()
                     .item<bool>());
-    if (a.zero_point.defined()) ASSERT_LE(relative_error(a.zero_point, expected.grad_zero), tolerance * 10);
+    if (a.zero_point.defined()) {
+      ASSERT_LE(relative_error(a.zero_point, expected.grad_zero), tolerance * 10);
+    }
   }
 }
 

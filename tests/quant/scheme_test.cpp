@@ -25,7 +25,7 @@ TEST(Scheme, MethodsByName) {
     method_from_string("lsq_asymetric");
     FAIL() << "accepted";
   } catch (const UserError& error) {
-    EXPECT_NE(std::string(error.what()).find("lsq_asymmetric?"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("did you mean 'lsq_asymmetric'"), std::string::npos) << error.what();
   }
 }
 
