@@ -1,0 +1,68 @@
+// satin inspect: what is in a model, checkpoint or artefact.
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "cli/commands.h"
+#include "core/error.h"
+#include "export/shipped_model.h"
+#include "report/progress.h"
+
+namespace satin::cli {
+namespace {
+
+nlohmann::json describe(const exporting::ShippedModel& model) {
+  auto tensors = nlohmann::json::array();
+  for (const auto& tensor : model.tensors) {
+    const at::Tensor& shaped = tensor.quantized ? tensor.quantized->codes : tensor.dense;
+    nlohmann::json row = {{"name", tensor.name}, {"shape", shaped.sizes().vec()}};
+    if (tensor.quantized) {
+      const quant::Scheme& scheme = tensor.quantized->scheme;
+      row["scheme"] = quant::describe(scheme);
+      row["bits"] = scheme.nominal_bits();
+      row["effective_bits"] = scheme.effective_bits(shaped.size(1));
+    } else {
+      row["scheme"] = c10::toString(tensor.dense.scalar_type());
+      row["bits"] = row["effective_bits"] = 8.0 * static_cast<double>(tensor.dense.element_size());
+    }
+    tensors.push_back(row);
+  }
+  const exporting::Footprint size = exporting::footprint(model);
+  return {{"kind", model.kind}, {"model_type", model.config.model_type}, {"parameters", size.num_parameters},
+          {"quantized_parameters", size.num_quantized}, {"bits", size.num_quantized ? size.nominal_bits : 16.0},
+          {"effective_bits", size.num_quantized ? size.effective_bits : 16.0}, {"size_bytes", size.size_bytes}, {"tensors", tensors}};
+}
+
+void print(const nlohmann::json& found) {
+  std::printf("%s, %s, %s parameters, %s on disk\n", found["kind"].get<std::string>().c_str(), found["model_type"].get<std::string>().c_str(),
+              report::count_text(found["parameters"].get<double>()).c_str(), report::bytes_text(found["size_bytes"].get<int64_t>()).c_str());
+  if (found["quantized_parameters"].get<int64_t>())
+    std::printf("quantized: %s parameters at %.3g bits, %.3f with scales and zero points\n",
+                report::count_text(found["quantized_parameters"].get<double>()).c_str(), found["bits"].get<double>(), found["effective_bits"].get<double>());
+  for (const auto& row : found["tensors"])
+    std::printf("  %-52s %-16s %7.3f  %s\n", row["name"].get<std::string>().c_str(), row["shape"].dump().c_str(),
+                row["effective_bits"].get<double>(), row["scheme"].get<std::string>().c_str());
+}
+
+}  // namespace
+
+void add_inspect(CLI::App& app) {
+  struct Options {
+    std::string path;
+    bool json = false;
+  };
+  auto options = std::make_shared<Options>();
+  auto* command = app.add_subcommand("inspect", "tensors, bits, effective bits with scales, size and scheme of a model directory");
+  command->add_option("path", options->path, "model, checkpoint or artefact")->required();
+  command->add_flag("--json", options->json, "print JSON");
+  command->footer("Example: satin inspect runs/x/export/compressed-tensors");
+  command->callback([options] {
+    const nlohmann::json found = describe(exporting::open_model(options->path));
+    if (options->json)
+      std::printf("%s\n", found.dump(1).c_str());
+    else
+      print(found);
+  });
+}
+
+}  // namespace satin::cli

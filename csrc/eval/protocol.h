@@ -1,0 +1,16 @@
+// Results as JSON, with the protocol that makes them comparable.
+#pragma once
+#include <nlohmann/json_fwd.hpp>
+
+#include "eval/tasks.h"
+
+namespace satin::eval {
+
+/// {"perplexity", "nll", "tokens", "protocol": {...}}.
+nlohmann::json to_json(const Perplexity& result, const models::Decoder& decoder);
+/// {"accuracy", "accuracy_per_token", "correct", "questions", "protocol"}.
+nlohmann::json to_json(const Choice& result, const models::Decoder& decoder);
+/// {"accuracy", "exact", "total", "protocol"}.
+nlohmann::json to_json(const Annotations& result, const models::Decoder& decoder);
+
+}  // namespace satin::eval

@@ -1,0 +1,96 @@
+// compressed-tensors "pack-quantized" (>= 0.17's dense bitstream). Per quantized linear, [N out, K in], group g:
+//   weight_packed      int32 [N, ceil(K bits / 32)]   code = level + 2^(bits-1)
+//   weight_scale       model dtype [N, K / g]          the stored scale
+//   weight_zero_point  int32 [ceil(N bits / 32), K / g], packed along N, same offset (asymmetric only)
+//   weight_shape       int64 [2]
+// A client computes (code - zero point) * scale in the model's dtype: one rounding of an exact product, our contract.
+#include <map>
+
+#include "core/error.h"
+#include "core/file.h"
+#include "export/compressed_tensors.h"
+#include "export/format.h"
+#include "export/pack.h"
+#include "io/safetensors.h"
+
+namespace satin::exporting {
+namespace {
+
+/// Bits that hold the scheme's levels as signed integers around zero. SEQ's levels {-3,-1,1,3} take 3.
+int storage_bits(const quant::Scheme& scheme) { return scheme.method == quant::Method::kSeq ? 3 : scheme.bits; }
+
+nlohmann::json weights_args(const quant::Scheme& scheme) {
+  const bool grouped = scheme.group_size > 0;
+  nlohmann::json args = {{"num_bits", storage_bits(scheme)}, {"type", "int"},
+                         {"symmetric", !scheme.has_zero_point()}, {"strategy", grouped ? "group" : "channel"},
+                         {"dynamic", false}};
+  args["group_size"] = grouped ? nlohmann::json(scheme.group_size) : nlohmann::json(nullptr);
+  return args;
+}
+
+class CompressedTensorsFormat : public Format {
+ public:
+  std::string name() const override { return "compressed-tensors"; }
+  std::string holds() const override {
+    return "integer grids of 2 to 8 bits, symmetric or asymmetric, SEQ (as 3-bit codes) and ternary, per group or row, "
+           "with scales in the model's dtype";
+  }
+
+  std::string refusal(const quant::Scheme& scheme, at::ScalarType dtype) const override {
+    const bool is_half = scheme.scale_dtype == quant::Storage::kFloat16;
+    if (is_half != (dtype == at::kHalf))
+      return cat("scales are stored in the model's dtype (", dtype == at::kHalf ? "float16" : "bfloat16", "), the scheme's are ",
+                 is_half ? "float16" : "bfloat16", "; train with scale_dtype ", dtype == at::kHalf ? "float16" : "bfloat16");
+    return "";
+  }
+
+  void write(const ShippedModel& model, const fs::path& directory) const override {
+    std::vector<std::pair<std::string, at::Tensor>> tensors;
+    std::map<std::string, std::pair<nlohmann::json, std::vector<std::string>>> groups;  // args' text -> args, modules
+    std::vector<std::string> ignored = {"lm_head"};  // also when tied: the library finds a Linear of this name
+    for (const auto& tensor : model.tensors) {
+      const std::string module = tensor.name.ends_with(".weight") ? tensor.name.substr(0, tensor.name.size() - 7) : tensor.name;
+      if (!tensor.quantized) {
+        tensors.emplace_back(tensor.name, tensor.dense);
+        if (module.ends_with("_proj")) ignored.push_back(module);
+        continue;
+      }
+      const quant::QuantizedWeight& weight = *tensor.quantized;
+      if (module == "lm_head") ignored.erase(ignored.begin());
+      const int bits = storage_bits(weight.scheme);
+      const int offset = 1 << (bits - 1);
+      const int64_t num_rows = weight.codes.size(0), num_columns = weight.codes.size(1);
+      const bool asymmetric = weight.scheme.has_zero_point();
+      // Asymmetric codes and zero points carry the same offset already: both are 0 .. 2^bits - 1.
+      const at::Tensor codes = asymmetric ? weight.codes : (quant::levels(weight) + offset).to(at::kByte);
+      tensors.emplace_back(module + ".weight_packed", pack_bits(codes, bits));
+      tensors.emplace_back(module + ".weight_scale", weight.scale);
+      if (asymmetric)
+        tensors.emplace_back(module + ".weight_zero_point",
+                             pack_bits(weight.zero_point.to(at::kByte).t().contiguous(), bits).t().contiguous());
+      tensors.emplace_back(module + ".weight_shape", at::tensor({num_rows, num_columns}, at::kLong));
+      const nlohmann::json args = weights_args(weight.scheme);
+      auto& group = groups[args.dump()];
+      group.first = args;
+      group.second.push_back(module);
+    }
+
+    nlohmann::json config_groups = nlohmann::json::object();
+    for (const auto& [text, group] : groups) {
+      const nlohmann::json targets = groups.size() == 1 ? nlohmann::json{"Linear"} : nlohmann::json(group.second);
+      config_groups[cat("group_", config_groups.size())] = {{"targets", targets}, {"weights", group.first}};
+    }
+    nlohmann::json config = model.hf_config;
+    config["quantization_config"] = {{"quant_method", "compressed-tensors"}, {"format", "pack-quantized"},
+                                     {"quantization_status", "compressed"},  {"ignore", ignored},
+                                     {"config_groups", config_groups}};
+    io::write_safetensors(directory / "model.safetensors", tensors);
+    write_file_atomically(directory / "config.json", config.dump(2) + "\n");
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Format> make_compressed_tensors_format() { return std::make_unique<CompressedTensorsFormat>(); }
+
+}  // namespace satin::exporting

@@ -1,0 +1,76 @@
+#include <algorithm>
+
+#include "core/error.h"
+#include "core/file.h"
+#include "core/nearest.h"
+#include "export/format.h"
+#include "io/model_files.h"
+
+namespace satin::exporting {
+
+const std::vector<std::unique_ptr<Format>>& formats() {
+  static const auto list = [] {
+    std::vector<std::unique_ptr<Format>> made;
+    made.push_back(make_hf_format());
+    made.push_back(make_compressed_tensors_format());
+    return made;
+  }();
+  return list;
+}
+
+const Format& format(const std::string& name) {
+  std::vector<std::string> names;
+  for (const auto& candidate : formats()) {
+    if (candidate->name() == name) return *candidate;
+    names.push_back(candidate->name());
+  }
+  std::string all;
+  for (const auto& known : names) all += (all.empty() ? "" : ", ") + known;
+  throw UserError(cat("unknown export format '", name, "'", did_you_mean(name, names), " Formats: ", all));
+}
+
+void check_exact(const Format& format, const std::vector<std::pair<std::string, quant::Scheme>>& schemes, at::ScalarType dtype) {
+  for (const auto& [name, scheme] : schemes) {
+    const std::string reason = format.refusal(scheme, dtype);
+    if (reason.empty()) continue;
+    std::string exact;
+    for (const auto& other : formats())
+      if (other->refusal(scheme, dtype).empty()) exact += (exact.empty() ? "" : ", ") + other->name();
+    throw UserError(cat("format ", format.name(), " cannot hold ", name, " (", quant::describe(scheme), ") exactly: ", reason,
+                        ". It holds ", format.holds(), ". Formats that hold this scheme exactly: ", exact));
+  }
+}
+
+namespace {
+
+/// Bit for bit: levels and scales where both are quantized, values everywhere.
+void verify(const ShippedModel& written, const ShippedModel& read, const std::string& format) {
+  for (const auto& tensor : written.tensors) {
+    const ShippedTensor* back = read.find(tensor.name);
+    SATIN_CHECK(back, format, " lost ", tensor.name);
+    if (tensor.quantized && back->quantized) {
+      SATIN_CHECK(quant::levels(*tensor.quantized).equal(quant::levels(*back->quantized)), format, ": codes of ", tensor.name, " differ");
+      SATIN_CHECK(tensor.quantized->scale.equal(back->quantized->scale.to(tensor.quantized->scale.scalar_type())), format, ": scales of ",
+                  tensor.name, " differ");
+    }
+    SATIN_CHECK(tensor.values().equal(back->values()), format, ": values of ", tensor.name, " differ");
+  }
+  SATIN_CHECK_EQ(written.tensors.size(), read.tensors.size());
+}
+
+}  // namespace
+
+void export_model(const ShippedModel& model, const Format& format, const fs::path& output, bool force) {
+  std::vector<std::pair<std::string, quant::Scheme>> schemes;
+  for (const auto& tensor : model.tensors)
+    if (tensor.quantized) schemes.emplace_back(tensor.name, tensor.quantized->scheme);
+  check_exact(format, schemes, model.dtype);
+  if (fs::exists(output) && !force) throw UserError(cat("--output: ", output.string(), " exists; use --force to replace it"));
+  AtomicDirectory directory(output);
+  io::copy_model_files(model.directory, directory.path());
+  format.write(model, directory.path());
+  verify(model, open_model(directory.path()), format.name());
+  directory.commit();
+}
+
+}  // namespace satin::exporting

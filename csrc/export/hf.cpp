@@ -1,0 +1,27 @@
+// hf: a dense model in config.json's dtype. Holds every scheme exactly: the dequantised weights are 16-bit numbers.
+#include "core/file.h"
+#include "export/format.h"
+#include "io/safetensors.h"
+
+namespace satin::exporting {
+namespace {
+
+class HfFormat : public Format {
+ public:
+  std::string name() const override { return "hf"; }
+  std::string holds() const override { return "everything, as dense 16-bit weights"; }
+  std::string refusal(const quant::Scheme&, at::ScalarType) const override { return ""; }
+
+  void write(const ShippedModel& model, const fs::path& directory) const override {
+    std::vector<std::pair<std::string, at::Tensor>> tensors;
+    for (const auto& tensor : model.tensors) tensors.emplace_back(tensor.name, tensor.values());
+    io::write_safetensors(directory / "model.safetensors", tensors);
+    write_file_atomically(directory / "config.json", model.hf_config.dump(2) + "\n");
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Format> make_hf_format() { return std::make_unique<HfFormat>(); }
+
+}  // namespace satin::exporting

@@ -1,0 +1,117 @@
+#include "export/shipped_model.h"
+
+#include <torch/types.h>
+
+#include "core/error.h"
+#include "export/compressed_tensors.h"
+#include "io/checkpoint.h"
+#include "io/json_file.h"
+#include "io/pretrained.h"
+
+namespace satin::exporting {
+namespace {
+
+/// A checkpoint as it is shipped: master weights become codes and scales, the rest is rounded to the shipped dtype.
+void read_checkpoint(const io::TensorDirectory& tensors, const io::Manifest& manifest, ShippedModel& model) {
+  const auto optional = [&](const std::string& name) { return tensors.contains(name) ? tensors.tensor(name) : at::Tensor(); };
+  for (const auto& name : tensors.names()) {
+    if (name.ends_with(".weight_scale") || name.ends_with(".weight_zero_point")) continue;
+    const std::string module = name.ends_with(".weight") ? name.substr(0, name.size() - 7) : name;
+    const auto scheme = manifest.schemes.find(module);
+    const at::Tensor master = tensors.tensor(name);
+    if (scheme == manifest.schemes.end())
+      model.tensors.push_back({name, master.to(model.dtype), {}});
+    else
+      model.tensors.push_back({name, {}, quant::quantize_weight(scheme->second, master, optional(name + "_scale"), optional(name + "_zero_point"), module)});
+  }
+}
+
+/// Strict about names and shapes: the decoder that the configuration describes is the reference.
+void check_tensors(const ShippedModel& model, models::Decoder& decoder) {
+  std::string problems;
+  for (const auto& parameter : decoder.parameters().all()) {
+    const ShippedTensor* tensor = model.find(parameter.name);
+    if (!tensor) {
+      problems += cat("\n  missing: ", parameter.name);
+      continue;
+    }
+    const at::IntArrayRef found = tensor->quantized ? tensor->quantized->codes.sizes() : tensor->dense.sizes();
+    if (found != parameter.value.sizes()) problems += cat("\n  ", parameter.name, ": expected ", parameter.value.sizes(), ", found ", found);
+  }
+  if (!problems.empty()) throw UserError(cat(model.directory.string(), " does not hold the model of its config.json:", problems));
+}
+
+}  // namespace
+
+at::ScalarType shipped_dtype(const models::ModelConfig& config) {
+  if (config.dtype == "float16") return at::kHalf;
+  if (config.dtype == "float32") return at::kFloat;
+  return at::kBFloat16;
+}
+
+at::Tensor ShippedTensor::values() const { return quantized ? quant::dequantize(*quantized) : dense; }
+
+const ShippedTensor* ShippedModel::find(const std::string& name) const {
+  for (const auto& tensor : tensors)
+    if (tensor.name == name) return &tensor;
+  return nullptr;
+}
+
+ShippedModel open_model(const fs::path& directory) {
+  if (!fs::is_directory(directory)) throw UserError(cat("expected a model directory, found ", fs::exists(directory) ? "a file: " : "nothing: ", directory.string()));
+  ShippedModel model;
+  model.directory = directory;
+  model.hf_config = io::load_json_object(directory / "config.json");
+  model.config = models::parse_model_config(model.hf_config, (directory / "config.json").string());
+  model.dtype = shipped_dtype(model.config);
+  const io::TensorDirectory tensors(directory);
+  if (io::is_checkpoint(directory)) {
+    model.kind = "checkpoint";
+    const io::Manifest manifest = io::read_manifest(directory);
+    if (!manifest.schemes.empty() && model.dtype == at::kFloat) model.dtype = at::kBFloat16;
+    read_checkpoint(tensors, manifest, model);
+  } else if (const auto quantization = model.hf_config.find("quantization_config"); quantization != model.hf_config.end()) {
+    const std::string method = quantization->is_object() ? quantization->value("quant_method", "") : "";
+    if (method != "compressed-tensors")
+      throw UserError(cat(directory.string(), ": quant_method '", method, "' cannot be read; supported: compressed-tensors, and dense models"));
+    model.kind = "compressed-tensors";
+    read_compressed_tensors(tensors, *quantization, model);
+    model.hf_config.erase("quantization_config");
+  } else {
+    model.kind = "hf";
+    for (const auto& name : tensors.names()) model.tensors.push_back({name, tensors.tensor(name), {}});
+  }
+  return model;
+}
+
+std::unique_ptr<models::Decoder> build_decoder(const ShippedModel& model, const nn::BuildOptions& options) {
+  auto decoder = std::make_unique<models::Decoder>(model.config, nn::dense_linear_factory(), options);
+  check_tensors(model, *decoder);
+  at::NoGradGuard no_grad;
+  for (const auto& parameter : decoder->parameters().all()) parameter.value.copy_(model.find(parameter.name)->values());
+  return decoder;
+}
+
+Footprint footprint(const ShippedModel& model) {
+  Footprint result;
+  double nominal = 0, effective = 0;
+  for (const auto& tensor : model.tensors) {
+    const int64_t count = tensor.quantized ? tensor.quantized->codes.numel() : tensor.dense.numel();
+    result.num_parameters += count;
+    if (!tensor.quantized) continue;
+    const quant::Scheme& scheme = tensor.quantized->scheme;
+    result.num_quantized += count;
+    nominal += scheme.nominal_bits() * static_cast<double>(count);
+    effective += scheme.effective_bits(tensor.quantized->codes.size(1)) * static_cast<double>(count);
+  }
+  if (result.num_quantized) {
+    result.nominal_bits = nominal / static_cast<double>(result.num_quantized);
+    result.effective_bits = effective / static_cast<double>(result.num_quantized);
+  }
+  for (const auto& entry : fs::directory_iterator(model.directory))
+    if (entry.path().extension() == ".safetensors" && entry.path().filename() != "optimizer.safetensors")
+      result.size_bytes += static_cast<int64_t>(entry.file_size());
+  return result;
+}
+
+}  // namespace satin::exporting

@@ -1,0 +1,48 @@
+#include "train/dry_run.h"
+
+#include <cstdio>
+
+#include "core/error.h"
+#include "data/text_source.h"
+#include "export/format.h"
+#include "losses/neighbourhood.h"
+#include "losses/objective.h"
+#include "ops/device.h"
+#include "train/memory_estimate.h"
+#include "train/models.h"
+#include "train/quantization_table.h"
+#include "train/trainer.h"
+
+namespace satin::train {
+
+void dry_run(const config::Config& config) {
+  const at::Device device = ops::resolve_device(config.train.device);
+  const at::ScalarType compute_dtype = ops::resolve_compute_dtype(config.train.compute_dtype, device);
+  const auto tokenizer = tokenizer::Tokenizer::load(config.model.path);
+  const Student student = build_student(config, student_options(at::kCPU, compute_dtype), {});
+  const models::ModelConfig& model = student.decoder->config();
+  check_vocabulary(tokenizer, model, config.model.path);
+  check_exports(config, student);
+  for (const auto* sources : {&config.data.train, &config.data.valid})
+    for (const auto& source : *sources)
+      if (data::source_kind(source) != data::SourceKind::kTokens && data::source_kind(source) != data::SourceKind::kRawTokens) {
+        data::Document document;
+        data::TextSource(source).next(document);  // the first record must read
+      }
+  if (config.quantization)
+    std::printf("%s\n", quantization_text(quant::quantization_table(*student.registry, student.decoder->parameters())).c_str());
+
+  std::optional<models::ModelConfig> teacher;
+  if (needs_teacher(config)) {
+    teacher = models::load_model_config(config.teacher.path.empty() ? config.model.path : config.teacher.path);
+    if (teacher->vocab_size != model.vocab_size)
+      throw UserError(cat("teacher.path: a vocabulary of ", teacher->vocab_size, ", the student's is ", model.vocab_size));
+  }
+  const int64_t steps = total_steps(config.train);
+  const int64_t tokens = config.train.micro_batch_size * config.train.gradient_accumulation_steps * config.train.sequence_length;
+  std::printf("%ld steps of %ld tokens, %ld tokens in all, on %s in %s\n", steps, tokens, steps * tokens,
+              ops::device_name(device).c_str(), c10::toString(compute_dtype));
+  std::printf("%s\n", memory_text(estimate_memory(config, *student.decoder, teacher ? &*teacher : nullptr, compute_dtype)).c_str());
+}
+
+}  // namespace satin::train

@@ -1,0 +1,74 @@
+// Legend: M tokens of a micro-batch, H hidden, F intermediate, Q query features, KV key features, V vocabulary.
+#include "train/memory_estimate.h"
+
+#include <cstdio>
+
+#include "core/error.h"
+
+namespace satin::train {
+namespace {
+
+int64_t num_parameters(const models::ModelConfig& c) {
+  const int64_t q = c.num_heads * c.head_dim, kv = c.num_kv_heads * c.head_dim;
+  const int64_t layer = c.hidden_size * (2 * q + 2 * kv + 3 * c.intermediate_size + 2);
+  return c.num_layers * layer + c.hidden_size + c.vocab_size * c.hidden_size * (c.tied_embeddings ? 1 : 2);
+}
+
+}  // namespace
+
+int64_t MemoryEstimate::total_bytes() const {
+  int64_t total = 0;
+  for (const auto& [name, bytes] : parts) total += bytes;
+  return total;
+}
+
+MemoryEstimate estimate_memory(const config::Config& config, const models::Decoder& student, const models::ModelConfig* teacher,
+                               at::ScalarType compute_dtype) {
+  const models::ModelConfig& c = student.config();
+  const auto compute = static_cast<int64_t>(c10::elementSize(compute_dtype));
+  const int64_t wide = compute_dtype == at::kDouble ? 8 : 4;  // residual stream, norms, logits
+  const int64_t m = config.train.micro_batch_size * config.train.sequence_length;
+  const int64_t h = c.hidden_size, f = c.intermediate_size, v = c.vocab_size;
+  const int64_t q = c.num_heads * c.head_dim, kv = c.num_kv_heads * c.head_dim;
+
+  int64_t weights = 0, linear_elements = 0;
+  for (const auto& parameter : student.parameters().all()) {
+    weights += static_cast<int64_t>(parameter.value.nbytes());
+    if (parameter.role == nn::Role::kWeight) linear_elements += parameter.value.numel();
+  }
+  // Kept for backward, a token and layer: the residual stream before both norms, both norms' outputs, rotated q and k,
+  // v, the attention's output and logsumexp, and of the MLP gate, silu(gate), up and their product.
+  const int64_t a_layer = wide * 2 * h + compute * (2 * h + 2 * q + 2 * kv + 4 * f) + 4 * c.num_heads;
+  // Every linear keeps its weight in the compute dtype (dequantised, or cast), unless that is the master itself.
+  const bool casts = config.quantization || compute != wide;
+  int64_t activations = m * (c.num_layers * a_layer + wide * h + compute * h) + (casts ? linear_elements * compute : 0);
+  if (!config.data.attention_across_documents) activations += m * config.train.sequence_length;  // the mask, a byte a pair
+
+  const int64_t rows = std::min(config.loss.chunk_tokens, m);
+  const int64_t buffers = teacher ? 7 : 4;
+  const int64_t loss = rows * v * wide * buffers + v * h * (wide + compute) + m * h * compute * 2;
+  // Gradients of one MLP and of the residual stream while the backward passes through a layer.
+  const int64_t backward = m * (3 * f * compute + 2 * h * wide) + 3 * h * f * wide;
+  MemoryEstimate estimate;
+  estimate.parts = {{"weights", weights}, {"gradients", weights}, {"optimizer", 2 * weights}};
+  estimate.parts.emplace_back("teacher", teacher ? num_parameters(*teacher) * compute + m * teacher->hidden_size * compute : 0);
+  estimate.parts.emplace_back("activations", activations);
+  estimate.parts.emplace_back("loss", loss);
+  estimate.parts.emplace_back("workspace", std::max<int64_t>(0, backward - loss));
+  return estimate;
+}
+
+std::string memory_text(const MemoryEstimate& estimate) {
+  std::string text = "memory on the device\n";
+  char line[96];
+  const auto add = [&](const std::string& name, int64_t bytes) {
+    std::snprintf(line, sizeof line, "  %-12s %10.3f GiB\n", name.c_str(), static_cast<double>(bytes) / (1 << 30));
+    text += line;
+  };
+  for (const auto& [name, bytes] : estimate.parts) add(name, bytes);
+  add("total", estimate.total_bytes());
+  text.pop_back();
+  return text;
+}
+
+}  // namespace satin::train

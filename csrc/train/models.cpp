@@ -1,0 +1,80 @@
+#include "train/models.h"
+
+#include "config/config.h"
+#include "core/error.h"
+#include "export/format.h"
+#include "io/pretrained.h"
+#include "quant/policy.h"
+
+namespace satin::train {
+namespace fs = std::filesystem;
+
+nn::BuildOptions student_options(at::Device device, at::ScalarType compute_dtype) {
+  nn::BuildOptions options;
+  options.device = device;
+  options.compute_dtype = compute_dtype;
+  options.master_dtype = compute_dtype == at::kDouble ? at::kDouble : at::kFloat;
+  options.trainable = true;
+  return options;
+}
+
+Student build_student(const config::Config& config, const nn::BuildOptions& options, const std::optional<fs::path>& checkpoint) {
+  Student student{std::make_unique<quant::Registry>(), nullptr};
+  nn::LinearFactory factory = nn::dense_linear_factory();
+  if (config.quantization) factory = quant::quant_linear_factory(quant::Policy(*config.quantization), *student.registry);
+  if (checkpoint) {
+    student.decoder = io::load_pretrained(*checkpoint, factory, options);
+    return student;
+  }
+  if (config.model.init == "random") {
+    student.decoder = std::make_unique<models::Decoder>(models::load_model_config(config.model.path), factory, options);
+    models::initialise_randomly(*student.decoder, config.train.seed);
+  } else {
+    student.decoder = io::load_pretrained(config.model.path, factory, options);
+  }
+  quant::initialise_from_weights(*student.registry);
+  return student;
+}
+
+std::unique_ptr<models::Decoder> build_teacher(const config::Config& config, const nn::BuildOptions& student_options,
+                                               const models::ModelConfig& student) {
+  const std::string path = config.teacher.path.empty() ? config.model.path : config.teacher.path;
+  nn::BuildOptions options = student_options;
+  options.master_dtype = options.compute_dtype;
+  options.trainable = false;
+  const exporting::ShippedModel model = exporting::open_model(path);
+  if (model.config.vocab_size != student.vocab_size)
+    throw UserError(cat("teacher.path: ", path, " has a vocabulary of ", model.config.vocab_size, ", the student of ", student.vocab_size,
+                        "; logits can only be distilled between models with the same tokenizer"));
+  return exporting::build_decoder(model, options);
+}
+
+bool needs_teacher(const config::Config& config) {
+  const config::Neighbourhood& neighbourhood = config.loss.neighbourhood;
+  return config.loss.kd.weight > 0 || config.loss.smoothness.weight > 0 || (neighbourhood.rate > 0 && neighbourhood.source == "teacher");
+}
+
+void check_exports(const config::Config& config, const Student& student) {
+  std::vector<std::pair<std::string, quant::Scheme>> schemes;
+  for (const auto& module : student.registry->modules()) schemes.emplace_back(module.name, module.scheme);
+  for (const auto& name : config.export_.formats)
+    exporting::check_exact(exporting::format(name), schemes, exporting::shipped_dtype(student.decoder->config()));
+}
+
+io::CheckpointContents checkpoint_contents(const config::Config& config, const Student& student) {
+  io::CheckpointContents contents;
+  contents.manifest.state = nlohmann::json::object();
+  for (const auto& module : student.registry->modules()) contents.manifest.schemes[module.name] = module.scheme;
+  for (const auto& parameter : student.decoder->parameters().all()) contents.model.emplace_back(parameter.name, parameter.value.detach());
+  contents.config_yaml = config::dump(config);
+  contents.model_files = config.model.path;
+  return contents;
+}
+
+void check_vocabulary(const tokenizer::Tokenizer& tokenizer, const models::ModelConfig& model, const std::string& directory) {
+  if (tokenizer.vocab_size() > model.vocab_size)
+    throw UserError(cat(directory, ": tokenizer.json has ids up to ", tokenizer.vocab_size() - 1, ", config.json's vocab_size is ",
+                        model.vocab_size, "; the tokenizer belongs to another model"));
+}
+
+}  // namespace satin::train

@@ -1,0 +1,45 @@
+// The two models of a run: the student, which is trained, and the teacher, which is not.
+#pragma once
+#include <filesystem>
+#include <memory>
+#include <optional>
+
+#include "config/schema.h"
+#include "io/checkpoint.h"
+#include "models/decoder.h"
+#include "quant/registry.h"
+#include "tokenizer/tokenizer.h"
+
+namespace satin::train {
+
+struct Student {
+  std::unique_ptr<quant::Registry> registry;  ///< its linear layers and how each is quantized
+  std::unique_ptr<models::Decoder> decoder;   ///< points into the registry
+};
+
+/// Builds the student from model.path (or at random) with its quantizers started from the weights; from `checkpoint`,
+/// with their stored state, when there is one. Throws UserError.
+Student build_student(const config::Config& config, const nn::BuildOptions& options,
+                      const std::optional<std::filesystem::path>& checkpoint);
+
+/// The teacher of the configuration, frozen, in the compute dtype. Throws UserError, also when its vocabulary is not the
+/// student's.
+std::unique_ptr<models::Decoder> build_teacher(const config::Config& config, const nn::BuildOptions& student_options,
+                                               const models::ModelConfig& student);
+
+/// Whether training reads a teacher at all.
+bool needs_teacher(const config::Config& config);
+
+/// Throws UserError when a configured export cannot hold a configured scheme exactly.
+void check_exports(const config::Config& config, const Student& student);
+
+/// The student as a checkpoint's contents; the caller adds step, tokens, state and optimizer.
+io::CheckpointContents checkpoint_contents(const config::Config& config, const Student& student);
+
+/// Throws UserError when the tokenizer has ids that the model has not.
+void check_vocabulary(const tokenizer::Tokenizer& tokenizer, const models::ModelConfig& model, const std::string& directory);
+
+/// Options of a student on a device: fp32 masters (fp64 when compute is fp64), trainable.
+nn::BuildOptions student_options(at::Device device, at::ScalarType compute_dtype);
+
+}  // namespace satin::train

@@ -1,0 +1,43 @@
+// One training step: micro-batches in, losses out, gradients left in the student's parameters.
+#pragma once
+#include <map>
+#include <string>
+#include <vector>
+
+#include "data/batch.h"
+#include "losses/neighbourhood.h"
+#include "losses/objective.h"
+#include "models/decoder.h"
+
+namespace satin::train {
+
+struct StepResult {
+  std::map<std::string, at::Tensor> losses;  ///< mean over scored tokens by loss name, unweighted; 0-dim, on the device
+  at::Tensor total;                          ///< weighted sum of them, 0-dim
+  int64_t num_tokens = 0;                    ///< read
+  int64_t num_scored = 0;                    ///< with a loss
+};
+
+class TrainingStep {
+ public:
+  /// `teacher` may be null when the objective and the neighbourhood need none. All outlive the step.
+  TrainingStep(models::Decoder& student, models::Decoder* teacher, const losses::Objective& objective,
+               const losses::Neighbourhood& neighbourhood, int64_t chunk_tokens);
+
+  /// `progress` in [0, 1). Losses are means over the scored tokens of all micro-batches together, so that how the
+  /// step is split into micro-batches changes results by rounding only. Does not wait for the device.
+  /// Throws UserError when no token of the step is scored.
+  StepResult run(const std::vector<data::Batch>& micro_batches, double progress);
+
+ private:
+  void run_micro_batch(const data::Batch& batch, const std::vector<losses::Term>& terms, bool needs_teacher,
+                       int64_t num_scored, StepResult& result);
+
+  models::Decoder& student_;
+  models::Decoder* teacher_;
+  const losses::Objective& objective_;
+  const losses::Neighbourhood& neighbourhood_;
+  int64_t chunk_tokens_;
+};
+
+}  // namespace satin::train

@@ -1,0 +1,216 @@
+#include "train/trainer.h"
+
+#include <chrono>
+#include <nlohmann/json.hpp>
+
+#include "config/config.h"
+#include "core/error.h"
+#include "core/file.h"
+#include "core/interrupt.h"
+#include "core/log.h"
+#include "eval/corpus.h"
+#include "io/checkpoint.h"
+#include "io/safetensors.h"
+#include "ops/device.h"
+#include "optim/clip.h"
+#include "optim/schedule.h"
+#include "report/progress.h"
+#include "train/finish.h"
+#include "train/quantization_table.h"
+
+namespace satin::train {
+namespace {
+
+double now_s() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+report::ModelSize model_size(const models::Decoder& decoder) {
+  report::ModelSize size{0, decoder.config().num_layers, decoder.config().num_heads * decoder.config().head_dim};
+  for (const auto& parameter : decoder.parameters().all())
+    if (parameter.role == nn::Role::kWeight || (parameter.role == nn::Role::kEmbedding && decoder.config().tied_embeddings))
+      size.matmul_parameters += parameter.value.numel();
+  return size;
+}
+
+/// Lines of the stored config that differ from the new one, for the log.
+void warn_about_changes(const std::string& before, const std::string& after) {
+  std::istringstream old_lines(before), new_lines(after);
+  for (std::string a, b; std::getline(old_lines, a) && std::getline(new_lines, b);)
+    if (a != b) log_warning(cat("resuming with a changed config:", a, "  ->", b));
+}
+
+}  // namespace
+
+int64_t total_steps(const config::Train& train) {
+  if (train.max_steps > 0) return train.max_steps;
+  const int64_t tokens_per_step = train.micro_batch_size * train.gradient_accumulation_steps * train.sequence_length;
+  return std::max<int64_t>(1, (train.max_tokens + tokens_per_step / 2) / tokens_per_step);
+}
+
+Trainer::Trainer(const config::Config& config, const Resume& resume)
+    : config_(config),
+      device_(ops::resolve_device(config.train.device)),
+      compute_dtype_(ops::resolve_compute_dtype(config.train.compute_dtype, device_)),
+      directory_(config.train.output_dir, resume),
+      tokenizer_(tokenizer::Tokenizer::load(config.model.path)),
+      total_steps_(total_steps(config.train)) {
+  log_to_file(directory_.log());
+  ops::configure_numerics(config.train.deterministic);
+  std::optional<fs::path> checkpoint;
+  if (resume.enabled) checkpoint = resume.checkpoint ? resume.checkpoint : io::latest_checkpoint(directory_.path());
+  if (resume.enabled && !checkpoint) log_info("no checkpoint yet: starting from the beginning");
+
+  io::Manifest manifest;
+  if (checkpoint) {
+    manifest = io::verify_checkpoint(*checkpoint);
+    log_info(cat("resuming from ", checkpoint->string(), ", step ", manifest.step));
+    warn_about_changes(satin::read_file(*checkpoint / "config.yaml"), config::dump(config_));
+  }
+  const nn::BuildOptions options = student_options(device_, compute_dtype_);
+  student_ = build_student(config_, options, checkpoint);
+  const models::ModelConfig& model = student_.decoder->config();
+  check_vocabulary(tokenizer_, model, config_.model.path);
+  const auto table = quant::quantization_table(*student_.registry, student_.decoder->parameters());
+  if (config_.quantization) log_info(quantization_text(table));
+  write_file_atomically(directory_.quantization_table(), quantization_json(table).dump(1) + "\n");
+  check_exports(config_, student_);
+
+  objective_ = std::make_unique<losses::Objective>(config_.loss, tokenizer_.vocab_size());
+  std::vector<int64_t> special(tokenizer_.special_ids().begin(), tokenizer_.special_ids().end());
+  neighbourhood_ = std::make_unique<losses::Neighbourhood>(config_.loss.neighbourhood, tokenizer_.vocab_size(), std::move(special),
+                                                           config_.train.seed, config_.loss.chunk_tokens);
+  if (needs_teacher(config_)) teacher_ = build_teacher(config_, options, model);
+  step_ = std::make_unique<TrainingStep>(*student_.decoder, teacher_.get(), *objective_, *neighbourhood_, config_.loss.chunk_tokens);
+  optimizer_ = std::make_unique<optim::AdamW>(student_.decoder->parameters().all(), config_.optimizer);
+
+  const fs::path cache = config_.data.cache_dir.empty() ? directory_.path() / "cache" : fs::path(config_.data.cache_dir);
+  dataset_ = std::make_unique<data::Dataset>(data::open_dataset(
+      config_.data.train, tokenizer_, cache,
+      {config_.train.sequence_length, config_.data.attention_across_documents, config_.data.shuffle, config_.train.seed}));
+  const int64_t samples_per_step = config_.train.micro_batch_size * config_.train.gradient_accumulation_steps;
+  for (const auto& line : dataset_->mixture_summary(static_cast<uint64_t>(total_steps_ * samples_per_step))) log_info(line);
+
+  if (checkpoint) {
+    const io::SafetensorsFile state(*checkpoint / "optimizer.safetensors");
+    optimizer_->load_state([&](const std::string& name) { return state.tensors().contains(name) ? state.tensor(name) : at::Tensor(); });
+    position_ = data::Position::from_json(manifest.state.at("position"), checkpoint->string());
+    steps_done_ = last_saved_ = manifest.step;
+    tokens_done_ = manifest.tokens;
+  }
+  loader_ = std::make_unique<data::Loader>(
+      *dataset_, data::Loader::Options{config_.train.micro_batch_size, device_.is_cuda()}, position_);
+  write_file_atomically(directory_.config(), config::dump(config_));
+  metrics_ = std::make_unique<report::MetricsLog>(directory_.metrics(), checkpoint ? steps_done_ : -1);
+  if (config_.logging.tensorboard)
+    tensorboard_ = std::make_unique<report::TensorBoardWriter>(directory_.path(), checkpoint ? steps_done_ : -1);
+  flops_per_token_ = report::training_flops_per_token(model_size(*student_.decoder), config_.train.sequence_length);
+  if (teacher_)
+    flops_per_token_ += (objective_->needs_teacher() + (neighbourhood_->needs_source() && !neighbourhood_->needs_student())) *
+                        report::forward_flops_per_token(model_size(*teacher_), config_.train.sequence_length);
+  peak_flops_ = report::peak_flops_per_second(ops::device_name(device_));
+}
+
+Trainer::~Trainer() { close_log_file(); }
+
+void Trainer::run() {
+  log_info(cat("training ", total_steps_, " steps of ",
+               config_.train.micro_batch_size * config_.train.gradient_accumulation_steps * config_.train.sequence_length, " tokens on ",
+               ops::device_name(device_)));
+  ops::reset_peak_memory(device_);
+  rate_.mark(now_s(), 0);
+  while (steps_done_ < total_steps_) {
+    train_step(steps_done_);
+    ++steps_done_;
+    const bool due = config_.checkpoint.every_n_steps > 0 && steps_done_ % config_.checkpoint.every_n_steps == 0;
+    if (due && steps_done_ < total_steps_) save(steps_done_);
+    if (config_.eval.every_n_steps > 0 && steps_done_ % config_.eval.every_n_steps == 0 && steps_done_ < total_steps_)
+      evaluate_live(steps_done_);
+    if (const int signal = interrupt_signal()) {
+      save(steps_done_);
+      throw InterruptedError(cat("stopped by signal ", signal, " after step ", steps_done_, "; everything is saved, continue with --resume auto"));
+    }
+  }
+  save(total_steps_);
+  end_progress();
+  log_info(cat("trained ", tokens_done_, " tokens; peak memory ", report::bytes_text(ops::peak_memory_bytes(device_))));
+  loader_.reset();  // its memory is not needed for what follows
+  optimizer_.reset();
+  finish_run(config_, directory_, tokenizer_, *io::latest_checkpoint(directory_.path()), teacher_.get(), device_, compute_dtype_);
+}
+
+void Trainer::train_step(int64_t step) {
+  std::vector<data::Batch> micro_batches;
+  for (int64_t i = 0; i < config_.train.gradient_accumulation_steps; ++i) {
+    data::Loader::Item item = loader_->next();
+    micro_batches.push_back(std::move(item.batch));
+    position_ = std::move(item.position);
+  }
+  const double progress = static_cast<double>(step) / static_cast<double>(total_steps_);
+  const StepResult result = step_->run(micro_batches, progress);
+  const auto& parameters = student_.decoder->parameters().all();
+  const optim::GradientNorms norms = optim::gradient_norms(parameters);
+  const at::Tensor bad = optim::non_finite(norms);
+  optim::clip_gradients(parameters, norms, config_.optimizer.clip_grad_norm);
+  optimizer_->step(optim::learning_rate_multiplier(step, total_steps_, config_.optimizer), bad);  // a bad step changes nothing
+  if (bad.item<float>() != 0) diverged(step, result);
+  optimizer_->zero_grad();
+  tokens_done_ += result.num_tokens;
+  rate_.mark(now_s(), result.num_tokens);
+  if ((step + 1) % config_.logging.every_n_steps == 0 || step + 1 == total_steps_ || step == 0)
+    log_step(step, result, norms.model.item<double>());
+}
+
+void Trainer::diverged(int64_t step, const StepResult& result) {
+  const auto names = optim::non_finite_gradients(student_.decoder->parameters().all());
+  const auto last_good = io::latest_checkpoint(directory_.path());
+  std::string losses;
+  for (const auto& [name, value] : result.losses) losses += cat(" ", name, " ", value.item<double>());
+  throw DivergedError(cat("training diverged at step ", step + 1, ": ", names.size(), " gradients are not finite, nearest to the cause: ",
+                          names.empty() ? "?" : names.back(), " (losses:", losses, "). Last good checkpoint: ",
+                          last_good ? last_good->string() : "none",
+                          ". Try a lower optimizer.learning_rate or scale_learning_rate, or a longer warm-up, and --resume auto"));
+}
+
+void Trainer::log_step(int64_t step, const StepResult& result, double grad_norm) {
+  const double tokens_per_second = rate_.tokens_per_second();
+  const double total = result.total.item<double>();
+  nlohmann::ordered_json entry = {{"step", step + 1}, {"tokens", tokens_done_}, {"loss", total}};
+  for (const auto& [name, value] : result.losses) entry[name] = value.item<double>();
+  entry["lr"] = config_.optimizer.learning_rate * optim::learning_rate_multiplier(step, total_steps_, config_.optimizer);
+  entry["grad_norm"] = grad_norm;
+  entry["tokens_per_second"] = tokens_per_second;
+  std::optional<double> mfu;
+  if (peak_flops_) mfu = tokens_per_second * flops_per_token_ / *peak_flops_;
+  if (mfu) entry["mfu"] = *mfu;
+  entry["memory"] = ops::peak_memory_bytes(device_);
+  metrics_->append(entry);
+  if (tensorboard_) {
+    for (const auto& [name, value] : report::numbers_of(entry)) tensorboard_->add_scalar(name, value, step + 1);
+    tensorboard_->flush();
+  }
+  report::Progress line{step + 1, total_steps_, total, tokens_per_second, mfu, ops::memory_bytes(device_), {}};
+  const double tokens_left = static_cast<double>(total_steps_ - step - 1) * static_cast<double>(result.num_tokens);
+  if (tokens_per_second > 0) line.remaining_s = tokens_left / tokens_per_second;
+  report::show_progress(line);
+}
+
+void Trainer::save(int64_t steps_done) {
+  if (steps_done == last_saved_) return;
+  io::CheckpointContents contents = checkpoint_contents(config_, student_);
+  contents.manifest.step = steps_done;
+  contents.manifest.tokens = tokens_done_;
+  contents.manifest.state = {{"position", position_.to_json()}};
+  contents.optimizer = optimizer_->state();
+  io::save_checkpoint(directory_.path(), contents, config_.checkpoint.keep);
+  last_saved_ = steps_done;
+}
+
+void Trainer::evaluate_live(int64_t steps_done) {
+  const nlohmann::json results =
+      evaluate_valid(config_, *student_.decoder, tokenizer_, cat("step ", steps_done));
+  if (results.empty()) return;
+  metrics_->append({{"step", steps_done}, {"eval", results}});
+  if (tensorboard_)
+    for (const auto& [name, value] : results.items()) tensorboard_->add_scalar(cat("perplexity/", name), value["perplexity"], steps_done);
+}
+
+}  // namespace satin::train

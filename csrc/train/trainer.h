@@ -1,0 +1,65 @@
+// The training loop: data -> step -> clipped update -> log -> checkpoint, and at the end evaluation and export.
+#pragma once
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+
+#include "config/schema.h"
+#include "data/loader.h"
+#include "losses/neighbourhood.h"
+#include "losses/objective.h"
+#include "optim/adamw.h"
+#include "report/metrics.h"
+#include "report/tensorboard.h"
+#include "report/throughput.h"
+#include "train/models.h"
+#include "train/run_directory.h"
+#include "train/step.h"
+
+namespace satin::train {
+
+class Trainer {
+ public:
+  /// Builds everything, from the newest checkpoint when resuming. Throws UserError before anything long starts; a
+  /// configured export that cannot hold a configured scheme exactly is such an error.
+  Trainer(const config::Config& config, const Resume& resume);
+  ~Trainer();
+
+  /// Trains to the end, then evaluates and exports what was trained. Throws InterruptedError after saving when a signal
+  /// asked to stop, DivergedError when a gradient is not finite.
+  void run();
+
+ private:
+  void train_step(int64_t step);
+  [[noreturn]] void diverged(int64_t step, const StepResult& result);
+  void log_step(int64_t step, const StepResult& result, double grad_norm);
+  void save(int64_t steps_done);
+  void evaluate_live(int64_t steps_done);
+
+  config::Config config_;
+  at::Device device_;
+  at::ScalarType compute_dtype_;
+  RunDirectory directory_;
+  tokenizer::Tokenizer tokenizer_;
+  Student student_;
+  std::unique_ptr<models::Decoder> teacher_;
+  std::unique_ptr<losses::Objective> objective_;
+  std::unique_ptr<losses::Neighbourhood> neighbourhood_;
+  std::unique_ptr<TrainingStep> step_;
+  std::unique_ptr<optim::AdamW> optimizer_;
+  std::unique_ptr<data::Dataset> dataset_;
+  std::unique_ptr<data::Loader> loader_;
+  data::Position position_;
+  std::unique_ptr<report::MetricsLog> metrics_;
+  std::unique_ptr<report::TensorBoardWriter> tensorboard_;
+  report::RateMeter rate_;
+
+  int64_t steps_done_ = 0, total_steps_ = 0, tokens_done_ = 0;
+  int64_t last_saved_ = -1;
+  double flops_per_token_ = 0;
+  std::optional<double> peak_flops_;
+};
+
+/// Steps of a run: max_steps, or max_tokens in whole steps (rounded, at least one).
+int64_t total_steps(const config::Train& train);
+
+}  // namespace satin::train

@@ -1,0 +1,130 @@
+// What is written is what was trained: every scheme through every format and back, and through transformers.
+#include <torch/types.h>
+
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "core/file.h"
+#include "export/format.h"
+#include "io/checkpoint.h"
+#include "io/model_files.h"
+#include "quant/registry.h"
+#include "support/test_support.h"
+#include "train/models.h"
+
+namespace satin::exporting {
+namespace {
+
+nlohmann::json tiny_config() {
+  return {{"architectures", {"LlamaForCausalLM"}}, {"model_type", "llama"}, {"vocab_size", 96}, {"hidden_size", 128},
+          {"intermediate_size", 192}, {"num_hidden_layers", 2}, {"num_attention_heads", 4}, {"num_key_value_heads", 2},
+          {"head_dim", 32}, {"max_position_embeddings", 64}, {"rms_norm_eps", 1e-5}, {"rope_theta", 10000.0},
+          {"hidden_act", "silu"}, {"tie_word_embeddings", true}, {"dtype", "bfloat16"}, {"initializer_range", 0.2},
+          {"bos_token_id", 0}, {"eos_token_id", 1}};
+}
+
+struct Case {
+  std::string method;
+  double bits;
+  int64_t group_size;
+};
+
+void PrintTo(const Case& c, std::ostream* out) { *out << c.method << " " << c.bits << " g" << c.group_size; }
+
+class Export : public testing::TestWithParam<Case> {
+ protected:
+  test::TempDir dir;
+
+  /// A random model, quantized, with scales and zero points moved off their initial values, as a checkpoint.
+  fs::path make_checkpoint(const std::vector<config::QuantizationRule>& overrides = {}) {
+    test::write_file(dir / "model/config.json", tiny_config().dump());
+    config::Config config;
+    config.model.path = dir / "model";
+    config.model.init = "random";
+    config.quantization.emplace();
+    config.quantization->default_rule = {"", GetParam().method, GetParam().bits, GetParam().group_size, "bfloat16", "data"};
+    config.quantization->overrides = overrides;
+    const train::Student student = train::build_student(config, train::student_options(at::kCPU, at::kFloat), {});
+    at::NoGradGuard no_grad;
+    at::manual_seed(7);
+    for (const auto& parameter : student.decoder->parameters().all()) {
+      if (parameter.role == nn::Role::kScale) parameter.value.mul_(at::empty_like(parameter.value).uniform_(.5, 1.2));
+      if (parameter.role == nn::Role::kZeroPoint) parameter.value.add_(at::empty_like(parameter.value).uniform_(-.9, .9));
+    }
+    for (const auto& module : student.registry->modules())
+      trained_.emplace_back(module.name + ".weight", module.linear->weight(at::kFloat).clone());
+    return io::save_checkpoint(dir.path(), train::checkpoint_contents(config, student), 1);
+  }
+
+  std::vector<std::pair<std::string, at::Tensor>> trained_;  ///< what the training forward multiplied with
+};
+
+TEST_P(Export, EveryFormatHoldsTheTrainingForwardBitForBit) {
+  const ShippedModel model = open_model(make_checkpoint());
+  for (const auto& format : formats()) {
+    const fs::path output = dir / format->name();
+    export_model(model, *format, output, false);
+    const ShippedModel back = open_model(output);
+    EXPECT_EQ(back.kind, format->name());
+    for (const auto& [name, weight] : trained_) EXPECT_TRUE(back.find(name)->values().to(at::kFloat).equal(weight)) << format->name() << " " << name;
+    EXPECT_THROW(export_model(model, *format, output, false), UserError);  // never overwrites
+    export_model(model, *format, output, true);
+    const nn::BuildOptions build;
+    const at::Tensor tokens = at::arange(20).view({1, 20});
+    at::NoGradGuard no_grad;
+    auto a = build_decoder(model, build), b = build_decoder(back, build);
+    EXPECT_TRUE(a->hidden(tokens).equal(b->hidden(tokens)));
+  }
+}
+
+// The independent reader: transformers + compressed-tensors decompress the file; the weights must be the same bits.
+TEST_P(Export, TransformersReadsTheSameWeights) {
+  SATIN_NEEDS_PYTHON("compressed_tensors");
+  SATIN_NEEDS_PYTHON("transformers");
+  const ShippedModel model = open_model(make_checkpoint({{"model.layers.1.mlp.*", "lsq", 4, -1, "bfloat16", "data"}, {"*.v_proj", "none"}}));
+  export_model(model, format("hf"), dir / "hf", false);
+  export_model(model, format("compressed-tensors"), dir / "ct", false);
+  const auto result = test::run_python("export/compare_with_transformers.py " + (dir / "hf").string() + " " + (dir / "ct").string());
+  EXPECT_EQ(result.exit_code, 0) << result.output;
+}
+
+INSTANTIATE_TEST_SUITE_P(Schemes, Export,
+                         testing::Values(Case{"lsq_asymmetric", 2, 64}, Case{"lsq_asymmetric", 4, 32}, Case{"minmax_asymmetric", 3, -1},
+                                         Case{"lsq", 2, 64}, Case{"lsq", 3, 32}, Case{"minmax_symmetric", 8, -1}, Case{"seq", 2, 64},
+                                         Case{"ternary", 1.58, -1}));
+
+TEST(Format, UnknownNameSuggests) {
+  try {
+    format("compresed-tensors");
+    FAIL();
+  } catch (const UserError& error) {
+    EXPECT_NE(std::string(error.what()).find("'compressed-tensors'"), std::string::npos) << error.what();
+  }
+}
+
+TEST(Format, RefusesWhatItCannotHoldAndNamesTheAlternative) {
+  quant::Scheme scheme;
+  scheme.scale_dtype = quant::Storage::kFloat16;
+  try {
+    check_exact(format("compressed-tensors"), {{"model.layers.0.mlp.up_proj", scheme}}, at::kBFloat16);
+    FAIL();
+  } catch (const UserError& error) {
+    const std::string text = error.what();
+    EXPECT_NE(text.find("up_proj"), std::string::npos) << text;
+    EXPECT_NE(text.find("exactly: hf"), std::string::npos) << text;
+  }
+}
+
+TEST(OpenModel, NamesWhatIsWrong) {
+  test::TempDir dir;
+  EXPECT_THROW(open_model(dir / "none"), UserError);
+  test::write_file(dir / "m/config.json", "{");
+  EXPECT_THROW(open_model(dir / "m"), UserError);
+  auto config = tiny_config();
+  config["quantization_config"] = {{"quant_method", "gptq"}};
+  test::write_file(dir / "m/config.json", config.dump());
+  EXPECT_THROW(open_model(dir / "m"), UserError);
+}
+
+}  // namespace
+}  // namespace satin::exporting

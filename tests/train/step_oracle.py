@@ -1,0 +1,165 @@
+"""One training step in fp64 by transformers' model, quantizers written from their formulas and torch's autograd.
+
+  step_oracle.py OUT    writes OUT/model (weights), OUT/inputs.safetensors and, for every case, OUT/<case>.json with the
+                        losses and OUT/<case>.safetensors with the gradient of every parameter
+"""
+import json
+import math
+import os
+import sys
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.models.llama import modeling_llama
+
+GROUP, TOP_K, TAU = 8, 5, 2.0
+METHODS = {"dense": None, "minmax_symmetric": 3, "minmax_asymmetric": 2, "lsq": 3, "lsq2": 2, "lsq_asymmetric": 2, "seq": 2, "ternary": 2}
+LOSSES = {"ce": {"ce": 1.0}, "kd": {"kd": 1.0}, "smoothness": {"smoothness": 1.0}, "all": {"ce": 0.3, "kd": 0.7, "smoothness": 0.5}}
+
+
+def fp64_model():
+    """transformers computes norms in fp32 whatever the dtype; here they are fp64, as defined."""
+    def norm(self, x):
+        return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon))
+
+    modeling_llama.LlamaRMSNorm.forward = norm
+
+
+def bf16(x):
+    return x.to(torch.bfloat16).to(x.dtype)
+
+
+class Quantize(torch.autograd.Function):
+    """w [N, K], s [N, G], z [N, G] or None. Gradients: LSQ (Esser 2020, eq. 3), ParetoQ for SEQ and ternary."""
+
+    @staticmethod
+    def forward(ctx, w, s, z, method, bits):
+        ctx.save_for_backward(w, s, z)
+        ctx.method, ctx.bits = method, bits
+        value, _, _, _ = levels(w, s, z, method, bits)
+        return bf16(value).reshape(w.shape)
+
+    @staticmethod
+    def backward(ctx, g):
+        w, s, z = ctx.saved_tensors
+        _, q, inside, u = levels(w, s, z, ctx.method, ctx.bits)
+        g = g.reshape(q.shape)
+        learned = not ctx.method.startswith("minmax")
+        qp = 1 if ctx.bits == 2 else 2 ** (ctx.bits - 1) - 1
+        m = 1 / math.sqrt(GROUP * qp)
+        ds = (g * torch.where(inside, q - u, q)).sum(-1) * m if learned else None
+        dz = None
+        if ctx.method == "lsq_asymmetric":
+            a = stored(s, ctx.method)[1]
+            dz = (g * torch.where(inside, torch.zeros_like(g), -a[..., None].expand_as(g))).sum(-1) * m
+        return torch.where(inside, g, torch.zeros_like(g)).reshape(w.shape), ds, dz, None, None
+
+
+def stored(s, method):
+    """The number that a file holds and the scale a that it stands for."""
+    unit = {"seq": 0.25, "ternary": 2 / 3}.get(method, 1.0)
+    t = bf16(torch.clamp(s, min=1e-5) * unit)
+    return t, t / unit
+
+
+def levels(w, s, z, method, bits):
+    """-> dequantised value, q = value / a, inside, u = w / a; all [N, G, GROUP]."""
+    x = w.reshape(w.shape[0], -1, GROUP)
+    if method.startswith("minmax"):
+        if method == "minmax_symmetric":
+            s, z = x.abs().amax(-1) / ((2 ** bits - 1) / 2), None
+        else:
+            low, high = x.amin(-1).clamp(max=0), x.amax(-1).clamp(min=0)
+            s = (high - low) / (2 ** bits - 1)
+            z = torch.clamp(torch.round(-low / stored(s, method)[1]), 0, 2 ** bits - 1)
+    t, a = (v[..., None] for v in stored(s, method))
+    u = x / a
+    if method == "seq":
+        inside = u.abs() < 0.99
+        level = 2 * torch.round(2 * u.clamp(-0.99, 0.99) - 0.5) + 1  # -3, -1, 1, 3
+        return t * level, level / 4, inside, u
+    if method == "ternary":
+        inside = u.abs() < 0.99
+        level = torch.round(1.5 * u.clamp(-0.99, 0.99))
+        return t * level, level * 2 / 3, inside, u
+    if z is None:
+        low, high = -2 ** (bits - 1), 2 ** (bits - 1) - 1
+        level = torch.round(u).clamp(low, high)
+        return t * level, level, (u >= low) & (u <= high), u
+    zero = torch.clamp(torch.round(z), 0, 2 ** bits - 1)[..., None]
+    raw = torch.round(u) + zero
+    level = raw.clamp(0, 2 ** bits - 1) - zero
+    return t * level, level, (raw >= 0) & (raw <= 2 ** bits - 1), u
+
+
+def smoothness(s, z):
+    """Section by section from the definition: top-k KL at temperature, plus the two-bucket KL of the masses."""
+    top = torch.topk(z, TOP_K, -1).indices
+    p, q = torch.log_softmax(z.gather(-1, top) / TAU, -1), torch.log_softmax(s.gather(-1, top) / TAU, -1)
+    P, Q = torch.softmax(z, -1).gather(-1, top).sum(-1), torch.softmax(s, -1).gather(-1, top).sum(-1)
+    inner = P * TAU ** 2 * (p.exp() * (p - q)).sum(-1)
+    return inner + P * (P / Q).log() + (1 - P) * ((1 - P) / (1 - Q)).log()
+
+
+def main(out):
+    fp64_model()
+    torch.manual_seed(0)
+    config = LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
+                         num_key_value_heads=1, head_dim=8, max_position_embeddings=32, rms_norm_eps=1e-5,
+                         rope_theta=10000.0, tie_word_embeddings=True, initializer_range=0.3, attn_implementation="eager")
+    base = LlamaForCausalLM(config)
+    for name, p in base.named_parameters():
+        if "norm" in name:
+            torch.nn.init.uniform_(p, 0.5, 1.5)
+    base.save_pretrained(out + "/model")
+    tokens = torch.randint(0, 32, (4, 12))
+    mask = torch.rand(4, 12) < 0.8
+    mask[:, -1] = False
+    names = [n for n, _ in base.named_parameters() if n.endswith("proj.weight")]
+    inputs = {"tokens": tokens, "mask": mask.to(torch.uint8)}
+    scales, zeros = {}, {}
+    for name, p in base.named_parameters():
+        if name in names:
+            shape = (p.shape[0], p.shape[1] // GROUP)
+            big = p.detach().reshape(*shape, GROUP).abs().amax(-1)
+            scales[name] = (big * (0.3 + 0.5 * torch.rand(shape))).float()
+            zeros[name] = (1 + 1.6 * torch.rand(shape)).float()
+            inputs[name + "_scale"], inputs[name + "_zero_point"] = scales[name], zeros[name]
+    save_file(inputs, out + "/inputs.safetensors")
+
+    teacher = LlamaForCausalLM.from_pretrained(out + "/model", dtype=torch.float64, attn_implementation="eager")
+    with torch.no_grad():
+        z = teacher(tokens).logits
+    targets = tokens.roll(-1, 1)
+    for label, bits in METHODS.items():
+        method = "lsq" if label == "lsq2" else label
+        for loss_name, weights in LOSSES.items():
+            model = LlamaForCausalLM.from_pretrained(out + "/model", dtype=torch.float64, attn_implementation="eager")
+            params = dict(model.named_parameters())
+            leaves = dict(params)
+            call = {}
+            for name in names if bits else []:
+                s = scales[name].double().requires_grad_(not method.startswith("minmax"))
+                zp = zeros[name].double().requires_grad_(True) if method == "lsq_asymmetric" else None
+                call[name] = Quantize.apply(params[name], s, zp, method, bits)
+                if s.requires_grad:
+                    leaves[name + "_scale"] = s
+                if zp is not None:
+                    leaves[name + "_zero_point"] = zp
+            logits = torch.func.functional_call(model, call, (tokens,)).logits
+            logs, logz = torch.log_softmax(logits, -1), torch.log_softmax(z, -1)
+            parts = {"ce": -logs.gather(-1, targets[..., None])[..., 0], "kd": (logz.exp() * (logz - logs)).sum(-1),
+                     "smoothness": smoothness(logits, z)}
+            means = {k: (v * mask).sum() / mask.sum() for k, v in parts.items() if k in weights}
+            sum(weights[k] * v for k, v in means.items()).backward()
+            save_file({k: (torch.zeros_like(v) if v.grad is None else v.grad).contiguous() for k, v in leaves.items()},
+                      f"{out}/{label}-{loss_name}.safetensors")
+            json.dump({"method": method, "bits": bits, "weights": weights, "losses": {k: v.item() for k, v in means.items()}},
+                      open(f"{out}/{label}-{loss_name}.json", "w"))
+
+
+if __name__ == "__main__":
+    os.makedirs(sys.argv[1], exist_ok=True)
+    main(sys.argv[1])
