@@ -87,7 +87,8 @@ void write_safetensors(const std::filesystem::path& path,
     entries.emplace_back(name, HeaderEntry{name_of(value.scalar_type()), value.sizes().vec(), begin, end});
   }
   AtomicFile file(path);
-  file.write(std::as_bytes(std::span(format_safetensors_header(entries, metadata))));
+  const std::string header = format_safetensors_header(entries, metadata);
+  file.write(std::as_bytes(std::span(header)));
   for (const auto& [name, value] : in_order) {
     const at::Tensor host = value.detach().to(at::kCPU).contiguous();
     file.write({static_cast<const std::byte*>(host.const_data_ptr()), host.nbytes()});

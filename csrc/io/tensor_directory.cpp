@@ -3,6 +3,7 @@
 #include "core/error.h"
 #include "core/nearest.h"
 #include "io/json_file.h"
+#include "io/problems.h"
 #include "io/safetensors.h"
 
 namespace satin::io {
@@ -11,15 +12,6 @@ namespace {
 
 constexpr const char* kSingle = "model.safetensors";
 constexpr const char* kIndex = "model.safetensors.index.json";
-
-/// The first few problems in one message: a wrong index has thousands.
-[[noreturn]] void fail(const fs::path& where, const std::vector<std::string>& problems) {
-  constexpr size_t kShown = 20;
-  std::string text = cat(where.string(), ": ", problems.size(), problems.size() == 1 ? " problem:" : " problems:");
-  for (size_t i = 0; i < std::min(problems.size(), kShown); ++i) text += "\n  " + problems[i];
-  if (problems.size() > kShown) text += cat("\n  ... and ", problems.size() - kShown, " more");
-  throw UserError(text);
-}
 
 std::map<std::string, std::string> read_weight_map(const fs::path& index) {
   const nlohmann::json json = load_json_object(index);
@@ -82,7 +74,7 @@ TensorDirectory::TensorDirectory(const fs::path& directory) : directory_(directo
   for (const auto& [name, shard] : shard_of)
     if (!file_of_.contains(name) && fs::exists(directory / shard))
       problems.push_back(cat("tensor ", name, " is in the index but not in ", shard));
-  if (!problems.empty()) fail(directory / kIndex, problems);
+  if (!problems.empty()) throw_problems((directory / kIndex).string() + " and its shards disagree", problems);
 }
 
 bool TensorDirectory::contains(const std::string& name) const { return file_of_.contains(name); }
