@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <fstream>
 #include <utility>
@@ -113,7 +114,13 @@ void AtomicDirectory::commit() {
   const fs::path replaced = parent / ("." + target_.filename().string() + ".replaced");
   std::error_code error;
   const bool replaces = fs::exists(target_);
-  if (replaces) {
+  if (replaces && ::renameat2(AT_FDCWD, temporary_.c_str(), AT_FDCWD, target_.c_str(), RENAME_EXCHANGE) == 0) {
+    committed_ = true;
+    sync_path(parent);
+    fs::remove_all(temporary_, error);  // the old one
+    return;
+  }
+  if (replaces) {  // a file system that cannot exchange: for a moment neither is there
     fs::remove_all(replaced, error);
     fs::rename(target_, replaced, error);
     if (error) throw UserError(cat("cannot replace ", target_.string(), ": ", error.message()));

@@ -46,7 +46,7 @@ class AtomicDirectory {
   AtomicDirectory& operator=(const AtomicDirectory&) = delete;
 
   const std::filesystem::path& path() const { return temporary_; }
-  /// Syncs every file, then renames over the target (an existing target is moved away and removed after the rename).
+  /// Syncs every file, then renames over the target (an existing target is exchanged, then removed).
   void commit();
 
  private:
