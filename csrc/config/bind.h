@@ -44,7 +44,15 @@ class Binder {
       key.resize(dot == std::string::npos ? 0 : dot);
     }
   }
-  bool has_problem(const std::string& key) const { return bad_keys_.contains(key); }
+  /// Whether `key` or a section around it was reported already.
+  bool has_problem(std::string key) const {
+    while (!bad_keys_.contains(key)) {
+      if (key.empty()) return false;
+      const size_t dot = key.rfind('.');
+      key.resize(dot == std::string::npos ? 0 : dot);
+    }
+    return true;
+  }
 
  private:
   void fail(const Node& node, const std::string& key, const std::string& message) {

@@ -111,6 +111,9 @@ TEST_F(TrainingTest, FilesMustBeThere) {
 
 TEST_F(TrainingTest, AWrongValueIsReportedOnceAndNotAlsoAsAConflict) {
   EXPECT_THAT(lines(train(kQat, {"train.max_steps=ten"})), ElementsAre(HasSubstr("expected an integer")));
+  EXPECT_THAT(lines(train(kQat, {"train=5"})), ElementsAre(HasSubstr("train: expected a section")));
+  EXPECT_THAT(lines(train(kBase, {"quantization=[1]"})), ElementsAre(HasSubstr("quantization: expected a section")));
+  EXPECT_THAT(lines(train("5")), ElementsAre(HasSubstr("the configuration: expected a section")));
   EXPECT_THAT(lines(train(kQat, {"loss.kd.weight=-1"})), ElementsAre(HasSubstr("expected a number")));
 }
 
