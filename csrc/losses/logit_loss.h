@@ -7,7 +7,8 @@
 
 namespace satin::losses {
 
-/// One chunk of tokens. Logits are fp32 (fp64 in fp64 runs).
+/// One chunk of tokens. Logits are fp32 (fp64 in fp64 runs); in rows with weight 0 they have no meaning but no NaN
+/// either (head_losses sees to that), and targets may be anything.
 struct LogitChunk {
   at::Tensor student;  ///< [N, V]
   at::Tensor teacher;  ///< [N, V]; undefined when no term needs it

@@ -73,7 +73,7 @@ std::vector<Neighbourhood::Level> Neighbourhood::plan(const CleanWindows& clean)
   for (int64_t b = 0; b < B; ++b) {
     const uint64_t sample = clean.sample_ids[b];
     const auto hash = [&](uint64_t stream, int64_t t) {
-      return counter_hash({stream, seed_, clean.epoch, sample, static_cast<uint64_t>(t)});
+      return counter_hash({stream, seed_, sample, static_cast<uint64_t>(t)});
     };
     const auto replaceable = [&](int64_t t) {
       const int64_t at = b * T + t, id = token[at];

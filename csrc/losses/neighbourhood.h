@@ -2,8 +2,9 @@
 // Each next token is replaced, with probability `rate`, by x' ~ softmax(top-k(z_t) / temperature), z_t the source's
 // logits at the position before it. Source: own formulation on the neighbourhood of arXiv 2605.08894.
 //
-// A draw is a pure function of (seed, epoch, sample id, position): ranks, micro-batches, order and resume do not change
-// it (nor the device, but for rounding of the logits where two ids share a border of the distribution).
+// A draw is a pure function of (seed, sample id, position): ranks, micro-batches, order and resume do not change it
+// (nor the device, but for rounding of the logits where two ids share a border of the distribution). A sample id names
+// one reading of a window: in the next epoch the window comes with another id, and is replaced elsewhere.
 //
 // Never replaced: a window's first token, a document's first token, special ids (BOS, EOS, padding, ...). Never drawn:
 // special ids and padding of the vocabulary, taken out before the top k is chosen.
@@ -27,8 +28,7 @@ namespace satin::losses {
 struct CleanWindows {
   at::Tensor tokens;                 ///< [B, T] int64, on the CPU
   at::Tensor document_starts;        ///< [B, T] bool, on the CPU; undefined: windows are single documents
-  std::vector<uint64_t> sample_ids;  ///< [B] global sample index
-  uint64_t epoch = 0;
+  std::vector<uint64_t> sample_ids;  ///< [B] global sample index, counted on from epoch to epoch
 };
 
 /// Logits by their factors, so that only the chosen positions go through the head.

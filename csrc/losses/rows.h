@@ -1,4 +1,4 @@
-// What every loss does with its rows: weighted sums that a masked row (weight 0) cannot reach, not even with a NaN.
+// What every loss does with its rows: sums and gradients by weight.
 #pragma once
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/scalar_tensor.h>
@@ -11,10 +11,9 @@ inline at::Tensor weighted_sum(const at::Tensor& rows, const at::Tensor& weights
   return at::where(weights != 0, rows * weights, at::scalar_tensor(0, rows.options())).sum();
 }
 
-/// grad += scale * weights * slope, row by row; `slope` [N, V] is overwritten.
-inline void add_weighted(at::Tensor& grad, at::Tensor slope, const at::Tensor& weights, double scale) {
-  slope.mul_((weights * scale).unsqueeze(1)).masked_fill_((weights == 0).unsqueeze(1), 0);
-  grad.add_(slope);
+/// grad += scale * weights * slope, row by row; slope [N, V] is finite.
+inline void add_weighted(at::Tensor& grad, const at::Tensor& slope, const at::Tensor& weights, double scale) {
+  grad.addcmul_(slope, weights.unsqueeze(1), scale);
 }
 
 }  // namespace satin::losses

@@ -21,7 +21,11 @@ at::Tensor rows(const at::Tensor& x_BTH) { return x_BTH.reshape({-1, x_BTH.size(
 
 TrainingStep::TrainingStep(models::Decoder& student, models::Decoder* teacher, const losses::Objective& objective,
                            const losses::Neighbourhood& neighbourhood, int64_t chunk_tokens)
-    : student_(student), teacher_(teacher), objective_(objective), neighbourhood_(neighbourhood), chunk_tokens_(chunk_tokens) {}
+    : student_(student),
+      teacher_(teacher),
+      objective_(objective),
+      neighbourhood_(neighbourhood),
+      chunk_tokens_(chunk_tokens) {}
 
 StepResult TrainingStep::run(const std::vector<data::Batch>& micro_batches, double progress) {
   StepResult result;
@@ -54,8 +58,8 @@ void TrainingStep::run_micro_batch(const data::Batch& batch, const std::vector<l
     at::NoGradGuard no_grad;
     return {decoder.hidden(tokens, {.document_ids = batch.document_ids}), decoder.head().weight()};
   };
-  const at::Tensor context = neighbourhood_.perturb(
-      clean, {batch.tokens, batch.document_starts, batch.sample_ids, batch.epoch}, source);
+  const at::Tensor context =
+      neighbourhood_.perturb(clean, {batch.tokens, batch.document_starts, batch.sample_ids}, source);
 
   const at::Tensor hidden = student_.hidden(context, {.document_ids = batch.document_ids});
   // Gradients of the head come in fp32; leaving the graph before the cast to the compute dtype keeps them so.
@@ -69,7 +73,8 @@ void TrainingStep::run_micro_batch(const data::Batch& batch, const std::vector<l
     inputs.teacher_head = teacher_->head().weight();
   }
   inputs.targets = clean.roll(-1, 1).reshape(-1);  // the last position's is never scored
-  inputs.weights = (batch.loss_mask.to(wide) / static_cast<double>(num_scored)).reshape(-1).to(device, /*non_blocking=*/true);
+  inputs.weights =
+      (batch.loss_mask.to(wide) / static_cast<double>(num_scored)).reshape(-1).to(device, /*non_blocking=*/true);
   const losses::HeadResult losses = losses::head_losses(inputs, terms, chunk_tokens_);
 
   torch::autograd::backward({hidden, head}, {losses.grad_hidden.view_as(hidden), losses.grad_head});

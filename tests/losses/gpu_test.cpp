@@ -98,7 +98,7 @@ TEST(LossesGpu, DrawsAreThoseOfTheCpuAlsoInDeterministicMode) {
   constexpr int64_t V = 2000, B = 8, T = 256;
   at::manual_seed(4);
   at::Tensor table = at::randn({V, V}) * 3;
-  CleanWindows clean{at::randint(V, {B, T}, at::kLong), at::rand({B, T}) < 0.02, {9, 8, 7, 6, 5, 4, 3, 2}, 1};
+  CleanWindows clean{at::randint(V, {B, T}, at::kLong), at::rand({B, T}) < 0.02, {9, 8, 7, 6, 5, 4, 3, 2}};
   Source source = [&](const at::Tensor& tokens) {
     return SourceStates{at::one_hot(tokens, V).to(at::kFloat), table.t().contiguous().to(tokens.device())};
   };

@@ -20,7 +20,7 @@ TEST(LossesGpu, NothingWaitsForTheDevice) {
   const auto cuda = at::device(at::kCUDA);
   auto random = [&](int64_t rows) { return at::randn({rows, H}, cuda.dtype(at::kBFloat16)); };
   HeadInputs in{random(N), random(V), random(N), random(V), at::zeros({N}, cuda.dtype(at::kLong)), at::ones({N}, cuda)};
-  CleanWindows clean{at::randint(V, {2, 32}, at::kLong), {}, {0, 1}, 0};
+  CleanWindows clean{at::randint(V, {2, 32}, at::kLong), {}, {0, 1}};
   at::Tensor tokens = clean.tokens.cuda(), head = random(V), hidden = random(64).view({2, 32, H});
   const Neighbourhood neighbourhood(config::Neighbourhood{}, V, {0}, 1, 500);
   const auto once = [&] {
