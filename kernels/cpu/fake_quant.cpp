@@ -13,7 +13,6 @@ namespace {
 
 constexpr int kLanes = 16;
 
-/// Loops are function objects' operators turned into always_inline functions, so that run_widest can specialise them.
 template <Grid kGrid, Rounding kDequant, class T>
 SATIN_INLINE void forward_group(const Group<kGrid, T>& group, int64_t n, const T* __restrict w, T* __restrict out) {
   const T a = group.a, stored = group.stored;
@@ -44,6 +43,16 @@ SATIN_INLINE void codes_loop(FakeQuantGrid grid, int64_t begin, int64_t end, con
   }
 }
 
+/// x or 0, by bits: written with ?: the compiler makes branches of it and does not vectorise.
+SATIN_INLINE float keep_if(bool condition, float x) { return float_of(bits_of(x) & (0u - uint32_t{condition})); }
+SATIN_INLINE double keep_if(bool condition, double x) {
+  uint64_t bits;
+  memcpy(&bits, &x, sizeof(bits));
+  bits &= uint64_t{0} - uint64_t{condition};
+  memcpy(&x, &bits, sizeof(x));
+  return x;
+}
+
 template <class T>
 SATIN_INLINE T sum_lanes(T* lanes) {
   for (int width = kLanes / 2; width > 0; width /= 2)
@@ -61,17 +70,19 @@ SATIN_INLINE void backward_loop(FakeQuantGrid grid, int64_t begin, int64_t end, 
     const T* __restrict ws = w + first;
     T* __restrict out = grad_w + first;
     T scale_lanes[kLanes] = {}, outside_lanes[kLanes] = {};
-    const auto add = [&](int64_t i, int lane) __attribute__((always_inline)) {
-      const T u = ws[i] / group.a, q = group.level(u) * unit<kGrid, T>();
-      const bool inside = group.inside(u);
-      out[i] = inside ? gs[i] : T(0);
-      scale_lanes[lane] += gs[i] * (inside ? q - u : q);
-      outside_lanes[lane] += inside ? T(0) : gs[i];
+    const auto add = [&](int64_t first_weight, int width) __attribute__((always_inline)) {
+      for (int lane = 0; lane < width; ++lane) {
+        const int64_t i = first_weight + lane;
+        const T u = ws[i] / group.a, q = group.level(u) * unit<kGrid, T>();
+        const bool inside = group.inside(u);
+        out[i] = keep_if(inside, gs[i]);
+        scale_lanes[lane] += gs[i] * (q - keep_if(inside, u));
+        outside_lanes[lane] += keep_if(!inside, gs[i]);
+      }
     };
     int64_t i = 0;
-    for (; i + kLanes <= n; i += kLanes)
-      for (int lane = 0; lane < kLanes; ++lane) add(i + lane, lane);
-    for (int lane = 0; i + lane < n; ++lane) add(i + lane, lane);
+    for (; i + kLanes <= n; i += kLanes) add(i, kLanes);
+    add(i, static_cast<int>(n - i));
     grad_scale[g] = multiplier * sum_lanes(scale_lanes);
     if constexpr (kGrid == Grid::kAsymmetric) grad_zero_point[g] = multiplier * (-group.a * sum_lanes(outside_lanes));
   }
