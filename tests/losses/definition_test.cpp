@@ -1,5 +1,6 @@
 // Every loss against its definition: values, autograd of the definition, and central differences of the value, in
 // double.
+#include <ATen/Parallel.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include "losses/cross_entropy.h"
