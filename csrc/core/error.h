@@ -27,7 +27,7 @@ struct InternalError : std::logic_error {
 template <class... Args>
 std::string cat(const Args&... args) {
   std::ostringstream out;
-  (out << ... << args);
+  (void)(out << ... << args);
   return out.str();
 }
 

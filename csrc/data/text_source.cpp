@@ -27,6 +27,16 @@ std::string replace_invalid_utf8(const std::string& text) {
   return json::parse(json(text).dump(-1, ' ', false, json::error_handler_t::replace)).get<std::string>();
 }
 
+/// \r\n and \r become \n, as when Python or an editor opens a text file.
+void normalise_line_ends(std::string& text) {
+  size_t out = 0;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '\r' && i + 1 < text.size() && text[i + 1] == '\n') continue;
+    text[out++] = text[i] == '\r' ? '\n' : text[i];
+  }
+  text.resize(out);
+}
+
 std::string keys_of(const json& record, std::vector<std::string>& keys) {
   std::string list;
   for (const auto& [key, value] : record.items()) {
@@ -98,6 +108,7 @@ bool TextSource::next(Document& document) {
     bytes_read_ = size_bytes_;
     check_no_nul(document.text, path_.string());
     if (document.text.starts_with(kByteOrderMark)) document.text.erase(0, kByteOrderMark.size());
+    normalise_line_ends(document.text);
     return true;
   }
   std::string line;

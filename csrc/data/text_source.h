@@ -31,7 +31,7 @@ inline constexpr const char* kPlainChat = "<|{role}|>\n{content}\n";  ///< for a
 /// What kind of file a source is, by its extension.
 enum class SourceKind {
   kJsonLines,  ///< .jsonl, .ndjson
-  kText,       ///< .txt: one document
+  kText,       ///< .txt: one document; line ends become \n
   kTokens,     ///< .tokens: token_file.h
   kRawTokens,  ///< .bin: little-endian uint16 token ids, nothing else
 };

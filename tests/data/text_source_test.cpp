@@ -53,6 +53,7 @@ TEST_F(TextSourceTest, ReadsAField) {
 
 TEST_F(TextSourceTest, ATextFileIsOneDocument) {
   EXPECT_EQ(texts(write("a.txt", "one\n\ntwo\n")), Texts{"one\n\ntwo\n"});
+  EXPECT_EQ(texts(write("crlf.txt", "\r\none\r\n\r\ntwo\rthree\r")), Texts{"\none\n\ntwo\nthree\n"});
   EXPECT_EQ(texts(write("b.TXT", "\xEF\xBB\xBFx")), Texts{"x"});
   auto source = write("c.txt", "x");
   source.template_ = "{x}";

@@ -4,6 +4,7 @@
 
 #include "byte_tokenizer.h"
 #include "core/error.h"
+#include "data/dataset.h"
 
 namespace satin::data {
 namespace {
@@ -204,6 +205,35 @@ TEST_F(TokeniseTest, TokenFilesOfAnotherTokenizerAreRefused) {
   EXPECT_NE(message_of([&] { tokenise(source, tokenizer, dir_ / "cache"); }).find("expected 258"), std::string::npos);
   EXPECT_NE(message_of([&] { tokenise_to_file(source, tokenizer, dir_ / "b.tokens"); }).find("already"),
             std::string::npos);
+}
+
+TEST_F(TokeniseTest, RealFilesGiveTheTokensOfTheTokenizersLibrary) {
+  SATIN_NEEDS_SHARED();
+  SATIN_NEEDS_PYTHON("tokenizers");
+  const fs::path shared = test::shared_dir();
+  const auto tokenizer = tokenizer::Tokenizer::load(shared / "models/books-29m");
+  config::DataSource books, maths, wiki;
+  books.path = (shared / "data/books-valid.jsonl").string();
+  maths.path = (shared / "data/gsm8k-test.jsonl").string();
+  maths.template_ = "Question: {question}\nAnswer: {answer}";
+  wiki.path = (shared / "data/wikitext2-raw-test.txt").string();
+  for (const auto& source : {books, maths, wiki}) {
+    const auto python = test::run_python("data/tokenise.py " + (shared / "models/books-29m").string() + " " +
+                                         source.path + " " + (dir_ / "expected.bin").string());
+    ASSERT_EQ(python.exit_code, 0) << python.output;
+    config::DataSource expected;
+    expected.path = (dir_ / "expected.bin").string();
+    const Contents ours = contents(tokenise(source, tokenizer, dir_ / "cache"));
+    const Contents theirs = contents(tokenise(expected, tokenizer, dir_ / "cache"));
+    ASSERT_EQ(ours.documents.size(), theirs.documents.size());
+    for (size_t d = 0; d < ours.documents.size(); ++d) ASSERT_EQ(ours.documents[d], theirs.documents[d]) << d;
+    // Windows that the model's reference.json scored.
+    const Dataset dataset({{"x", tokenise(source, tokenizer, dir_ / "cache")}}, {.sequence_length = 1024});
+    EXPECT_EQ(dataset.num_windows(), nlohmann::json::parse(test::read_file(shared / "models/books-29m/reference.json"))
+                                         .at(fs::path(source.path).stem().string())
+                                         .at("windows")
+                                         .get<uint64_t>());
+  }
 }
 
 }  // namespace
