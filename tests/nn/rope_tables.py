@@ -29,4 +29,4 @@ for name, (head_dim, rope) in CASES.items():
     out[f"{name}.sin"] = sin[0, :, : head_dim // 2].contiguous()
     out[f"{name}.x"] = x[:, :, -5:].contiguous()
     out[f"{name}.rotated"] = apply_rotary_pos_emb(x, x, cos, sin)[0][:, :, -5:].contiguous()
-torch.save(out, sys.argv[1])
+torch.save({k: torch.tensor(v.numpy()) for k, v in out.items()}, sys.argv[1])
