@@ -14,8 +14,8 @@ class Linear {
   virtual ~Linear() = default;
   /// x [..., in] in the compute dtype -> [..., out] in the compute dtype. Differentiable.
   virtual at::Tensor forward(const at::Tensor& x) = 0;
-  /// The weight [out, in] that forward multiplies with, attached to the graph, cast to `dtype` last: asked for in fp32 it
-  /// takes fp32 gradients (the LM head's come in fp32, see losses/head.h).
+  /// The weight [out, in] that forward multiplies with, attached to the graph, cast to `dtype` last: asked for in fp32
+  /// it takes fp32 gradients (the LM head's come in fp32, see losses/head.h).
   virtual at::Tensor weight(at::ScalarType dtype) = 0;
   /// The same in the compute dtype.
   virtual at::Tensor weight() = 0;
