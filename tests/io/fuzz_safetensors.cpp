@@ -1,6 +1,5 @@
-// libFuzzer's entry point for the safetensors header. Its corpus is replayed by fuzz_replay_test.cpp.
-//   clang++ -std=c++20 -g -O1 -fsanitize=fuzzer,address,undefined -Icsrc tests/io/fuzz_safetensors.cpp
-//           csrc/io/safetensors_header.cpp csrc/core/error.cpp
+// libFuzzer's entry point for the safetensors header: scripts/fuzz safetensors. fuzz_replay_test.cpp replays its
+// corpus.
 #include <cstdlib>
 #include <vector>
 
