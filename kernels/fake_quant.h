@@ -21,6 +21,9 @@
 //   grad_w = inside ? grad : 0;  grad_scale = m * sum grad * (inside ? q - u : q)
 //   grad_zero_point = m * sum grad * (inside ? 0 : -a)
 //   m = 1 / sqrt(group_size * Qp), Qp = 2^(bits-1) - 1 (1 at 2 bits and for SEQ and ternary)
+// Beside ParetoQ's own code and other plain implementations: they keep round(a) and multiply by 2/3 in fp32, we store
+// round(2/3 a), so ternary thresholds and levels may differ in the last storage bit; ParetoQ's code takes 1 for the
+// derivative of ternary's end level, which is 2/3; fp16 scales have a higher floor. Other grids give the same numbers.
 // Source   Esser et al. 2020 (LSQ) eq. 1-3; Liu et al. 2025 (ParetoQ) eq. 5-7.
 // Errors   std::invalid_argument for a bad grid or dtype, std::runtime_error for CUDA.
 #pragma once

@@ -34,18 +34,31 @@ QuantizedWeight quantize_weight(const QuantLinear& linear) {
   return take_apart(linear.master_weight(), linear.state(), linear.scheme(), linear.name());
 }
 
+QuantizedWeight quantize_weight(const Scheme& scheme, const at::Tensor& weight, const at::Tensor& scale,
+                                const at::Tensor& zero_point, const std::string& module) {
+  check_fits(scheme, module, weight.size(1));
+  if (!scheme.learned_scale()) return take_apart(weight, state_from_extremes(weight, scheme), scheme, module);
+  if (!scale.defined() || zero_point.defined() != scheme.has_zero_point())
+    throw UserError(cat(module, ": the stored scales or zero points do not fit its scheme, ", describe(scheme)));
+  return take_apart(weight, {scale, zero_point}, scheme, module);
+}
+
 QuantizedWeight round_to_nearest(const at::Tensor& weight, const Scheme& scheme, const std::string& module) {
   check_fits(scheme, module, weight.size(1));
   return take_apart(weight, initial_state(weight, scheme), scheme, module);
 }
 
+at::Tensor levels(const QuantizedWeight& weight) {
+  const int64_t rows = weight.codes.size(0), groups = weight.scale.size(1);
+  const at::Tensor codes = weight.codes.view({rows, groups, -1}).to(at::kInt);
+  return (codes * code_step(weight.scheme) - weight.zero_point.unsqueeze(-1)).view(weight.codes.sizes());
+}
+
 at::Tensor dequantize(const QuantizedWeight& weight) {
   const at::NoGradGuard no_grad;
   const at::ScalarType arithmetic = weight.scale.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-  const int64_t rows = weight.codes.size(0), groups = weight.scale.size(1);
-  const at::Tensor levels =
-      weight.codes.view({rows, groups, -1}).to(at::kInt) * code_step(weight.scheme) - weight.zero_point.unsqueeze(-1);
-  const at::Tensor product = weight.scale.to(arithmetic).unsqueeze(-1) * levels.to(arithmetic);
+  const at::Tensor grouped = levels(weight).view({weight.codes.size(0), weight.scale.size(1), -1});
+  const at::Tensor product = weight.scale.to(arithmetic).unsqueeze(-1) * grouped.to(arithmetic);
   return product.view(weight.codes.sizes()).to(storage_dtype(weight.scheme.dequant_dtype, arithmetic));
 }
 

@@ -24,9 +24,15 @@ at::ScalarType storage_dtype(Storage storage, at::ScalarType exact);
 
 /// The layer's weight with its present scales and zero points. Throws UserError when it is not finite.
 QuantizedWeight quantize_weight(const QuantLinear& linear);
+/// The same from tensors: a master weight [N, K] and its stored state (undefined where the scheme computes it).
+QuantizedWeight quantize_weight(const Scheme& scheme, const at::Tensor& weight, const at::Tensor& scale,
+                                const at::Tensor& zero_point, const std::string& module);
 /// Round-to-nearest: a weight [N, K] with the scheme's initial scales (clip search with mse_init and a learned scale).
 /// Throws UserError as check_fits, and when the weight is not finite.
 QuantizedWeight round_to_nearest(const at::Tensor& weight, const Scheme& scheme, const std::string& module = "weight");
+
+/// The integers that multiply the scales, [N, K] int32.
+at::Tensor levels(const QuantizedWeight& weight);
 
 /// [N, K] in the scheme's dequant_dtype (Storage::kExact: the scale's dtype). Equals QuantLinear::weight before its
 /// cast.

@@ -44,7 +44,9 @@ void Registry::add(QuantLinear& linear, int64_t in_features, int64_t out_feature
 }
 
 void Registry::add_unquantized(const nn::LinearSpec& spec, const std::string& reason) {
-  TableRow row{spec.name, {spec.out_features, spec.in_features}, "none"};
+  TableRow row;
+  row.name = spec.name;
+  row.shape = {spec.out_features, spec.in_features};
   row.reason = reason;
   linears_.push_back(std::move(row));
 }
@@ -91,7 +93,9 @@ std::vector<TableRow> quantization_table(const Registry& registry, const nn::Par
       table.push_back(*found->second);
       continue;
     }
-    TableRow row{parameter.name, parameter.value.sizes().vec(), "none"};
+    TableRow row;
+    row.name = parameter.name;
+    row.shape = parameter.value.sizes().vec();
     row.reason = reason_for(parameter.role);
     table.push_back(std::move(row));
   }

@@ -17,13 +17,13 @@ namespace satin::quant {
 
 /// A line of the quantization table.
 struct TableRow {
-  std::string name;            ///< a linear layer's module name; otherwise a parameter's name
-  std::vector<int64_t> shape;  ///< of the weight
-  std::string method;          ///< "none" when left in full precision
-  double bits = 16;            ///< of a code (ternary: 1.585)
-  int64_t group_size = 0;      ///< -1: one scale a row; 0 when left in full precision
-  double effective_bits = 16;  ///< stored bits a weight, scales and zero points included
-  std::string reason;          ///< why it is not quantized; empty when it is
+  std::string name;             ///< a linear layer's module name; otherwise a parameter's name
+  std::vector<int64_t> shape;   ///< of the weight
+  std::string method = "none";  ///< "none" when left in full precision
+  double bits = 16;             ///< of a code (ternary: 1.585)
+  int64_t group_size = 0;       ///< -1: one scale a row; 0 when left in full precision
+  double effective_bits = 16;   ///< stored bits a weight, scales and zero points included
+  std::string reason;           ///< why it is not quantized; empty when it is
 };
 
 struct QuantizedModule {

@@ -48,6 +48,17 @@ void check_contract(at::Device device, at::ScalarType master_dtype, at::ScalarTy
     const at::ScalarType exact = master_dtype == at::kDouble ? at::kDouble : at::kFloat;
     ASSERT_TRUE(at::equal(dequantize(quantized).to(exact), linear.weight(exact)));
     ASSERT_TRUE(at::equal(dequantize(quantized).to(compute_dtype), linear.weight()));
+
+    // The same from bare tensors, as a checkpoint holds them.
+    const auto stored = [&](const char* name) {
+      const nn::Parameter* found = store.find(std::string("model.layers.0.mlp.up_proj.") + name);
+      return found ? found->value : at::Tensor();
+    };
+    const QuantizedWeight again =
+        quantize_weight(scheme, stored("weight"), stored("weight_scale"), stored("weight_zero_point"), "m");
+    ASSERT_TRUE(at::equal(again.codes, quantized.codes));
+    ASSERT_TRUE(at::equal(again.scale, quantized.scale));
+    ASSERT_TRUE(at::equal(again.zero_point, quantized.zero_point));
   }
 }
 
@@ -74,6 +85,7 @@ TEST(Codes, LevelsOfEachGridByHand) {
   EXPECT_EQ(four.scale.item<float>(), 1);
   EXPECT_EQ(four.zero_point.item<int>(), 3);
   EXPECT_EQ(code_step(seq), 2);
+  EXPECT_TRUE(at::equal(levels(four), at::tensor({-3, -1, 1, 3}).view({1, 4}).to(at::kInt)));
   EXPECT_TRUE(at::equal(dequantize(four).to(at::kFloat), at::tensor({-3.0f, -1.0f, 1.0f, 3.0f}).view({1, 4})));
   // Ternary, a = 3 (stored 2)
   Scheme ternary{Method::kTernary, 2, 4};
@@ -82,6 +94,7 @@ TEST(Codes, LevelsOfEachGridByHand) {
   EXPECT_TRUE(at::equal(three.codes, at::tensor({0, 1, 1, 2}).view({1, 4}).to(at::kByte)));
   EXPECT_EQ(three.scale.item<float>(), 2);
   EXPECT_EQ(three.zero_point.item<int>(), 1);
+  EXPECT_TRUE(at::equal(levels(three), at::tensor({-1, 0, 0, 1}).view({1, 4}).to(at::kInt)));
   // Symmetric 2 bits, s = 4 / 1.5 rounded to bfloat16: codes 0..3 are -2..1
   const QuantizedWeight symmetric = round_to_nearest(w, {Method::kMinMaxSymmetric, 2, 4});
   EXPECT_EQ(symmetric.zero_point.item<int>(), 2);
@@ -97,6 +110,9 @@ TEST(Codes, NaNHasNone) {
       EXPECT_THROW(round_to_nearest(w, {method, 2, 64}, "model.q_proj"), UserError);
   }
   EXPECT_THROW(round_to_nearest(at::zeros({2, 64}), {Method::kLsq, 2, 48}), UserError);
+  const at::Tensor w = at::randn({2, 64}), scale = at::ones({2, 1});
+  EXPECT_THROW(quantize_weight({Method::kLsqAsymmetric, 2, 64}, w, scale, {}, "m"), UserError) << "no zero point";
+  EXPECT_THROW(quantize_weight({Method::kLsq, 2, 64}, w, {}, {}, "m"), UserError) << "no scale";
 }
 
 }  // namespace
