@@ -1,4 +1,5 @@
-// One function a command; each adds its subcommand with options, help and an example. main.cpp maps errors to exit codes.
+// One function a command; each adds its subcommand with options, help and an example. main.cpp maps errors to exit
+// codes.
 #pragma once
 #include <CLI/CLI.hpp>
 

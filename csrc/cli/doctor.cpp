@@ -20,7 +20,7 @@ namespace {
 
 struct Finding {
   std::string name;
-  std::string state;   ///< ok | note | missing
+  std::string state;  ///< ok | note | missing
   std::string text;
   std::string advice;  ///< what to do; empty when all is well
 };
@@ -31,7 +31,9 @@ std::vector<Finding> examine() {
   std::vector<Finding> findings;
   findings.push_back({"program", "ok", version_text(), ""});
   findings.push_back({"processor", "ok",
-                      cat(sysconf(_SC_NPROCESSORS_ONLN), " cores, ", at::get_num_threads(), " threads in use, ", at::get_cpu_capability()), ""});
+                      cat(sysconf(_SC_NPROCESSORS_ONLN), " cores, ", at::get_num_threads(), " threads in use, ",
+                          at::get_cpu_capability()),
+                      ""});
   const double memory = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGE_SIZE));
   findings.push_back({"memory", memory < 4e9 ? "note" : "ok", gigabytes(memory),
                       memory < 4e9 ? "small: keep train.micro_batch_size and loss.chunk_tokens low" : ""});
@@ -47,13 +49,15 @@ std::vector<Finding> examine() {
                         "install a CUDA 13 toolkit (nvcc on PATH), then remove build/release and run scripts/build"});
   if (!at::hasCUDA()) {
     findings.push_back({"gpu", "missing", "torch sees no CUDA device",
-                        "training runs on the CPU; for a GPU install NVIDIA's driver (nvidia-smi must list it) and check CUDA_VISIBLE_DEVICES"});
+                        "training runs on the CPU; for a GPU install NVIDIA's driver (nvidia-smi must list it) and "
+                        "check CUDA_VISIBLE_DEVICES"});
   } else if (built_with_cuda) {
     for (int i = 0; i < at::accelerator::deviceCount(); ++i) {
       const auto [free, total] = at::accelerator::getMemoryInfo(static_cast<c10::DeviceIndex>(i));
       const auto peak = report::peak_flops_per_second(ops::cuda_name(i));
       findings.push_back({cat("gpu ", i), "ok",
-                          cat(ops::cuda_name(i), ", ", gigabytes(static_cast<double>(free)), " of ", gigabytes(static_cast<double>(total)), " free"),
+                          cat(ops::cuda_name(i), ", ", gigabytes(static_cast<double>(free)), " of ",
+                              gigabytes(static_cast<double>(total)), " free"),
                           peak ? "" : "its peak is not in the table: MFU will not be shown"});
     }
   }
@@ -71,7 +75,8 @@ void add_doctor(CLI::App& app) {
     const std::vector<Finding> findings = examine();
     if (*as_json) {
       auto list = nlohmann::json::array();
-      for (const auto& f : findings) list.push_back({{"name", f.name}, {"state", f.state}, {"text", f.text}, {"advice", f.advice}});
+      for (const auto& f : findings)
+        list.push_back({{"name", f.name}, {"state", f.state}, {"text", f.text}, {"advice", f.advice}});
       std::printf("%s\n", nlohmann::json{{"findings", list}}.dump(1).c_str());
       return;
     }

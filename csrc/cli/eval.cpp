@@ -30,30 +30,36 @@ std::vector<std::string> parse_tasks(const std::string& text) {
   std::istringstream in(text);
   for (std::string task; std::getline(in, task, ',');) {
     if (std::find(kTasks.begin(), kTasks.end(), task) == kTasks.end())
-      throw UserError(cat("--tasks: unknown task '", task, "'", did_you_mean(task, kTasks), " Tasks: perplexity, choice, annotations"));
+      throw UserError(cat("--tasks: unknown task '", task, "'", did_you_mean(task, kTasks),
+                          " Tasks: perplexity, choice, annotations"));
     tasks.push_back(task);
   }
   return tasks;
 }
 
-nlohmann::json run_task(const std::string& task, const Options& options, const config::DataSource& source, models::Decoder& decoder,
-                        const tokenizer::Tokenizer& tokenizer) {
+nlohmann::json run_task(const std::string& task, const Options& options, const config::DataSource& source,
+                        models::Decoder& decoder, const tokenizer::Tokenizer& tokenizer) {
   const auto limit = static_cast<size_t>(options.limit);
   if (task == "perplexity") {
     const size_t max_tokens = limit * static_cast<size_t>(options.sequence_length);
-    return eval::to_json(eval::perplexity(decoder, eval::read_tokens(source, tokenizer, max_tokens), options.sequence_length, options.limit), decoder);
+    return eval::to_json(eval::perplexity(decoder, eval::read_tokens(source, tokenizer, max_tokens),
+                                          options.sequence_length, options.limit),
+                         decoder);
   }
-  if (task == "choice") return eval::to_json(eval::choice(decoder, tokenizer, eval::read_questions(source, limit)), decoder);
+  if (task == "choice")
+    return eval::to_json(eval::choice(decoder, tokenizer, eval::read_questions(source, limit)), decoder);
   return eval::to_json(eval::annotations(decoder, tokenizer, eval::read_documents(source, limit)), decoder);
 }
 
 void run(const Options& options) {
   const std::vector<std::string> tasks = parse_tasks(options.tasks);
   if (!options.names.empty() && options.names.size() != options.data.size())
-    throw UserError(cat("--name: expected one for each --data (", options.data.size(), "), found ", options.names.size()));
+    throw UserError(
+        cat("--name: expected one for each --data (", options.data.size(), "), found ", options.names.size()));
   std::vector<config::DataSource> sources;
   for (size_t i = 0; i < options.data.size(); ++i)
-    sources.push_back(eval::parse_data_argument(options.data[i], options.record_template, options.names.empty() ? "" : options.names[i]));
+    sources.push_back(eval::parse_data_argument(options.data[i], options.record_template,
+                                                options.names.empty() ? "" : options.names[i]));
 
   ops::configure_numerics(false);
   const exporting::ShippedModel model = exporting::open_model(options.model);
@@ -85,7 +91,8 @@ void run(const Options& options) {
         all[name][task] = result;
     }
   }
-  if (tokenizer.invalid_utf8_count()) std::printf("%lu times invalid UTF-8 was replaced by U+FFFD\n", tokenizer.invalid_utf8_count());
+  if (tokenizer.invalid_utf8_count())
+    std::printf("%lu times invalid UTF-8 was replaced by U+FFFD\n", tokenizer.invalid_utf8_count());
   if (!options.json.empty()) write_file_atomically(options.json, all.dump(1) + "\n");
 }
 
@@ -95,16 +102,22 @@ void add_eval(CLI::App& app) {
   auto options = std::make_shared<Options>();
   auto* command = app.add_subcommand("eval", "evaluate a Hugging Face model, a checkpoint or an exported artefact");
   command->add_option("--model", options->model, "model directory")->required();
-  command->add_option("--data", options->data, "FILE[:FIELD] (.jsonl, .txt, .tokens, .bin); may be repeated")->required();
+  command->add_option("--data", options->data, "FILE[:FIELD] (.jsonl, .txt, .tokens, .bin); may be repeated")
+      ->required();
   command->add_option("--name", options->names, "name of each --data in the results");
-  command->add_option("--template", options->record_template, "text of a record: \"Question: {question}\\nAnswer: {answer}\"");
+  command->add_option("--template", options->record_template,
+                      "text of a record: \"Question: {question}\\nAnswer: {answer}\"");
   command->add_option("--tasks", options->tasks, "perplexity, choice, annotations (comma-separated)");
-  command->add_option("--sequence-length", options->sequence_length, "tokens of a perplexity window")->check(CLI::Range(2, 1 << 20));
-  command->add_option("--limit", options->limit, "at most so many windows (documents, questions); 0: all")->check(CLI::NonNegativeNumber);
+  command->add_option("--sequence-length", options->sequence_length, "tokens of a perplexity window")
+      ->check(CLI::Range(2, 1 << 20));
+  command->add_option("--limit", options->limit, "at most so many windows (documents, questions); 0: all")
+      ->check(CLI::NonNegativeNumber);
   command->add_option("--device", options->device, "auto, cpu or cuda");
-  command->add_option("--compute-dtype", options->compute_dtype, "auto (bfloat16 on CUDA, float32 on the CPU), float32, bfloat16, float64");
+  command->add_option("--compute-dtype", options->compute_dtype,
+                      "auto (bfloat16 on CUDA, float32 on the CPU), float32, bfloat16, float64");
   command->add_option("--json", options->json, "write the results to this file");
-  command->footer("Example: satin eval --model runs/x/export/compressed-tensors --data valid.jsonl:text --json result.json");
+  command->footer(
+      "Example: satin eval --model runs/x/export/compressed-tensors --data valid.jsonl:text --json result.json");
   command->callback([options] { run(*options); });
 }
 

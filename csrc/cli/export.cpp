@@ -18,7 +18,8 @@ double perplexity_of(const std::string& directory, const std::string& data) {
   nn::BuildOptions build;
   build.device = ops::resolve_device("auto");
   const auto decoder = exporting::build_decoder(model, build);
-  return eval::perplexity(*decoder, eval::read_tokens(eval::parse_data_argument(data, "", ""), tokenizer), 1024).perplexity();
+  return eval::perplexity(*decoder, eval::read_tokens(eval::parse_data_argument(data, "", ""), tokenizer), 1024)
+      .perplexity();
 }
 
 }  // namespace
@@ -29,23 +30,27 @@ void add_export(CLI::App& app) {
     bool force = false;
   };
   auto options = std::make_shared<Options>();
-  auto* command = app.add_subcommand("export", "write a checkpoint in a format that other engines load, and verify it bit for bit");
+  auto* command =
+      app.add_subcommand("export", "write a checkpoint in a format that other engines load, and verify it bit for bit");
   command->add_option("--checkpoint", options->checkpoint, "checkpoint or model directory")->required();
   command->add_option("--format", options->format, "hf or compressed-tensors")->required();
   command->add_option("--output", options->output, "directory to write")->required();
   command->add_flag("--force", options->force, "replace an existing output");
   command->add_option("--data", options->data, "FILE[:FIELD]: print its perplexity before and after");
-  command->footer("Example: satin export --checkpoint runs/x/checkpoints/step-100 --format compressed-tensors --output out/ --data valid.jsonl");
+  command->footer(
+      "Example: satin export --checkpoint runs/x/checkpoints/step-100 --format compressed-tensors --output out/ --data "
+      "valid.jsonl");
   command->callback([options] {
     const exporting::Format& format = exporting::format(options->format);
     const exporting::ShippedModel model = exporting::open_model(options->checkpoint);
     ops::configure_numerics(false);
     exporting::export_model(model, format, options->output, options->force);
     const exporting::Footprint size = exporting::footprint(exporting::open_model(options->output));
-    std::printf("%s: %s, %s, every code and scale equal to the checkpoint's\n", options->output.c_str(), format.name().c_str(),
-                report::bytes_text(size.size_bytes).c_str());
+    std::printf("%s: %s, %s, every code and scale equal to the checkpoint's\n", options->output.c_str(),
+                format.name().c_str(), report::bytes_text(size.size_bytes).c_str());
     if (size.num_quantized)
-      std::printf("quantized: %ld of %ld parameters, %.3f effective bits\n", size.num_quantized, size.num_parameters, size.effective_bits);
+      std::printf("quantized: %ld of %ld parameters, %.3f effective bits\n", size.num_quantized, size.num_parameters,
+                  size.effective_bits);
     if (options->data.empty()) return;
     std::printf("perplexity before %.6f\n", perplexity_of(options->checkpoint, options->data));
     std::printf("perplexity after  %.6f\n", perplexity_of(options->output, options->data));

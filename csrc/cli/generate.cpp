@@ -1,11 +1,12 @@
 // satin generate: text from any model directory.
+#include "generate/generate.h"
+
 #include <cstdio>
 #include <memory>
 
 #include "cli/commands.h"
 #include "core/error.h"
 #include "export/shipped_model.h"
-#include "generate/generate.h"
 #include "ops/device.h"
 #include "train/models.h"
 
@@ -44,18 +45,21 @@ void run(const Options& options) {
 
 void add_generate(CLI::App& app) {
   auto options = std::make_shared<Options>();
-  auto* command = app.add_subcommand("generate", "continue a prompt with a Hugging Face model, a checkpoint or an exported artefact");
+  auto* command = app.add_subcommand(
+      "generate", "continue a prompt with a Hugging Face model, a checkpoint or an exported artefact");
   command->add_option("--model", options->model, "model directory")->required();
   command->add_option("--prompt", options->prompt, "text to continue")->required();
   command->add_option("--max-new-tokens", options->generate.max_new_tokens, "tokens to add at most");
   command->add_option("--temperature", options->generate.sampling.temperature, "0: always the most likely token");
   command->add_option("--top-k", options->generate.sampling.top_k, "sample from the k most likely tokens; 0: all");
-  command->add_option("--top-p", options->generate.sampling.top_p, "sample from the most likely tokens that hold this probability");
+  command->add_option("--top-p", options->generate.sampling.top_p,
+                      "sample from the most likely tokens that hold this probability");
   command->add_option("--seed", options->generate.sampling.seed, "of the draws");
   command->add_option("--kernel", options->kernel, "dense");
   command->add_option("--device", options->device, "auto, cpu or cuda");
   command->add_option("--compute-dtype", options->compute_dtype, "auto, float32, bfloat16 or float64");
-  command->footer("Example: satin generate --model configs/quickstart/teacher --prompt \"My dear Watson,\" --max-new-tokens 60");
+  command->footer(
+      "Example: satin generate --model configs/quickstart/teacher --prompt \"My dear Watson,\" --max-new-tokens 60");
   command->callback([options] { run(*options); });
 }
 

@@ -28,17 +28,25 @@ nlohmann::json describe(const exporting::ShippedModel& model) {
     tensors.push_back(row);
   }
   const exporting::Footprint size = exporting::footprint(model);
-  return {{"kind", model.kind}, {"model_type", model.config.model_type}, {"parameters", size.num_parameters},
-          {"quantized_parameters", size.num_quantized}, {"bits", size.num_quantized ? size.nominal_bits : 16.0},
-          {"effective_bits", size.num_quantized ? size.effective_bits : 16.0}, {"size_bytes", size.size_bytes}, {"tensors", tensors}};
+  return {{"kind", model.kind},
+          {"model_type", model.config.model_type},
+          {"parameters", size.num_parameters},
+          {"quantized_parameters", size.num_quantized},
+          {"bits", size.num_quantized ? size.nominal_bits : 16.0},
+          {"effective_bits", size.num_quantized ? size.effective_bits : 16.0},
+          {"size_bytes", size.size_bytes},
+          {"tensors", tensors}};
 }
 
 void print(const nlohmann::json& found) {
-  std::printf("%s, %s, %s parameters, %s on disk\n", found["kind"].get<std::string>().c_str(), found["model_type"].get<std::string>().c_str(),
-              report::count_text(found["parameters"].get<double>()).c_str(), report::bytes_text(found["size_bytes"].get<int64_t>()).c_str());
+  std::printf("%s, %s, %s parameters, %s on disk\n", found["kind"].get<std::string>().c_str(),
+              found["model_type"].get<std::string>().c_str(),
+              report::count_text(found["parameters"].get<double>()).c_str(),
+              report::bytes_text(found["size_bytes"].get<int64_t>()).c_str());
   if (found["quantized_parameters"].get<int64_t>())
     std::printf("quantized: %s parameters at %.3g bits, %.3f with scales and zero points\n",
-                report::count_text(found["quantized_parameters"].get<double>()).c_str(), found["bits"].get<double>(), found["effective_bits"].get<double>());
+                report::count_text(found["quantized_parameters"].get<double>()).c_str(), found["bits"].get<double>(),
+                found["effective_bits"].get<double>());
   for (const auto& row : found["tensors"])
     std::printf("  %-52s %-16s %7.3f  %s\n", row["name"].get<std::string>().c_str(), row["shape"].dump().c_str(),
                 row["effective_bits"].get<double>(), row["scheme"].get<std::string>().c_str());
@@ -52,7 +60,8 @@ void add_inspect(CLI::App& app) {
     bool json = false;
   };
   auto options = std::make_shared<Options>();
-  auto* command = app.add_subcommand("inspect", "tensors, bits, effective bits with scales, size and scheme of a model directory");
+  auto* command =
+      app.add_subcommand("inspect", "tensors, bits, effective bits with scales, size and scheme of a model directory");
   command->add_option("path", options->path, "model, checkpoint or artefact")->required();
   command->add_flag("--json", options->json, "print JSON");
   command->footer("Example: satin inspect runs/x/export/compressed-tensors");

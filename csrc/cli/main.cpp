@@ -4,6 +4,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <new>
 
 #include "cli/commands.h"
@@ -21,7 +22,8 @@ int fail(int code, const std::string& message) {
 }
 
 int run(int argc, char** argv) {
-  CLI::App app{"Quantization-aware training for extremely low-bit language models: YAML in, verified quantized checkpoint out."};
+  CLI::App app{
+      "Quantization-aware training for extremely low-bit language models: YAML in, verified quantized checkpoint out."};
   app.set_version_flag("--version", satin::cli::version_text());
   app.require_subcommand(1);
   app.footer("Example: satin train configs/quickstart/qat-smoothness.yaml");
@@ -41,15 +43,22 @@ int run(int argc, char** argv) {
     return app.exit(error) == 0 ? 0 : 2;
   } catch (const satin::UserError& error) {
     return fail(2, error.what());
+  } catch (const std::filesystem::filesystem_error& error) {
+    return fail(2, error.what());
   } catch (const satin::InterruptedError& error) {
     return fail(3, error.what());
   } catch (const satin::DivergedError& error) {
     return fail(4, error.what());
   } catch (const c10::OutOfMemoryError& error) {
-    return fail(2, satin::cat("out of memory on the device: lower train.micro_batch_size or loss.chunk_tokens, or see the table of "
-                              "`satin train CONFIG --dry-run`\n", error.what_without_backtrace()));
+    return fail(
+        2, satin::cat(
+               "out of memory on the device: lower train.micro_batch_size or loss.chunk_tokens, or see the table of "
+               "`satin train CONFIG --dry-run`\n",
+               error.what_without_backtrace()));
   } catch (const std::bad_alloc&) {
-    return fail(2, "out of memory on the host: lower train.micro_batch_size, or see the table of `satin train CONFIG --dry-run`");
+    return fail(
+        2,
+        "out of memory on the host: lower train.micro_batch_size, or see the table of `satin train CONFIG --dry-run`");
   } catch (const c10::Error& error) {
     return fail(1, satin::cat("internal error: ", error.what()));
   } catch (const std::exception& error) {

@@ -1,9 +1,10 @@
 // satin quantize: post-training quantization. Round-to-nearest is training that stops before its first step.
+#include "train/quantize.h"
+
 #include <memory>
 
 #include "cli/commands.h"
 #include "config/config.h"
-#include "train/quantize.h"
 
 namespace satin::cli {
 
@@ -13,11 +14,15 @@ void add_quantize(CLI::App& app) {
     std::vector<std::string> overrides;
   };
   auto options = std::make_shared<Options>();
-  auto* command = app.add_subcommand("quantize", "post-training quantization: round-to-nearest with the scheme's initial scales");
+  auto* command =
+      app.add_subcommand("quantize", "post-training quantization: round-to-nearest with the scheme's initial scales");
   command->add_option("config", options->config, "YAML file")->required();
   command->add_option("overrides", options->overrides, "key.sub=value, over what the file says");
-  command->footer("Example: satin quantize configs/quickstart/qat.yaml quantization.default.method=minmax_asymmetric train.output_dir=runs/rtn");
-  command->callback([options] { train::quantize(config::load(options->config, options->overrides, config::Job::quantize)); });
+  command->footer(
+      "Example: satin quantize configs/quickstart/qat.yaml quantization.default.method=minmax_asymmetric "
+      "train.output_dir=runs/rtn");
+  command->callback(
+      [options] { train::quantize(config::load(options->config, options->overrides, config::Job::quantize)); });
 }
 
 }  // namespace satin::cli

@@ -13,7 +13,8 @@ void add_report(CLI::App& app) {
     std::string output;
   };
   auto options = std::make_shared<Options>();
-  auto* command = app.add_subcommand("report", "one self-contained HTML page about runs: curves, results, quantization, config differences");
+  auto* command = app.add_subcommand(
+      "report", "one self-contained HTML page about runs: curves, results, quantization, config differences");
   command->add_option("runs", options->runs, "run directories")->required();
   command->add_option("--output", options->output, "HTML file to write")->required();
   command->footer("Example: satin report runs/qat runs/qat-smoothness --output report.html");

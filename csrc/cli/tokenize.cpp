@@ -19,7 +19,8 @@ void add_tokenize(CLI::App& app) {
   auto* command = app.add_subcommand("tokenize", "text to a memory-mapped token file that data.train reads");
   command->add_option("--tokenizer", options->tokenizer, "directory with tokenizer.json")->required();
   command->add_option("--input", options->input, "FILE[:FIELD], .jsonl, .txt or .bin (16-bit ids)")->required();
-  command->add_option("--template", options->record_template, "text of a record instead of a field: \"Question: {question}\\nAnswer: {answer}\"");
+  command->add_option("--template", options->record_template,
+                      "text of a record instead of a field: \"Question: {question}\\nAnswer: {answer}\"");
   command->add_option("--format", options->format, "text, or messages (chats: loss on the answers only)");
   command->add_option("--output", options->output, "token file to write (.tokens)")->required();
   command->add_flag("--force", options->force, "replace an existing output");
@@ -27,14 +28,16 @@ void add_tokenize(CLI::App& app) {
   command->callback([options] {
     config::DataSource source = eval::parse_data_argument(options->input, options->record_template, "");
     source.format = options->format;
-    if (!options->output.ends_with(".tokens")) throw UserError(cat("--output: expected a name that ends in .tokens, found ", options->output));
+    if (!options->output.ends_with(".tokens"))
+      throw UserError(cat("--output: expected a name that ends in .tokens, found ", options->output));
     if (std::filesystem::exists(options->output) && !options->force)
       throw UserError(cat("--output: ", options->output, " exists; use --force to replace it"));
     const auto tokenizer = tokenizer::Tokenizer::load(options->tokenizer);
     const data::TokeniseSummary summary = data::tokenise_to_file(source, tokenizer, options->output);
     std::printf("%s: %lu documents, %lu tokens", options->output.c_str(), summary.num_documents, summary.num_tokens);
     if (summary.num_empty_documents) std::printf(", %lu empty documents left out", summary.num_empty_documents);
-    if (summary.num_replaced_characters) std::printf(", %lu times invalid UTF-8 replaced", summary.num_replaced_characters);
+    if (summary.num_replaced_characters)
+      std::printf(", %lu times invalid UTF-8 replaced", summary.num_replaced_characters);
     std::printf("\n");
   });
 }

@@ -20,20 +20,25 @@ void add_train(CLI::App& app) {
     std::string resume = "never";
   };
   auto options = std::make_shared<Options>();
-  auto* command = app.add_subcommand("train", "quantization-aware training (dense training when quantization is absent)");
+  auto* command =
+      app.add_subcommand("train", "quantization-aware training (dense training when quantization is absent)");
   command->add_option("config", options->config, "YAML file");
   command->add_option("overrides", options->overrides, "key.sub=value, over what the file says");
-  command->add_flag("--dry-run", options->dry_run, "validate everything, print the quantization table and memory per part; write nothing");
-  command->add_option("--resume", options->resume, "never, auto (the newest checkpoint of train.output_dir) or a checkpoint directory");
+  command->add_flag("--dry-run", options->dry_run,
+                    "validate everything, print the quantization table and memory per part; write nothing");
+  command->add_option("--resume", options->resume,
+                      "never, auto (the newest checkpoint of train.output_dir) or a checkpoint directory");
   command->add_flag("--help-config", options->help_config, "print every key with its default, unit and meaning");
   command->add_flag("--print-config", options->print_config, "print the resolved config");
-  command->footer("Example: satin train configs/quickstart/qat-smoothness.yaml train.max_steps=20 train.output_dir=runs/try");
+  command->footer(
+      "Example: satin train configs/quickstart/qat-smoothness.yaml train.max_steps=20 train.output_dir=runs/try");
   command->callback([options] {
     if (options->help_config) {
       std::printf("%s", config::help().c_str());
       return;
     }
-    if (options->config.empty()) throw UserError("satin train: expected a config file, e.g. configs/quickstart/qat-smoothness.yaml");
+    if (options->config.empty())
+      throw UserError("satin train: expected a config file, e.g. configs/quickstart/qat-smoothness.yaml");
     const config::Config config = config::load(options->config, options->overrides);
     if (options->print_config)
       std::printf("%s", config::dump(config).c_str());

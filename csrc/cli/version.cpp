@@ -7,6 +7,8 @@
 
 namespace satin::cli {
 
-std::string version_text() { return cat("satin " SATIN_VERSION " (torch " TORCH_VERSION ", CUDA ", ops::cuda_toolkit_version(), ")"); }
+std::string version_text() {
+  return cat("satin " SATIN_VERSION " (torch " TORCH_VERSION ", CUDA ", ops::cuda_toolkit_version(), ")");
+}
 
 }  // namespace satin::cli

@@ -12,7 +12,8 @@ std::string fixed(double value, int decimals) {
 
 namespace detail {
 void fail_check(const char* file, int line, const char* condition, const std::string& message) {
-  throw InternalError(cat("check failed: ", condition, message.empty() ? "" : ": ", message, " (", file, ":", line, ")"));
+  throw InternalError(
+      cat("check failed: ", condition, message.empty() ? "" : ": ", message, " (", file, ":", line, ")"));
 }
 }  // namespace detail
 

@@ -41,17 +41,17 @@ namespace detail {
 }  // namespace satin
 
 /// Throws InternalError with the condition, the place and the message (streamed from the further arguments).
-#define SATIN_CHECK(condition, ...)                                                                  \
-  do {                                                                                               \
+#define SATIN_CHECK(condition, ...)                                                                           \
+  do {                                                                                                        \
     if (!(condition)) ::satin::detail::fail_check(__FILE__, __LINE__, #condition, ::satin::cat(__VA_ARGS__)); \
   } while (false)
 
 /// As SATIN_CHECK(a == b), printing both values.
-#define SATIN_CHECK_EQ(a, b, ...)                                                                             \
-  do {                                                                                                        \
-    const auto& satin_a = (a);                                                                                \
-    const auto& satin_b = (b);                                                                                \
-    if (!(satin_a == satin_b))                                                                                \
-      ::satin::detail::fail_check(__FILE__, __LINE__, #a " == " #b,                                           \
+#define SATIN_CHECK_EQ(a, b, ...)                                                                              \
+  do {                                                                                                         \
+    const auto& satin_a = (a);                                                                                 \
+    const auto& satin_b = (b);                                                                                 \
+    if (!(satin_a == satin_b))                                                                                 \
+      ::satin::detail::fail_check(__FILE__, __LINE__, #a " == " #b,                                            \
                                   ::satin::cat(satin_a, " versus ", satin_b, " " __VA_OPT__(, ) __VA_ARGS__)); \
   } while (false)

@@ -14,7 +14,8 @@ namespace satin {
 namespace {
 
 struct State {
-  std::shared_ptr<spdlog::logger> console = std::make_shared<spdlog::logger>("satin", std::make_shared<spdlog::sinks::stderr_sink_mt>());
+  std::shared_ptr<spdlog::logger> console =
+      std::make_shared<spdlog::logger>("satin", std::make_shared<spdlog::sinks::stderr_sink_mt>());
   std::shared_ptr<spdlog::logger> file;
   bool quiet = false;
   bool line_open = false;

@@ -14,7 +14,8 @@ Question parse_question(const nlohmann::json& record, const std::string& where) 
   if (!record.is_object()) throw UserError(cat(where, ": expected an object"));
   if (record.contains("good") && record.contains("bad")) return {"", {text("good"), text("bad")}, 0};
   if (!record.contains("context") || !record.contains("choices") || !record.contains("answer"))
-    throw UserError(cat(where, ": the choice task reads {\"good\", \"bad\"} or {\"context\", \"choices\", \"answer\"}"));
+    throw UserError(
+        cat(where, ": the choice task reads {\"good\", \"bad\"} or {\"context\", \"choices\", \"answer\"}"));
   Question question{text("context"), {}, 0};
   const auto& choices = record["choices"];
   if (!choices.is_array() || choices.size() < 2) throw UserError(cat(where, ": expected two or more \"choices\""));

@@ -12,7 +12,8 @@
 namespace satin::eval {
 namespace fs = std::filesystem;
 
-config::DataSource parse_data_argument(const std::string& argument, const std::string& record_template, const std::string& name) {
+config::DataSource parse_data_argument(const std::string& argument, const std::string& record_template,
+                                       const std::string& name) {
   config::DataSource source;
   source.path = argument;
   source.template_ = record_template;
@@ -27,7 +28,8 @@ config::DataSource parse_data_argument(const std::string& argument, const std::s
   throw UserError(cat("--data: no such file: ", argument));
 }
 
-std::vector<int32_t> read_tokens(const config::DataSource& source, const tokenizer::Tokenizer& tokenizer, size_t max_tokens) {
+std::vector<int32_t> read_tokens(const config::DataSource& source, const tokenizer::Tokenizer& tokenizer,
+                                 size_t max_tokens) {
   std::vector<int32_t> tokens;
   const auto full = [&] { return max_tokens && tokens.size() >= max_tokens; };
   switch (data::source_kind(source)) {
@@ -40,7 +42,8 @@ std::vector<int32_t> read_tokens(const config::DataSource& source, const tokeniz
     }
     case data::SourceKind::kRawTokens: {
       const MappedFile file(source.path);
-      if (file.size() % 2) throw UserError(cat(source.path, ": expected 16-bit token ids, found an odd number of bytes"));
+      if (file.size() % 2)
+        throw UserError(cat(source.path, ": expected 16-bit token ids, found an odd number of bytes"));
       const auto* ids = reinterpret_cast<const uint16_t*>(file.bytes().data());
       tokens.assign(ids, ids + (max_tokens ? std::min(max_tokens, file.size() / 2) : file.size() / 2));
       break;
@@ -57,7 +60,8 @@ std::vector<int32_t> read_tokens(const config::DataSource& source, const tokeniz
   }
   for (int32_t id : tokens)
     if (id >= tokenizer.vocab_size())
-      throw UserError(cat(source.path, ": token ", id, " is outside the tokenizer's vocabulary of ", tokenizer.vocab_size()));
+      throw UserError(
+          cat(source.path, ": token ", id, " is outside the tokenizer's vocabulary of ", tokenizer.vocab_size()));
   return tokens;
 }
 

@@ -8,10 +8,9 @@ namespace satin::eval {
 
 double Perplexity::perplexity() const { return std::exp(nll); }
 
-Perplexity perplexity(models::Decoder& decoder, const std::vector<int32_t>& tokens, int64_t sequence_length, int64_t limit,
-                      const ScoreOptions& options) {
-  if (tokens.size() < 2)
-    throw UserError(cat("perplexity needs at least 2 tokens, the text has ", tokens.size()));
+Perplexity perplexity(models::Decoder& decoder, const std::vector<int32_t>& tokens, int64_t sequence_length,
+                      int64_t limit, const ScoreOptions& options) {
+  if (tokens.size() < 2) throw UserError(cat("perplexity needs at least 2 tokens, the text has ", tokens.size()));
   if (sequence_length < 2) throw UserError(cat("--sequence-length: expected at least 2, found ", sequence_length));
   const auto num_tokens = static_cast<int64_t>(tokens.size());
   Perplexity result{0, 0, 0, sequence_length, num_tokens < sequence_length};

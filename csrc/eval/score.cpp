@@ -10,7 +10,8 @@ namespace satin::eval {
 namespace {
 
 /// Scores of one padded batch [B, T]: log-probabilities and argmax hits [B, T - 1] on the CPU.
-std::pair<at::Tensor, at::Tensor> score_batch(models::Decoder& decoder, const at::Tensor& tokens, const ScoreOptions& options) {
+std::pair<at::Tensor, at::Tensor> score_batch(models::Decoder& decoder, const at::Tensor& tokens,
+                                              const ScoreOptions& options) {
   const at::Tensor hidden = decoder.hidden(tokens);
   const int64_t num_rows = tokens.size(0) * (tokens.size(1) - 1);
   const at::Tensor rows = hidden.slice(1, 0, -1).reshape({num_rows, hidden.size(2)});

@@ -15,7 +15,8 @@ struct Scores {
 };
 
 struct ScoreOptions {
-  int64_t batch_tokens = 8192;  ///< tokens in one forward (sequences are padded on the right, which causal attention cannot see)
+  int64_t batch_tokens =
+      8192;  ///< tokens in one forward (sequences are padded on the right, which causal attention cannot see)
   int64_t chunk_tokens = 1024;  ///< tokens whose vocabulary logits are in memory at a time
   bool argmax = false;          ///< fill is_argmax
 };

@@ -10,7 +10,8 @@
 namespace satin::eval {
 
 /// Perplexity of a token stream. Protocol: documents (BOS + ids + EOS each) concatenated, non-overlapping windows of
-/// `sequence_length` tokens, length - 1 predictions each, tail dropped; a text shorter than one window is one short window.
+/// `sequence_length` tokens, length - 1 predictions each, tail dropped; a text shorter than one window is one short
+/// window.
 struct Perplexity {
   double nll;  ///< mean natural-log loss a prediction
   int64_t num_predictions, num_windows, sequence_length;
@@ -18,8 +19,8 @@ struct Perplexity {
   double perplexity() const;
 };
 /// `limit`: at most so many windows (0: all). Throws UserError when there are fewer than 2 tokens.
-Perplexity perplexity(models::Decoder& decoder, const std::vector<int32_t>& tokens, int64_t sequence_length, int64_t limit = 0,
-                      const ScoreOptions& options = {});
+Perplexity perplexity(models::Decoder& decoder, const std::vector<int32_t>& tokens, int64_t sequence_length,
+                      int64_t limit = 0, const ScoreOptions& options = {});
 
 /// Multiple choice by log-likelihood. One question: shared context, two or more continuations, the right one's index.
 struct Question {

@@ -4,11 +4,12 @@
 //   weight_zero_point  int32 [ceil(N bits / 32), K / g], packed along N, same offset (asymmetric only)
 //   weight_shape       int64 [2]
 // A client computes (code - zero point) * scale in the model's dtype: one rounding of an exact product, our contract.
+#include "export/compressed_tensors.h"
+
 #include <map>
 
 #include "core/error.h"
 #include "core/file.h"
-#include "export/compressed_tensors.h"
 #include "export/format.h"
 #include "export/pack.h"
 #include "io/safetensors.h"
@@ -21,8 +22,10 @@ int storage_bits(const quant::Scheme& scheme) { return scheme.method == quant::M
 
 nlohmann::json weights_args(const quant::Scheme& scheme) {
   const bool grouped = scheme.group_size > 0;
-  nlohmann::json args = {{"num_bits", storage_bits(scheme)}, {"type", "int"},
-                         {"symmetric", !scheme.has_zero_point()}, {"strategy", grouped ? "group" : "channel"},
+  nlohmann::json args = {{"num_bits", storage_bits(scheme)},
+                         {"type", "int"},
+                         {"symmetric", !scheme.has_zero_point()},
+                         {"strategy", grouped ? "group" : "channel"},
                          {"dynamic", false}};
   args["group_size"] = grouped ? nlohmann::json(scheme.group_size) : nlohmann::json(nullptr);
   return args;
@@ -39,8 +42,9 @@ class CompressedTensorsFormat : public Format {
   std::string refusal(const quant::Scheme& scheme, at::ScalarType dtype) const override {
     const bool is_half = scheme.scale_dtype == quant::Storage::kFloat16;
     if (is_half != (dtype == at::kHalf))
-      return cat("scales are stored in the model's dtype (", dtype == at::kHalf ? "float16" : "bfloat16", "), the scheme's are ",
-                 is_half ? "float16" : "bfloat16", "; train with scale_dtype ", dtype == at::kHalf ? "float16" : "bfloat16");
+      return cat("scales are stored in the model's dtype (", dtype == at::kHalf ? "float16" : "bfloat16",
+                 "), the scheme's are ", is_half ? "float16" : "bfloat16", "; train with scale_dtype ",
+                 dtype == at::kHalf ? "float16" : "bfloat16");
     return "";
   }
 
@@ -49,7 +53,8 @@ class CompressedTensorsFormat : public Format {
     std::map<std::string, std::pair<nlohmann::json, std::vector<std::string>>> groups;  // args' text -> args, modules
     std::vector<std::string> ignored = {"lm_head"};  // also when tied: the library finds a Linear of this name
     for (const auto& tensor : model.tensors) {
-      const std::string module = tensor.name.ends_with(".weight") ? tensor.name.substr(0, tensor.name.size() - 7) : tensor.name;
+      const std::string module =
+          tensor.name.ends_with(".weight") ? tensor.name.substr(0, tensor.name.size() - 7) : tensor.name;
       if (!tensor.quantized) {
         tensors.emplace_back(tensor.name, tensor.dense);
         if (module.ends_with("_proj")) ignored.push_back(module);
@@ -81,8 +86,10 @@ class CompressedTensorsFormat : public Format {
       config_groups[cat("group_", config_groups.size())] = {{"targets", targets}, {"weights", group.first}};
     }
     nlohmann::json config = model.hf_config;
-    config["quantization_config"] = {{"quant_method", "compressed-tensors"}, {"format", "pack-quantized"},
-                                     {"quantization_status", "compressed"},  {"ignore", ignored},
+    config["quantization_config"] = {{"quant_method", "compressed-tensors"},
+                                     {"format", "pack-quantized"},
+                                     {"quantization_status", "compressed"},
+                                     {"ignore", ignored},
                                      {"config_groups", config_groups}};
     io::write_safetensors(directory / "model.safetensors", tensors);
     write_file_atomically(directory / "config.json", config.dump(2) + "\n");

@@ -29,15 +29,16 @@ const Format& format(const std::string& name) {
   throw UserError(cat("unknown export format '", name, "'", did_you_mean(name, names), " Formats: ", all));
 }
 
-void check_exact(const Format& format, const std::vector<std::pair<std::string, quant::Scheme>>& schemes, at::ScalarType dtype) {
+void check_exact(const Format& format, const std::vector<std::pair<std::string, quant::Scheme>>& schemes,
+                 at::ScalarType dtype) {
   for (const auto& [name, scheme] : schemes) {
     const std::string reason = format.refusal(scheme, dtype);
     if (reason.empty()) continue;
     std::string exact;
     for (const auto& other : formats())
       if (other->refusal(scheme, dtype).empty()) exact += (exact.empty() ? "" : ", ") + other->name();
-    throw UserError(cat("format ", format.name(), " cannot hold ", name, " (", quant::describe(scheme), ") exactly: ", reason,
-                        ". It holds ", format.holds(), ". Formats that hold this scheme exactly: ", exact));
+    throw UserError(cat("format ", format.name(), " cannot hold ", name, " (", quant::describe(scheme), ") exactly: ",
+                        reason, ". It holds ", format.holds(), ". Formats that hold this scheme exactly: ", exact));
   }
 }
 
@@ -49,9 +50,10 @@ void verify(const ShippedModel& written, const ShippedModel& read, const std::st
     const ShippedTensor* back = read.find(tensor.name);
     SATIN_CHECK(back, format, " lost ", tensor.name);
     if (tensor.quantized && back->quantized) {
-      SATIN_CHECK(quant::levels(*tensor.quantized).equal(quant::levels(*back->quantized)), format, ": codes of ", tensor.name, " differ");
-      SATIN_CHECK(tensor.quantized->scale.equal(back->quantized->scale.to(tensor.quantized->scale.scalar_type())), format, ": scales of ",
+      SATIN_CHECK(quant::levels(*tensor.quantized).equal(quant::levels(*back->quantized)), format, ": codes of ",
                   tensor.name, " differ");
+      SATIN_CHECK(tensor.quantized->scale.equal(back->quantized->scale.to(tensor.quantized->scale.scalar_type())),
+                  format, ": scales of ", tensor.name, " differ");
     }
     SATIN_CHECK(tensor.values().equal(back->values()), format, ": values of ", tensor.name, " differ");
   }
@@ -65,7 +67,8 @@ void export_model(const ShippedModel& model, const Format& format, const fs::pat
   for (const auto& tensor : model.tensors)
     if (tensor.quantized) schemes.emplace_back(tensor.name, tensor.quantized->scheme);
   check_exact(format, schemes, model.dtype);
-  if (fs::exists(output) && !force) throw UserError(cat("--output: ", output.string(), " exists; use --force to replace it"));
+  if (fs::exists(output) && !force)
+    throw UserError(cat("--output: ", output.string(), " exists; use --force to replace it"));
   AtomicDirectory directory(output);
   io::copy_model_files(model.directory, directory.path());
   format.write(model, directory.path());

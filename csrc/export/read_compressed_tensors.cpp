@@ -16,18 +16,22 @@ struct Group {
   int64_t group_size;
 };
 
-[[noreturn]] void refuse(const std::string& what) { throw UserError(cat("quantization_config of compressed-tensors: ", what)); }
+[[noreturn]] void refuse(const std::string& what) {
+  throw UserError(cat("quantization_config of compressed-tensors: ", what));
+}
 
 Group parse_group(const std::string& name, const nlohmann::json& json) {
   const nlohmann::json& weights = json.at("weights");
   for (const char* key : {"input_activations", "output_activations"})
-    if (json.contains(key) && !json[key].is_null()) refuse(cat(name, ".", key, ": quantized activations are not supported"));
+    if (json.contains(key) && !json[key].is_null())
+      refuse(cat(name, ".", key, ": quantized activations are not supported"));
   if (weights.value("type", "int") != "int") refuse(cat(name, ": weights of type ", weights["type"], ", expected int"));
   if (weights.contains("actorder") && !weights["actorder"].is_null()) refuse(cat(name, ": actorder is not supported"));
   const std::string strategy = weights.value("strategy", "");
-  if (strategy != "group" && strategy != "channel") refuse(cat(name, ": strategy '", strategy, "', expected group or channel"));
-  Group group{json.at("targets").get<std::vector<std::string>>(), weights.at("num_bits").get<int>(), weights.value("symmetric", true),
-              strategy == "group" ? weights.at("group_size").get<int64_t>() : -1};
+  if (strategy != "group" && strategy != "channel")
+    refuse(cat(name, ": strategy '", strategy, "', expected group or channel"));
+  Group group{json.at("targets").get<std::vector<std::string>>(), weights.at("num_bits").get<int>(),
+              weights.value("symmetric", true), strategy == "group" ? weights.at("group_size").get<int64_t>() : -1};
   if (group.bits < 2 || group.bits > 8) refuse(cat(name, ": ", group.bits, " bits, expected 2 to 8"));
   if (group.group_size == 0 || group.group_size < -1) refuse(cat(name, ": group_size ", group.group_size));
   return group;
@@ -46,19 +50,25 @@ const Group& group_of(const std::vector<Group>& groups, const std::string& modul
   refuse(cat(module, " is packed, but no config_group targets it"));
 }
 
-quant::QuantizedWeight read_weight(const io::TensorDirectory& tensors, const std::string& module, const Group& group, at::ScalarType dtype) {
+quant::QuantizedWeight read_weight(const io::TensorDirectory& tensors, const std::string& module, const Group& group,
+                                   at::ScalarType dtype) {
   const auto required = [&](const std::string& suffix) {
     if (!tensors.contains(module + suffix)) throw UserError(cat("missing tensor ", module, suffix));
     return tensors.tensor(module + suffix);
   };
-  const at::Tensor shape = required(".weight_shape"), packed = required(".weight_packed"), scale = required(".weight_scale");
-  if (shape.scalar_type() != at::kLong || shape.numel() != 2) throw UserError(cat(module, ".weight_shape: expected int64 [2]"));
+  const at::Tensor shape = required(".weight_shape"), packed = required(".weight_packed"),
+                   scale = required(".weight_scale");
+  if (shape.scalar_type() != at::kLong || shape.numel() != 2)
+    throw UserError(cat(module, ".weight_shape: expected int64 [2]"));
   const int64_t num_rows = shape[0].item<int64_t>(), num_columns = shape[1].item<int64_t>();
   const auto misfit = [&](const std::string& name, const at::Tensor& tensor, const std::string& expected) {
-    throw UserError(cat(module, name, ": expected ", expected, ", found ", c10::toString(tensor.scalar_type()), " ", tensor.sizes()));
+    throw UserError(cat(module, name, ": expected ", expected, ", found ", c10::toString(tensor.scalar_type()), " ",
+                        tensor.sizes()));
   };
-  if (num_rows <= 0 || num_columns <= 0 || num_columns > (1 << 30) || (group.group_size > 0 && num_columns % group.group_size))
-    throw UserError(cat(module, ".weight_shape: [", num_rows, ", ", num_columns, "] does not fit group_size ", group.group_size));
+  if (num_rows <= 0 || num_columns <= 0 || num_columns > (1 << 30) ||
+      (group.group_size > 0 && num_columns % group.group_size))
+    throw UserError(
+        cat(module, ".weight_shape: [", num_rows, ", ", num_columns, "] does not fit group_size ", group.group_size));
   const int64_t num_words = (num_columns * group.bits + 31) / 32;
   const int64_t num_groups = group.group_size > 0 ? num_columns / group.group_size : 1;
   if (packed.scalar_type() != at::kInt || packed.sizes() != at::IntArrayRef({num_rows, num_words}))
@@ -70,7 +80,8 @@ quant::QuantizedWeight read_weight(const io::TensorDirectory& tensors, const std
   weight.scheme.method = group.symmetric ? quant::Method::kLsq : quant::Method::kLsqAsymmetric;
   weight.scheme.bits = group.bits;
   weight.scheme.group_size = group.group_size;
-  weight.scheme.scale_dtype = weight.scheme.dequant_dtype = dtype == at::kHalf ? quant::Storage::kFloat16 : quant::Storage::kBFloat16;
+  weight.scheme.scale_dtype = weight.scheme.dequant_dtype =
+      dtype == at::kHalf ? quant::Storage::kFloat16 : quant::Storage::kBFloat16;
   weight.codes = unpack_bits(packed, group.bits, num_columns);
   weight.scale = scale;
   if (group.symmetric) {
@@ -90,23 +101,27 @@ quant::QuantizedWeight read_weight(const io::TensorDirectory& tensors, const std
 void read_compressed_tensors(const io::TensorDirectory& tensors, const nlohmann::json& config, ShippedModel& model) {
   std::vector<Group> groups;
   try {
-    if (config.value("format", "") != "pack-quantized") refuse(cat("format '", config.value("format", ""), "', expected pack-quantized"));
+    if (config.value("format", "") != "pack-quantized")
+      refuse(cat("format '", config.value("format", ""), "', expected pack-quantized"));
     for (const auto& [name, group] : config.at("config_groups").items()) groups.push_back(parse_group(name, group));
   } catch (const nlohmann::json::exception& error) {
     refuse(error.what());
   }
   if (model.dtype != at::kBFloat16 && model.dtype != at::kHalf)
-    throw UserError(cat("config.json: dtype ", c10::toString(model.dtype), ", packed weights need bfloat16 or float16"));
+    throw UserError(
+        cat("config.json: dtype ", c10::toString(model.dtype), ", packed weights need bfloat16 or float16"));
   static const std::string kPacked = ".weight_packed";
   std::set<std::string> modules;
   for (const auto& name : tensors.names())
     if (name.ends_with(kPacked)) modules.insert(name.substr(0, name.size() - kPacked.size()));
   for (const auto& module : modules)
-    model.tensors.push_back({module + ".weight", {}, read_weight(tensors, module, group_of(groups, module), model.dtype)});
+    model.tensors.push_back(
+        {module + ".weight", {}, read_weight(tensors, module, group_of(groups, module), model.dtype)});
   for (const auto& name : tensors.names()) {
     const size_t dot = name.rfind('.');
     const std::string module = name.substr(0, dot), last = dot == std::string::npos ? name : name.substr(dot + 1);
-    const bool part = last == "weight_packed" || last == "weight_scale" || last == "weight_zero_point" || last == "weight_shape";
+    const bool part =
+        last == "weight_packed" || last == "weight_scale" || last == "weight_zero_point" || last == "weight_shape";
     if (part && modules.contains(module)) continue;
     if (part) throw UserError(cat(name, ": there is no ", module, ".weight_packed beside it"));
     model.tensors.push_back({name, tensors.tensor(name), {}});

@@ -13,7 +13,9 @@ namespace {
 
 /// A checkpoint as it is shipped: master weights become codes and scales, the rest is rounded to the shipped dtype.
 void read_checkpoint(const io::TensorDirectory& tensors, const io::Manifest& manifest, ShippedModel& model) {
-  const auto optional = [&](const std::string& name) { return tensors.contains(name) ? tensors.tensor(name) : at::Tensor(); };
+  const auto optional = [&](const std::string& name) {
+    return tensors.contains(name) ? tensors.tensor(name) : at::Tensor();
+  };
   for (const auto& name : tensors.names()) {
     if (name.ends_with(".weight_scale") || name.ends_with(".weight_zero_point")) continue;
     const std::string module = name.ends_with(".weight") ? name.substr(0, name.size() - 7) : name;
@@ -22,7 +24,10 @@ void read_checkpoint(const io::TensorDirectory& tensors, const io::Manifest& man
     if (scheme == manifest.schemes.end())
       model.tensors.push_back({name, master.to(model.dtype), {}});
     else
-      model.tensors.push_back({name, {}, quant::quantize_weight(scheme->second, master, optional(name + "_scale"), optional(name + "_zero_point"), module)});
+      model.tensors.push_back({name,
+                               {},
+                               quant::quantize_weight(scheme->second, master, optional(name + "_scale"),
+                                                      optional(name + "_zero_point"), module)});
   }
 }
 
@@ -36,9 +41,11 @@ void check_tensors(const ShippedModel& model, models::Decoder& decoder) {
       continue;
     }
     const at::IntArrayRef found = tensor->quantized ? tensor->quantized->codes.sizes() : tensor->dense.sizes();
-    if (found != parameter.value.sizes()) problems += cat("\n  ", parameter.name, ": expected ", parameter.value.sizes(), ", found ", found);
+    if (found != parameter.value.sizes())
+      problems += cat("\n  ", parameter.name, ": expected ", parameter.value.sizes(), ", found ", found);
   }
-  if (!problems.empty()) throw UserError(cat(model.directory.string(), " does not hold the model of its config.json:", problems));
+  if (!problems.empty())
+    throw UserError(cat(model.directory.string(), " does not hold the model of its config.json:", problems));
 }
 
 }  // namespace
@@ -58,7 +65,9 @@ const ShippedTensor* ShippedModel::find(const std::string& name) const {
 }
 
 ShippedModel open_model(const fs::path& directory) {
-  if (!fs::is_directory(directory)) throw UserError(cat("expected a model directory, found ", fs::exists(directory) ? "a file: " : "nothing: ", directory.string()));
+  if (!fs::is_directory(directory))
+    throw UserError(cat("expected a model directory, found ",
+                        fs::exists(directory) ? "a file: " : "nothing: ", directory.string()));
   ShippedModel model;
   model.directory = directory;
   model.hf_config = io::load_json_object(directory / "config.json");
@@ -67,13 +76,15 @@ ShippedModel open_model(const fs::path& directory) {
   const io::TensorDirectory tensors(directory);
   if (io::is_checkpoint(directory)) {
     model.kind = "checkpoint";
-    const io::Manifest manifest = io::read_manifest(directory);
+    const io::Manifest manifest = io::verify_checkpoint(directory);
     if (!manifest.schemes.empty() && model.dtype == at::kFloat) model.dtype = at::kBFloat16;
     read_checkpoint(tensors, manifest, model);
-  } else if (const auto quantization = model.hf_config.find("quantization_config"); quantization != model.hf_config.end()) {
+  } else if (const auto quantization = model.hf_config.find("quantization_config");
+             quantization != model.hf_config.end()) {
     const std::string method = quantization->is_object() ? quantization->value("quant_method", "") : "";
     if (method != "compressed-tensors")
-      throw UserError(cat(directory.string(), ": quant_method '", method, "' cannot be read; supported: compressed-tensors, and dense models"));
+      throw UserError(cat(directory.string(), ": quant_method '", method,
+                          "' cannot be read; supported: compressed-tensors, and dense models"));
     model.kind = "compressed-tensors";
     read_compressed_tensors(tensors, *quantization, model);
     model.hf_config.erase("quantization_config");

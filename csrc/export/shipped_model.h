@@ -25,17 +25,18 @@ struct ShippedTensor {
 };
 
 struct ShippedModel {
-  std::string kind;            ///< "checkpoint" | "hf" | "compressed-tensors"
-  fs::path directory;          ///< where it was opened: tokenizer and generation files are copied from here
-  nlohmann::json hf_config;    ///< config.json without quantization_config
+  std::string kind;          ///< "checkpoint" | "hf" | "compressed-tensors"
+  fs::path directory;        ///< where it was opened: tokenizer and generation files are copied from here
+  nlohmann::json hf_config;  ///< config.json without quantization_config
   models::ModelConfig config;
-  at::ScalarType dtype;        ///< of dense tensors and of dequantised weights
+  at::ScalarType dtype;  ///< of dense tensors and of dequantised weights
   std::vector<ShippedTensor> tensors;
 
   const ShippedTensor* find(const std::string& name) const;
 };
 
-/// config.json's dtype: what dense tensors are rounded to and what weights dequantize to. (bfloat16 when it names none.)
+/// config.json's dtype: what dense tensors are rounded to and what weights dequantize to. (bfloat16 when it names
+/// none.)
 at::ScalarType shipped_dtype(const models::ModelConfig& config);
 
 /// Opens any directory that satin or transformers wrote. Throws UserError: not a model directory, corrupt, or of a

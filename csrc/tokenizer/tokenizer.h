@@ -17,9 +17,9 @@ struct TokenSpan {
 
 class Tokenizer {
  public:
-  /// Reads tokenizer.json (and tokenizer_config.json, generation_config.json, config.json for BOS and EOS when present).
-  /// Throws UserError naming the file and the unsupported component ("pre_tokenizer type 'Metaspace' with ..."),
-  /// or what is malformed.
+  /// Reads tokenizer.json (and tokenizer_config.json, generation_config.json, config.json for BOS and EOS when
+  /// present). Throws UserError naming the file and the unsupported component ("pre_tokenizer type 'Metaspace' with
+  /// ..."), or what is malformed.
   static Tokenizer load(const std::filesystem::path& directory);
   /// From the text of a tokenizer.json alone.
   static Tokenizer parse(std::string_view json, const std::string& where);
@@ -40,6 +40,8 @@ class Tokenizer {
   int64_t vocab_size() const;
   int32_t bos_id() const;  ///< -1 when there is none
   int32_t eos_id() const;  ///< -1 when there is none
+  bool adds_bos() const;   ///< whether the post_processor's template starts every text with a BOS
+  bool adds_eos() const;   ///< and ends it with an EOS
   /// Ids marked special in added_tokens, ascending.
   const std::vector<int32_t>& special_ids() const;
   /// -1 when unknown.

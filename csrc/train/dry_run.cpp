@@ -25,24 +25,30 @@ void dry_run(const config::Config& config) {
   check_exports(config, student);
   for (const auto* sources : {&config.data.train, &config.data.valid})
     for (const auto& source : *sources)
-      if (data::source_kind(source) != data::SourceKind::kTokens && data::source_kind(source) != data::SourceKind::kRawTokens) {
+      if (data::source_kind(source) != data::SourceKind::kTokens &&
+          data::source_kind(source) != data::SourceKind::kRawTokens) {
         data::Document document;
         data::TextSource(source).next(document);  // the first record must read
       }
   if (config.quantization)
-    std::printf("%s\n", quantization_text(quant::quantization_table(*student.registry, student.decoder->parameters())).c_str());
+    std::printf("%s\n",
+                quantization_text(quant::quantization_table(*student.registry, student.decoder->parameters())).c_str());
 
   std::optional<models::ModelConfig> teacher;
-  if (needs_teacher(config)) {
+  if (distils(config.loss)) {
     teacher = models::load_model_config(config.teacher.path.empty() ? config.model.path : config.teacher.path);
     if (teacher->vocab_size != model.vocab_size)
-      throw UserError(cat("teacher.path: a vocabulary of ", teacher->vocab_size, ", the student's is ", model.vocab_size));
+      throw UserError(
+          cat("teacher.path: a vocabulary of ", teacher->vocab_size, ", the student's is ", model.vocab_size));
   }
   const int64_t steps = total_steps(config.train);
-  const int64_t tokens = config.train.micro_batch_size * config.train.gradient_accumulation_steps * config.train.sequence_length;
+  const int64_t tokens =
+      config.train.micro_batch_size * config.train.gradient_accumulation_steps * config.train.sequence_length;
   std::printf("%ld steps of %ld tokens, %ld tokens in all, on %s in %s\n", steps, tokens, steps * tokens,
               ops::device_name(device).c_str(), c10::toString(compute_dtype));
-  std::printf("%s\n", memory_text(estimate_memory(config, *student.decoder, teacher ? &*teacher : nullptr, compute_dtype)).c_str());
+  std::printf(
+      "%s\n",
+      memory_text(estimate_memory(config, *student.decoder, teacher ? &*teacher : nullptr, compute_dtype)).c_str());
 }
 
 }  // namespace satin::train

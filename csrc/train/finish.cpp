@@ -14,8 +14,8 @@
 
 namespace satin::train {
 
-nlohmann::json evaluate_valid(const config::Config& config, models::Decoder& decoder, const tokenizer::Tokenizer& tokenizer,
-                              const std::string& label) {
+nlohmann::json evaluate_valid(const config::Config& config, models::Decoder& decoder,
+                              const tokenizer::Tokenizer& tokenizer, const std::string& label) {
   nlohmann::json results = nlohmann::json::object();
   for (const auto& source : config.data.valid) {
     const int64_t length = config.eval.sequence_length;
@@ -24,7 +24,8 @@ nlohmann::json evaluate_valid(const config::Config& config, models::Decoder& dec
         eval::perplexity(decoder, eval::read_tokens(source, tokenizer, max_tokens), length, config.eval.limit);
     const std::string name = data::source_name(source);
     results[name] = eval::to_json(result, decoder);
-    log_info(cat(label, ": perplexity of ", name, " ", fixed(result.perplexity(), 3), " (", result.num_windows, " windows of ", length, ")"));
+    log_info(cat(label, ": perplexity of ", name, " ", fixed(result.perplexity(), 3), " (", result.num_windows,
+                 " windows of ", length, ")"));
   }
   return results;
 }
@@ -38,7 +39,8 @@ void finish_run(const config::Config& config, const RunDirectory& directory, con
   nlohmann::json evaluation = nlohmann::json::object();
   if (!config.data.valid.empty()) {
     if (teacher) evaluation["teacher"] = evaluate_valid(config, *teacher, tokenizer, "teacher");
-    evaluation["student"] = evaluate_valid(config, *exporting::build_decoder(shipped, options), tokenizer, "student as shipped");
+    evaluation["student"] =
+        evaluate_valid(config, *exporting::build_decoder(shipped, options), tokenizer, "student as shipped");
     write_file_atomically(directory.evaluation(), evaluation.dump(1) + "\n");
   }
   for (const auto& name : config.export_.formats) {

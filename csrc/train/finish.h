@@ -11,11 +11,11 @@
 namespace satin::train {
 
 /// Perplexity of every data.valid text: {"<name>": {"perplexity", "nll", "tokens", "protocol"}}; logs one line each.
-nlohmann::json evaluate_valid(const config::Config& config, models::Decoder& decoder, const tokenizer::Tokenizer& tokenizer,
-                              const std::string& label);
+nlohmann::json evaluate_valid(const config::Config& config, models::Decoder& decoder,
+                              const tokenizer::Tokenizer& tokenizer, const std::string& label);
 
-/// Opens the checkpoint as it is shipped, evaluates it (in fp32) beside the teacher, writes evaluation.json, the exports
-/// and report.html. `teacher` may be null. The teacher's figures come from its compute dtype.
+/// Opens the checkpoint as it is shipped, evaluates it (in fp32) beside the teacher, writes evaluation.json, the
+/// exports and report.html. `teacher` may be null. The teacher's figures come from its compute dtype.
 void finish_run(const config::Config& config, const RunDirectory& directory, const tokenizer::Tokenizer& tokenizer,
                 const fs::path& checkpoint, models::Decoder* teacher, at::Device device, at::ScalarType compute_dtype);
 

@@ -22,8 +22,8 @@ int64_t MemoryEstimate::total_bytes() const {
   return total;
 }
 
-MemoryEstimate estimate_memory(const config::Config& config, const models::Decoder& student, const models::ModelConfig* teacher,
-                               at::ScalarType compute_dtype) {
+MemoryEstimate estimate_memory(const config::Config& config, const models::Decoder& student,
+                               const models::ModelConfig* teacher, at::ScalarType compute_dtype) {
   const models::ModelConfig& c = student.config();
   const auto compute = static_cast<int64_t>(c10::elementSize(compute_dtype));
   const int64_t wide = compute_dtype == at::kDouble ? 8 : 4;  // residual stream, norms, logits
@@ -42,7 +42,8 @@ MemoryEstimate estimate_memory(const config::Config& config, const models::Decod
   // Every linear keeps its weight in the compute dtype (dequantised, or cast), unless that is the master itself.
   const bool casts = config.quantization || compute != wide;
   int64_t activations = m * (c.num_layers * a_layer + wide * h + compute * h) + (casts ? linear_elements * compute : 0);
-  if (!config.data.attention_across_documents) activations += m * config.train.sequence_length;  // the mask, a byte a pair
+  if (!config.data.attention_across_documents)
+    activations += m * config.train.sequence_length;  // the mask, a byte a pair
 
   const int64_t rows = std::min(config.loss.chunk_tokens, m);
   const int64_t buffers = teacher ? 7 : 4;
@@ -51,7 +52,8 @@ MemoryEstimate estimate_memory(const config::Config& config, const models::Decod
   const int64_t backward = m * (3 * f * compute + 2 * h * wide) + 3 * h * f * wide;
   MemoryEstimate estimate;
   estimate.parts = {{"weights", weights}, {"gradients", weights}, {"optimizer", 2 * weights}};
-  estimate.parts.emplace_back("teacher", teacher ? num_parameters(*teacher) * compute + m * teacher->hidden_size * compute : 0);
+  estimate.parts.emplace_back("teacher",
+                              teacher ? num_parameters(*teacher) * compute + m * teacher->hidden_size * compute : 0);
   estimate.parts.emplace_back("activations", activations);
   estimate.parts.emplace_back("loss", loss);
   estimate.parts.emplace_back("workspace", std::max<int64_t>(0, backward - loss));

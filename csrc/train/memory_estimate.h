@@ -17,8 +17,8 @@ struct MemoryEstimate {
 };
 
 /// Counted from the shapes and what each operator keeps for its backward. `teacher` may be null; no tensor is read.
-MemoryEstimate estimate_memory(const config::Config& config, const models::Decoder& student, const models::ModelConfig* teacher,
-                               at::ScalarType compute_dtype);
+MemoryEstimate estimate_memory(const config::Config& config, const models::Decoder& student,
+                               const models::ModelConfig* teacher, at::ScalarType compute_dtype);
 
 std::string memory_text(const MemoryEstimate& estimate);
 

@@ -18,12 +18,35 @@ nn::BuildOptions student_options(at::Device device, at::ScalarType compute_dtype
   return options;
 }
 
-Student build_student(const config::Config& config, const nn::BuildOptions& options, const std::optional<fs::path>& checkpoint) {
+namespace {
+
+/// LSQ and SEQ keep scales of the same shape: only the manifest tells one from the other.
+void check_schemes(const quant::Registry& registry, const std::map<std::string, quant::Scheme>& stored,
+                   const std::string& where) {
+  for (const auto& module : registry.modules()) {
+    const auto found = stored.find(module.name);
+    if (found == stored.end() || !(found->second == module.scheme))
+      throw UserError(cat(where, ": ", module.name, " was trained as ",
+                          found == stored.end() ? "full precision" : quant::describe(found->second),
+                          ", the config now says ", quant::describe(module.scheme),
+                          "; resume with the config it was trained with"));
+  }
+  if (stored.size() != registry.modules().size())
+    throw UserError(cat(where, ": ", stored.size(), " layers are quantized there, the config quantizes ",
+                        registry.modules().size()));
+}
+
+}  // namespace
+
+Student build_student(const config::Config& config, const nn::BuildOptions& options,
+                      const std::optional<fs::path>& checkpoint) {
   Student student{std::make_unique<quant::Registry>(), nullptr};
   nn::LinearFactory factory = nn::dense_linear_factory();
-  if (config.quantization) factory = quant::quant_linear_factory(quant::Policy(*config.quantization), *student.registry);
+  if (config.quantization)
+    factory = quant::quant_linear_factory(quant::Policy(*config.quantization), *student.registry);
   if (checkpoint) {
     student.decoder = io::load_pretrained(*checkpoint, factory, options);
+    check_schemes(*student.registry, io::read_manifest(*checkpoint).schemes, checkpoint->string());
     return student;
   }
   if (config.model.init == "random") {
@@ -44,14 +67,17 @@ std::unique_ptr<models::Decoder> build_teacher(const config::Config& config, con
   options.trainable = false;
   const exporting::ShippedModel model = exporting::open_model(path);
   if (model.config.vocab_size != student.vocab_size)
-    throw UserError(cat("teacher.path: ", path, " has a vocabulary of ", model.config.vocab_size, ", the student of ", student.vocab_size,
-                        "; logits can only be distilled between models with the same tokenizer"));
+    throw UserError(cat("teacher.path: ", path, " has a vocabulary of ", model.config.vocab_size, ", the student of ",
+                        student.vocab_size, "; logits can only be distilled between models with the same tokenizer"));
   return exporting::build_decoder(model, options);
 }
 
-bool needs_teacher(const config::Config& config) {
-  const config::Neighbourhood& neighbourhood = config.loss.neighbourhood;
-  return config.loss.kd.weight > 0 || config.loss.smoothness.weight > 0 || (neighbourhood.rate > 0 && neighbourhood.source == "teacher");
+bool distils(const config::Loss& loss) { return loss.kd.weight > 0 || loss.smoothness.weight > 0; }
+
+config::Neighbourhood effective_neighbourhood(const config::Loss& loss) {
+  config::Neighbourhood neighbourhood = loss.neighbourhood;
+  if (!distils(loss)) neighbourhood.rate = 0;
+  return neighbourhood;
 }
 
 void check_exports(const config::Config& config, const Student& student) {
@@ -65,16 +91,19 @@ io::CheckpointContents checkpoint_contents(const config::Config& config, const S
   io::CheckpointContents contents;
   contents.manifest.state = nlohmann::json::object();
   for (const auto& module : student.registry->modules()) contents.manifest.schemes[module.name] = module.scheme;
-  for (const auto& parameter : student.decoder->parameters().all()) contents.model.emplace_back(parameter.name, parameter.value.detach());
+  for (const auto& parameter : student.decoder->parameters().all())
+    contents.model.emplace_back(parameter.name, parameter.value.detach());
   contents.config_yaml = config::dump(config);
   contents.model_files = config.model.path;
   return contents;
 }
 
-void check_vocabulary(const tokenizer::Tokenizer& tokenizer, const models::ModelConfig& model, const std::string& directory) {
+void check_vocabulary(const tokenizer::Tokenizer& tokenizer, const models::ModelConfig& model,
+                      const std::string& directory) {
   if (tokenizer.vocab_size() > model.vocab_size)
-    throw UserError(cat(directory, ": tokenizer.json has ids up to ", tokenizer.vocab_size() - 1, ", config.json's vocab_size is ",
-                        model.vocab_size, "; the tokenizer belongs to another model"));
+    throw UserError(cat(directory, ": tokenizer.json has ids up to ", tokenizer.vocab_size() - 1,
+                        ", config.json's vocab_size is ", model.vocab_size,
+                        "; the tokenizer belongs to another model"));
 }
 
 }  // namespace satin::train

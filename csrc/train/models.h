@@ -22,13 +22,15 @@ struct Student {
 Student build_student(const config::Config& config, const nn::BuildOptions& options,
                       const std::optional<std::filesystem::path>& checkpoint);
 
-/// The teacher of the configuration, frozen, in the compute dtype. Throws UserError, also when its vocabulary is not the
-/// student's.
+/// The teacher of the configuration, frozen, in the compute dtype. Throws UserError, also when its vocabulary is not
+/// the student's.
 std::unique_ptr<models::Decoder> build_teacher(const config::Config& config, const nn::BuildOptions& student_options,
                                                const models::ModelConfig& student);
 
-/// Whether training reads a teacher at all.
-bool needs_teacher(const config::Config& config);
+/// Whether a loss compares student and teacher: only then are there neighbours to compare them at.
+bool distils(const config::Loss& loss);
+/// The neighbourhood that a run walks into: none when nothing is distilled.
+config::Neighbourhood effective_neighbourhood(const config::Loss& loss);
 
 /// Throws UserError when a configured export cannot hold a configured scheme exactly.
 void check_exports(const config::Config& config, const Student& student);
@@ -37,7 +39,8 @@ void check_exports(const config::Config& config, const Student& student);
 io::CheckpointContents checkpoint_contents(const config::Config& config, const Student& student);
 
 /// Throws UserError when the tokenizer has ids that the model has not.
-void check_vocabulary(const tokenizer::Tokenizer& tokenizer, const models::ModelConfig& model, const std::string& directory);
+void check_vocabulary(const tokenizer::Tokenizer& tokenizer, const models::ModelConfig& model,
+                      const std::string& directory);
 
 /// Options of a student on a device: fp32 masters (fp64 when compute is fp64), trainable.
 nn::BuildOptions student_options(at::Device device, at::ScalarType compute_dtype);

@@ -30,7 +30,8 @@ void quantize(const config::Config& config) {
   write_file_atomically(directory.quantization_table(), quantization_json(table).dump(1) + "\n");
   write_file_atomically(directory.config(), config::dump(config));
 
-  const fs::path checkpoint = io::save_checkpoint(directory.path(), checkpoint_contents(config, student), config.checkpoint.keep);
+  const fs::path checkpoint =
+      io::save_checkpoint(directory.path(), checkpoint_contents(config, student), config.checkpoint.keep);
   finish_run(config, directory, tokenizer, checkpoint, nullptr, device, compute_dtype);
   close_log_file();
 }

@@ -26,7 +26,8 @@ double now_s() { return std::chrono::duration<double>(std::chrono::steady_clock:
 report::ModelSize model_size(const models::Decoder& decoder) {
   report::ModelSize size{0, decoder.config().num_layers, decoder.config().num_heads * decoder.config().head_dim};
   for (const auto& parameter : decoder.parameters().all())
-    if (parameter.role == nn::Role::kWeight || (parameter.role == nn::Role::kEmbedding && decoder.config().tied_embeddings))
+    if (parameter.role == nn::Role::kWeight ||
+        (parameter.role == nn::Role::kEmbedding && decoder.config().tied_embeddings))
       size.matmul_parameters += parameter.value.numel();
   return size;
 }
@@ -76,22 +77,28 @@ Trainer::Trainer(const config::Config& config, const Resume& resume)
 
   objective_ = std::make_unique<losses::Objective>(config_.loss, tokenizer_.vocab_size());
   std::vector<int64_t> special(tokenizer_.special_ids().begin(), tokenizer_.special_ids().end());
-  neighbourhood_ = std::make_unique<losses::Neighbourhood>(config_.loss.neighbourhood, tokenizer_.vocab_size(), std::move(special),
-                                                           config_.train.seed, config_.loss.chunk_tokens);
-  if (needs_teacher(config_)) teacher_ = build_teacher(config_, options, model);
-  step_ = std::make_unique<TrainingStep>(*student_.decoder, teacher_.get(), *objective_, *neighbourhood_, config_.loss.chunk_tokens);
+  neighbourhood_ =
+      std::make_unique<losses::Neighbourhood>(effective_neighbourhood(config_.loss), tokenizer_.vocab_size(),
+                                              std::move(special), config_.train.seed, config_.loss.chunk_tokens);
+  if (distils(config_.loss)) teacher_ = build_teacher(config_, options, model);
+  step_ = std::make_unique<TrainingStep>(*student_.decoder, teacher_.get(), *objective_, *neighbourhood_,
+                                         config_.loss.chunk_tokens);
   optimizer_ = std::make_unique<optim::AdamW>(student_.decoder->parameters().all(), config_.optimizer);
 
-  const fs::path cache = config_.data.cache_dir.empty() ? directory_.path() / "cache" : fs::path(config_.data.cache_dir);
-  dataset_ = std::make_unique<data::Dataset>(data::open_dataset(
-      config_.data.train, tokenizer_, cache,
-      {config_.train.sequence_length, config_.data.attention_across_documents, config_.data.shuffle, config_.train.seed}));
+  const fs::path cache =
+      config_.data.cache_dir.empty() ? directory_.path() / "cache" : fs::path(config_.data.cache_dir);
+  dataset_ = std::make_unique<data::Dataset>(
+      data::open_dataset(config_.data.train, tokenizer_, cache,
+                         {config_.train.sequence_length, config_.data.attention_across_documents, config_.data.shuffle,
+                          config_.train.seed}));
   const int64_t samples_per_step = config_.train.micro_batch_size * config_.train.gradient_accumulation_steps;
-  for (const auto& line : dataset_->mixture_summary(static_cast<uint64_t>(total_steps_ * samples_per_step))) log_info(line);
+  for (const auto& line : dataset_->mixture_summary(static_cast<uint64_t>(total_steps_ * samples_per_step)))
+    log_info(line);
 
   if (checkpoint) {
     const io::SafetensorsFile state(*checkpoint / "optimizer.safetensors");
-    optimizer_->load_state([&](const std::string& name) { return state.tensors().contains(name) ? state.tensor(name) : at::Tensor(); });
+    optimizer_->load_state(
+        [&](const std::string& name) { return state.tensors().contains(name) ? state.tensor(name) : at::Tensor(); });
     position_ = data::Position::from_json(manifest.state.at("position"), checkpoint->string());
     steps_done_ = last_saved_ = manifest.step;
     tokens_done_ = manifest.tokens;
@@ -104,17 +111,19 @@ Trainer::Trainer(const config::Config& config, const Resume& resume)
     tensorboard_ = std::make_unique<report::TensorBoardWriter>(directory_.path(), checkpoint ? steps_done_ : -1);
   flops_per_token_ = report::training_flops_per_token(model_size(*student_.decoder), config_.train.sequence_length);
   if (teacher_)
-    flops_per_token_ += (objective_->needs_teacher() + (neighbourhood_->needs_source() && !neighbourhood_->needs_student())) *
-                        report::forward_flops_per_token(model_size(*teacher_), config_.train.sequence_length);
+    flops_per_token_ +=
+        (objective_->needs_teacher() + (neighbourhood_->needs_source() && !neighbourhood_->needs_student())) *
+        report::forward_flops_per_token(model_size(*teacher_), config_.train.sequence_length);
   peak_flops_ = report::peak_flops_per_second(ops::device_name(device_));
 }
 
 Trainer::~Trainer() { close_log_file(); }
 
 void Trainer::run() {
-  log_info(cat("training ", total_steps_, " steps of ",
-               config_.train.micro_batch_size * config_.train.gradient_accumulation_steps * config_.train.sequence_length, " tokens on ",
-               ops::device_name(device_)));
+  log_info(
+      cat("training ", total_steps_, " steps of ",
+          config_.train.micro_batch_size * config_.train.gradient_accumulation_steps * config_.train.sequence_length,
+          " tokens on ", ops::device_name(device_)));
   ops::reset_peak_memory(device_);
   rate_.mark(now_s(), 0);
   while (steps_done_ < total_steps_) {
@@ -126,7 +135,8 @@ void Trainer::run() {
       evaluate_live(steps_done_);
     if (const int signal = interrupt_signal()) {
       save(steps_done_);
-      throw InterruptedError(cat("stopped by signal ", signal, " after step ", steps_done_, "; everything is saved, continue with --resume auto"));
+      throw InterruptedError(cat("stopped by signal ", signal, " after step ", steps_done_,
+                                 "; everything is saved, continue with --resume auto"));
     }
   }
   save(total_steps_);
@@ -134,7 +144,8 @@ void Trainer::run() {
   log_info(cat("trained ", tokens_done_, " tokens; peak memory ", report::bytes_text(ops::peak_memory_bytes(device_))));
   loader_.reset();  // its memory is not needed for what follows
   optimizer_.reset();
-  finish_run(config_, directory_, tokenizer_, *io::latest_checkpoint(directory_.path()), teacher_.get(), device_, compute_dtype_);
+  finish_run(config_, directory_, tokenizer_, *io::latest_checkpoint(directory_.path()), teacher_.get(), device_,
+             compute_dtype_);
 }
 
 void Trainer::train_step(int64_t step) {
@@ -150,7 +161,8 @@ void Trainer::train_step(int64_t step) {
   const optim::GradientNorms norms = optim::gradient_norms(parameters);
   const at::Tensor bad = optim::non_finite(norms);
   optim::clip_gradients(parameters, norms, config_.optimizer.clip_grad_norm);
-  optimizer_->step(optim::learning_rate_multiplier(step, total_steps_, config_.optimizer), bad);  // a bad step changes nothing
+  optimizer_->step(optim::learning_rate_multiplier(step, total_steps_, config_.optimizer),
+                   bad);  // a bad step changes nothing
   if (bad.item<float>() != 0) diverged(step, result);
   optimizer_->zero_grad();
   tokens_done_ += result.num_tokens;
@@ -164,10 +176,11 @@ void Trainer::diverged(int64_t step, const StepResult& result) {
   const auto last_good = io::latest_checkpoint(directory_.path());
   std::string losses;
   for (const auto& [name, value] : result.losses) losses += cat(" ", name, " ", value.item<double>());
-  throw DivergedError(cat("training diverged at step ", step + 1, ": ", names.size(), " gradients are not finite, nearest to the cause: ",
-                          names.empty() ? "?" : names.back(), " (losses:", losses, "). Last good checkpoint: ",
-                          last_good ? last_good->string() : "none",
-                          ". Try a lower optimizer.learning_rate or scale_learning_rate, or a longer warm-up, and --resume auto"));
+  throw DivergedError(
+      cat("training diverged at step ", step + 1, ": ", names.size(),
+          " gradients are not finite, nearest to the cause: ", names.empty() ? "?" : names.back(), " (losses:", losses,
+          "). Last good checkpoint: ", last_good ? last_good->string() : "none",
+          ". Try a lower optimizer.learning_rate or scale_learning_rate, or a longer warm-up, and --resume auto"));
 }
 
 void Trainer::log_step(int64_t step, const StepResult& result, double grad_norm) {
@@ -175,7 +188,8 @@ void Trainer::log_step(int64_t step, const StepResult& result, double grad_norm)
   const double total = result.total.item<double>();
   nlohmann::ordered_json entry = {{"step", step + 1}, {"tokens", tokens_done_}, {"loss", total}};
   for (const auto& [name, value] : result.losses) entry[name] = value.item<double>();
-  entry["lr"] = config_.optimizer.learning_rate * optim::learning_rate_multiplier(step, total_steps_, config_.optimizer);
+  entry["lr"] =
+      config_.optimizer.learning_rate * optim::learning_rate_multiplier(step, total_steps_, config_.optimizer);
   entry["grad_norm"] = grad_norm;
   entry["tokens_per_second"] = tokens_per_second;
   std::optional<double> mfu;
@@ -205,12 +219,13 @@ void Trainer::save(int64_t steps_done) {
 }
 
 void Trainer::evaluate_live(int64_t steps_done) {
-  const nlohmann::json results =
-      evaluate_valid(config_, *student_.decoder, tokenizer_, cat("step ", steps_done));
+  const nlohmann::json results = evaluate_valid(config_, *student_.decoder, tokenizer_, cat("step ", steps_done));
   if (results.empty()) return;
   metrics_->append({{"step", steps_done}, {"eval", results}});
   if (tensorboard_)
-    for (const auto& [name, value] : results.items()) tensorboard_->add_scalar(cat("perplexity/", name), value["perplexity"], steps_done);
+    for (const auto& [name, value] : results.items())
+      tensorboard_->add_scalar(cat("perplexity/", name), value["perplexity"], steps_done);
+  if (tensorboard_) tensorboard_->flush();
 }
 
 }  // namespace satin::train

@@ -1,4 +1,5 @@
-// The real teacher against transformers' figures (reference.json), on few windows; `scripts/verify-books` runs all of them.
+// The real teacher against transformers' figures (reference.json), on few windows; `scripts/verify-books` runs all of
+// them.
 #include <nlohmann/json.hpp>
 
 #include "eval/corpus.h"
@@ -38,7 +39,8 @@ TEST(Books, FirstAnnotationsAndPerplexityAreClose) {
   source.path = test::shared_dir() / "data/gsm8k-test.jsonl";
   source.template_ = "Question: {question}\nAnswer: {answer}";
   const Annotations result = annotations(*decoder, tokenizer, read_documents(source, 60));
-  EXPECT_NEAR(static_cast<double>(result.exact) / static_cast<double>(result.total), .863, .08);  // 3 sigma of 180 annotations
+  EXPECT_NEAR(static_cast<double>(result.exact) / static_cast<double>(result.total), .863,
+              .08);  // 3 sigma of 180 annotations
   const Perplexity valid = perplexity(*decoder, read_tokens(source, tokenizer, 20 * 1024), 1024, 8);
   EXPECT_NEAR(valid.perplexity(), 12.59, 1.5);
 }

@@ -43,7 +43,8 @@ struct Tiny : testing::Test {
 };
 
 TEST_F(Tiny, PaddingAndChunksDoNotMatter) {
-  const std::vector<std::vector<int32_t>> sequences = {{1, 2, 3, 4, 5}, {6, 7}, {8, 9, 10, 11, 12, 13, 14, 15, 16}, {17, 18, 19}};
+  const std::vector<std::vector<int32_t>> sequences = {
+      {1, 2, 3, 4, 5}, {6, 7}, {8, 9, 10, 11, 12, 13, 14, 15, 16}, {17, 18, 19}};
   for (int64_t batch_tokens : {1, 12, 1000}) {
     const auto scores = score(decoder, sequences, {batch_tokens, 3, true});
     ASSERT_EQ(scores.size(), sequences.size());

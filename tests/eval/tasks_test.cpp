@@ -43,7 +43,8 @@ TEST(Question, ReadsBothForms) {
   EXPECT_EQ(parse_question(named, "f:1").answer, 1u);
   for (const json& bad : {json{{"good", "a"}}, json{{"context", "c"}, {"choices", {"x"}}, {"answer", 0}},
                           json{{"context", "c"}, {"choices", {"x", "y"}}, {"answer", 2}},
-                          json{{"context", "c"}, {"choices", {"x", "y"}}, {"answer", -1}}, json::array(), json{{"good", 1}, {"bad", "b"}}})
+                          json{{"context", "c"}, {"choices", {"x", "y"}}, {"answer", -1}}, json::array(),
+                          json{{"good", 1}, {"bad", "b"}}})
     EXPECT_THROW(parse_question(bad, "f:1"), UserError) << bad;
 }
 

@@ -16,11 +16,24 @@ namespace satin::exporting {
 namespace {
 
 nlohmann::json tiny_config() {
-  return {{"architectures", {"LlamaForCausalLM"}}, {"model_type", "llama"}, {"vocab_size", 96}, {"hidden_size", 128},
-          {"intermediate_size", 192}, {"num_hidden_layers", 2}, {"num_attention_heads", 4}, {"num_key_value_heads", 2},
-          {"head_dim", 32}, {"max_position_embeddings", 64}, {"rms_norm_eps", 1e-5}, {"rope_theta", 10000.0},
-          {"hidden_act", "silu"}, {"tie_word_embeddings", true}, {"dtype", "bfloat16"}, {"initializer_range", 0.2},
-          {"bos_token_id", 0}, {"eos_token_id", 1}};
+  return {{"architectures", {"LlamaForCausalLM"}},
+          {"model_type", "llama"},
+          {"vocab_size", 96},
+          {"hidden_size", 128},
+          {"intermediate_size", 192},
+          {"num_hidden_layers", 2},
+          {"num_attention_heads", 4},
+          {"num_key_value_heads", 2},
+          {"head_dim", 32},
+          {"max_position_embeddings", 64},
+          {"rms_norm_eps", 1e-5},
+          {"rope_theta", 10000.0},
+          {"hidden_act", "silu"},
+          {"tie_word_embeddings", true},
+          {"dtype", "bfloat16"},
+          {"initializer_range", 0.2},
+          {"bos_token_id", 0},
+          {"eos_token_id", 1}};
 }
 
 struct Case {
@@ -42,14 +55,16 @@ class Export : public testing::TestWithParam<Case> {
     config.model.path = dir / "model";
     config.model.init = "random";
     config.quantization.emplace();
-    config.quantization->default_rule = {"", GetParam().method, GetParam().bits, GetParam().group_size, "bfloat16", "data"};
+    config.quantization->default_rule = {"",    GetParam().method, GetParam().bits, GetParam().group_size, "bfloat16",
+                                         "data"};
     config.quantization->overrides = overrides;
     const train::Student student = train::build_student(config, train::student_options(at::kCPU, at::kFloat), {});
     at::NoGradGuard no_grad;
     at::manual_seed(7);
     for (const auto& parameter : student.decoder->parameters().all()) {
       if (parameter.role == nn::Role::kScale) parameter.value.mul_(at::empty_like(parameter.value).uniform_(.5, 1.2));
-      if (parameter.role == nn::Role::kZeroPoint) parameter.value.add_(at::empty_like(parameter.value).uniform_(-.9, .9));
+      if (parameter.role == nn::Role::kZeroPoint)
+        parameter.value.add_(at::empty_like(parameter.value).uniform_(-.9, .9));
     }
     for (const auto& module : student.registry->modules())
       trained_.emplace_back(module.name + ".weight", module.linear->weight(at::kFloat).clone());
@@ -66,7 +81,8 @@ TEST_P(Export, EveryFormatHoldsTheTrainingForwardBitForBit) {
     export_model(model, *format, output, false);
     const ShippedModel back = open_model(output);
     EXPECT_EQ(back.kind, format->name());
-    for (const auto& [name, weight] : trained_) EXPECT_TRUE(back.find(name)->values().to(at::kFloat).equal(weight)) << format->name() << " " << name;
+    for (const auto& [name, weight] : trained_)
+      EXPECT_TRUE(back.find(name)->values().to(at::kFloat).equal(weight)) << format->name() << " " << name;
     EXPECT_THROW(export_model(model, *format, output, false), UserError);  // never overwrites
     export_model(model, *format, output, true);
     const nn::BuildOptions build;
@@ -81,16 +97,19 @@ TEST_P(Export, EveryFormatHoldsTheTrainingForwardBitForBit) {
 TEST_P(Export, TransformersReadsTheSameWeights) {
   SATIN_NEEDS_PYTHON("compressed_tensors");
   SATIN_NEEDS_PYTHON("transformers");
-  const ShippedModel model = open_model(make_checkpoint({{"model.layers.1.mlp.*", "lsq", 4, -1, "bfloat16", "data"}, {"*.v_proj", "none"}}));
+  const ShippedModel model =
+      open_model(make_checkpoint({{"model.layers.1.mlp.*", "lsq", 4, -1, "bfloat16", "data"}, {"*.v_proj", "none"}}));
   export_model(model, format("hf"), dir / "hf", false);
   export_model(model, format("compressed-tensors"), dir / "ct", false);
-  const auto result = test::run_python("export/compare_with_transformers.py " + (dir / "hf").string() + " " + (dir / "ct").string());
+  const auto result =
+      test::run_python("export/compare_with_transformers.py " + (dir / "hf").string() + " " + (dir / "ct").string());
   EXPECT_EQ(result.exit_code, 0) << result.output;
 }
 
 INSTANTIATE_TEST_SUITE_P(Schemes, Export,
-                         testing::Values(Case{"lsq_asymmetric", 2, 64}, Case{"lsq_asymmetric", 4, 32}, Case{"minmax_asymmetric", 3, -1},
-                                         Case{"lsq", 2, 64}, Case{"lsq", 3, 32}, Case{"minmax_symmetric", 8, -1}, Case{"seq", 2, 64},
+                         testing::Values(Case{"lsq_asymmetric", 2, 64}, Case{"lsq_asymmetric", 4, 32},
+                                         Case{"minmax_asymmetric", 3, -1}, Case{"lsq", 2, 64}, Case{"lsq", 3, 32},
+                                         Case{"minmax_symmetric", 8, -1}, Case{"seq", 2, 64},
                                          Case{"ternary", 1.58, -1}));
 
 TEST(Format, UnknownNameSuggests) {

@@ -18,24 +18,31 @@ class Cli : public testing::Test {
 
   ProcessResult satin(const std::string& arguments) {
     const char* binary = std::getenv("SATIN_BINARY");
-    return test::run(std::string(binary ? binary : (test::source_dir() / "build/release/satin").string()) + " " + arguments);
+    return test::run(std::string(binary ? binary : (test::source_dir() / "build/release/satin").string()) + " " +
+                     arguments);
   }
   /// A short run of the shipped recipe into dir/<name>.
   std::string tiny(const std::string& name, const std::string& more = "") {
     return "train " + (quick / "qat-smoothness.yaml").string() + " train.output_dir=" + (dir / name).string() +
-           " train.device=cpu train.max_steps=6 train.sequence_length=64 train.micro_batch_size=4 logging.every_n_steps=1 eval.limit=4"
-           " data.cache_dir=" + (dir / "cache").string() + " " + more;
+           " train.device=cpu train.max_steps=6 train.sequence_length=64 train.micro_batch_size=4 "
+           "logging.every_n_steps=1 eval.limit=4"
+           " data.cache_dir=" +
+           (dir / "cache").string() + " " + more;
   }
   void expect(const ProcessResult& result, int code, const std::vector<std::string>& texts) {
     EXPECT_EQ(result.exit_code, code) << result.output;
-    for (const auto& text : texts) EXPECT_NE(result.output.find(text), std::string::npos) << text << "\n--- in ---\n" << result.output;
+    for (const auto& text : texts)
+      EXPECT_NE(result.output.find(text), std::string::npos) << text << "\n--- in ---\n" << result.output;
   }
-  std::string weights(const std::string& run) { return test::read_file(dir / run / "checkpoints/step-6/model.safetensors"); }
+  std::string weights(const std::string& run) {
+    return test::read_file(dir / run / "checkpoints/step-6/model.safetensors");
+  }
 };
 
 TEST_F(Cli, EveryCommandHasHelpWithAnExample) {
   expect(satin("--version"), 0, {"satin 0.", "torch 2.11", "CUDA"});
-  for (const char* command : {"train", "quantize", "eval", "export", "generate", "inspect", "tokenize", "report", "doctor"})
+  for (const char* command :
+       {"train", "quantize", "eval", "export", "generate", "inspect", "tokenize", "report", "doctor"})
     expect(satin(std::string(command) + " --help"), 0, {"Example: satin " + std::string(command)});
   expect(satin("train --help-config"), 0, {"learning_rate", "group_size", "neighbourhood"});
   expect(satin("doctor"), 0, {"processor", "memory"});
@@ -47,49 +54,63 @@ TEST_F(Cli, UsageErrorsExitTwo) {
   expect(satin("train"), 2, {"expected a config file"});
   expect(satin("train " + (dir / "none.yaml").string()), 2, {"none.yaml"});
   test::write_file(dir / "bad.yaml", "model:\n  path: .\n  pth: x\ntrain:\n  max_steps: many\noptimzer: {}\n");
-  expect(satin("train " + (dir / "bad.yaml").string()), 2, {"bad.yaml:3", "pth", "bad.yaml:5", "bad.yaml:6", "'optimizer'"});
+  expect(satin("train " + (dir / "bad.yaml").string()), 2,
+         {"bad.yaml:3", "pth", "bad.yaml:5", "bad.yaml:6", "'optimizer'"});
   expect(satin(tiny("x", "quantization.default.bits=9")), 2, {"bits"});
-  expect(satin("eval --model " + dir.path().string() + " --data " + (quick / "text/valid.jsonl").string()), 2, {"config.json"});
-  expect(satin("eval --model " + (quick / "teacher").string() + " --data " + (quick / "text/valid.jsonl").string() + " --tasks perplexty"), 2,
-         {"'perplexity'"});
+  expect(satin("eval --model " + dir.path().string() + " --data " + (quick / "text/valid.jsonl").string()), 2,
+         {"config.json"});
+  expect(satin("eval --model " + (quick / "teacher").string() + " --data " + (quick / "text/valid.jsonl").string() +
+               " --tasks perplexty"),
+         2, {"'perplexity'"});
   expect(satin("export --checkpoint " + (quick / "teacher").string() + " --format hff --output x"), 2, {"'hf'"});
 }
 
 TEST_F(Cli, TrainsEvaluatesExportsAndReports) {
   expect(satin(tiny("run")), 0, {"lsq_asymmetric", "student as shipped", "equal bit for bit"});
-  for (const char* file : {"config.yaml", "metrics.jsonl", "log.txt", "report.html", "evaluation.json", "quantization.json", "checkpoints/latest",
-                           "checkpoints/step-6/satin.json", "export/hf/model.safetensors", "export/compressed-tensors/config.json",
-                           "events.out.tfevents.0.satin"})
+  for (const char* file :
+       {"config.yaml", "metrics.jsonl", "log.txt", "report.html", "evaluation.json", "quantization.json",
+        "checkpoints/latest", "checkpoints/step-6/satin.json", "export/hf/model.safetensors",
+        "export/compressed-tensors/config.json", "events.out.tfevents.0.satin"})
     EXPECT_TRUE(fs::exists(dir / "run" / file)) << file;
   std::ifstream lines(dir / "run/metrics.jsonl");
   int num_steps = 0;
   for (std::string line; std::getline(lines, line);) {
     const auto entry = nlohmann::json::parse(line);
-    for (const char* key : {"step", "tokens", "loss", "kd", "lr", "grad_norm", "tokens_per_second", "memory"}) EXPECT_TRUE(entry.contains(key)) << key;
+    for (const char* key : {"step", "tokens", "loss", "kd", "lr", "grad_norm", "tokens_per_second", "memory"})
+      EXPECT_TRUE(entry.contains(key)) << key;
     EXPECT_EQ(entry["step"], ++num_steps);
   }
   EXPECT_EQ(num_steps, 6);
 
   expect(satin(tiny("run")), 2, {"already holds a run", "--resume auto"});
-  expect(satin(tiny("run", "--resume auto")), 0, {"resuming from"});  // finished: only what follows training is done again
+  expect(satin(tiny("run", "--resume auto")), 0,
+         {"resuming from"});  // finished: only what follows training is done again
 
   // The checkpoint, both exports and the library agree on the perplexity.
   std::vector<double> perplexities;
   for (const char* model : {"checkpoints/step-6", "export/hf", "export/compressed-tensors"}) {
-    expect(satin("eval --device cpu --model " + (dir / "run" / model).string() + " --data " + (quick / "text/valid.jsonl").string() +
-                 " --sequence-length 64 --limit 4 --json " + (dir / "eval.json").string()), 0, {"protocol"});
+    expect(satin("eval --device cpu --model " + (dir / "run" / model).string() + " --data " +
+                 (quick / "text/valid.jsonl").string() + " --sequence-length 64 --limit 4 --json " +
+                 (dir / "eval.json").string()),
+           0, {"protocol"});
     perplexities.push_back(nlohmann::json::parse(test::read_file(dir / "eval.json"))["perplexity"]);
   }
   EXPECT_EQ(perplexities[0], perplexities[1]);
   EXPECT_EQ(perplexities[0], perplexities[2]);
 
-  const auto found = nlohmann::json::parse(satin("inspect --json " + (dir / "run/export/compressed-tensors").string()).output);
+  const auto found =
+      nlohmann::json::parse(satin("inspect --json " + (dir / "run/export/compressed-tensors").string()).output);
   EXPECT_EQ(found["kind"], "compressed-tensors");
   EXPECT_EQ(found["bits"], 2.0);
-  EXPECT_NEAR(found["effective_bits"].get<double>(), 2 + 18 / 64., 1e-9);  // a 16-bit scale and a 2-bit zero point a group
-  expect(satin("generate --device cpu --max-new-tokens 5 --prompt 'My dear' --model " + (dir / "run/export/compressed-tensors").string()), 0, {"My dear"});
-  expect(satin("export --checkpoint " + (dir / "run/checkpoints/step-6").string() + " --format compressed-tensors --output " +
-               (dir / "again").string() + " --data " + (quick / "text/valid.jsonl").string()), 0, {"perplexity before", "perplexity after"});
+  EXPECT_NEAR(found["effective_bits"].get<double>(), 2 + 18 / 64.,
+              1e-9);  // a 16-bit scale and a 2-bit zero point a group
+  expect(satin("generate --device cpu --max-new-tokens 5 --prompt 'My dear' --model " +
+               (dir / "run/export/compressed-tensors").string()),
+         0, {"My dear"});
+  expect(satin("export --checkpoint " + (dir / "run/checkpoints/step-6").string() +
+               " --format compressed-tensors --output " + (dir / "again").string() + " --data " +
+               (quick / "text/valid.jsonl").string()),
+         0, {"perplexity before", "perplexity after"});
   expect(satin("report " + (dir / "run").string() + " --output " + (dir / "r.html").string()), 0, {});
 }
 
@@ -114,14 +135,19 @@ TEST_F(Cli, SameSeedSameBitsAndTheSplitIntoMicroBatchesIsRounding) {
 
 TEST_F(Cli, NeighbourhoodRateZeroIsPlainDistillation) {
   ASSERT_EQ(satin(tiny("zero", "loss.neighbourhood.rate=0")).exit_code, 0);
-  ASSERT_EQ(satin(tiny("random", "loss.neighbourhood.rate=0 loss.neighbourhood.source=random loss.neighbourhood.depth=3")).exit_code, 0);
+  ASSERT_EQ(
+      satin(tiny("random", "loss.neighbourhood.rate=0 loss.neighbourhood.source=random loss.neighbourhood.depth=3"))
+          .exit_code,
+      0);
   EXPECT_EQ(weights("zero"), weights("random"));
   ASSERT_EQ(satin(tiny("some")).exit_code, 0);
   EXPECT_NE(weights("zero"), weights("some"));
 }
 
 TEST_F(Cli, DivergenceExitsFourAndNamesTheLastCheckpoint) {
-  const auto result = satin(tiny("nan", "optimizer.learning_rate=1e30 optimizer.clip_grad_norm=0 optimizer.warmup_ratio=0 checkpoint.every_n_steps=1"));
+  const auto result = satin(tiny(
+      "nan",
+      "optimizer.learning_rate=1e30 optimizer.clip_grad_norm=0 optimizer.warmup_ratio=0 checkpoint.every_n_steps=1"));
   expect(result, 4, {"diverged at step", "nearest to the cause: ", "Last good checkpoint: "});
 }
 

@@ -59,7 +59,9 @@ bool has_python_module(const std::string& module) {
   static std::map<std::string, bool> known;
   auto [it, fresh] = known.try_emplace(module, false);
   if (fresh)
-    it->second = run(python() + " -c 'import importlib.util as u, sys; sys.exit(u.find_spec(\"" + module + "\") is None)'").exit_code == 0;
+    it->second =
+        run(python() + " -c 'import importlib.util as u, sys; sys.exit(u.find_spec(\"" + module + "\") is None)'")
+            .exit_code == 0;
   return it->second;
 }
 

@@ -42,11 +42,10 @@ std::string read_file(const std::filesystem::path& path);
 }  // namespace satin::test
 
 /// Skips, loudly, a test that needs the Python client `module`.
-#define SATIN_NEEDS_PYTHON(module)              \
+#define SATIN_NEEDS_PYTHON(module)               \
   if (!::satin::test::has_python_module(module)) \
   GTEST_SKIP() << "needs the Python package " << module << " (scripts/setup --tests)"
 
 /// Skips, loudly, a test that needs ../shared.
-#define SATIN_NEEDS_SHARED()            \
-  if (::satin::test::shared_dir().empty()) \
-  GTEST_SKIP() << "needs ../shared (or SATIN_SHARED) with models/books-29m"
+#define SATIN_NEEDS_SHARED() \
+  if (::satin::test::shared_dir().empty()) GTEST_SKIP() << "needs ../shared (or SATIN_SHARED) with models/books-29m"

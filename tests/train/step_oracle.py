@@ -20,7 +20,7 @@ LOSSES = {"ce": {"ce": 1.0}, "kd": {"kd": 1.0}, "smoothness": {"smoothness": 1.0
 
 
 def fp64_model():
-    """transformers computes norms in fp32 whatever the dtype; here they are fp64, as defined."""
+    """transformers computes norms (and eager attention's softmax) in fp32 whatever the dtype; here they are fp64, as defined."""
     def norm(self, x):
         return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon))
 
@@ -108,7 +108,7 @@ def main(out):
     torch.manual_seed(0)
     config = LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
                          num_key_value_heads=1, head_dim=8, max_position_embeddings=32, rms_norm_eps=1e-5,
-                         rope_theta=10000.0, tie_word_embeddings=True, initializer_range=0.3, attn_implementation="eager")
+                         rope_theta=10000.0, tie_word_embeddings=True, initializer_range=0.3, attn_implementation="sdpa")
     base = LlamaForCausalLM(config)
     for name, p in base.named_parameters():
         if "norm" in name:
@@ -129,14 +129,14 @@ def main(out):
             inputs[name + "_scale"], inputs[name + "_zero_point"] = scales[name], zeros[name]
     save_file(inputs, out + "/inputs.safetensors")
 
-    teacher = LlamaForCausalLM.from_pretrained(out + "/model", dtype=torch.float64, attn_implementation="eager")
+    teacher = LlamaForCausalLM.from_pretrained(out + "/model", dtype=torch.float64, attn_implementation="sdpa")
     with torch.no_grad():
         z = teacher(tokens).logits
     targets = tokens.roll(-1, 1)
     for label, bits in METHODS.items():
         method = "lsq" if label == "lsq2" else label
         for loss_name, weights in LOSSES.items():
-            model = LlamaForCausalLM.from_pretrained(out + "/model", dtype=torch.float64, attn_implementation="eager")
+            model = LlamaForCausalLM.from_pretrained(out + "/model", dtype=torch.float64, attn_implementation="sdpa")
             params = dict(model.named_parameters())
             leaves = dict(params)
             call = {}

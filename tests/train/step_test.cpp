@@ -59,9 +59,9 @@ TEST(Step, LossesAndGradientsEqualTransformersInDouble) {
     auto student = io::load_pretrained(oracle / "model", factory, build);
     {
       at::NoGradGuard no_grad;
-    for (const auto& parameter : student->parameters().all())
-      if (parameter.role == nn::Role::kScale || parameter.role == nn::Role::kZeroPoint)
-        parameter.value.copy_(inputs.tensor(parameter.name));
+      for (const auto& parameter : student->parameters().all())
+        if (parameter.role == nn::Role::kScale || parameter.role == nn::Role::kZeroPoint)
+          parameter.value.copy_(inputs.tensor(parameter.name));
     }
 
     const config::Loss loss = loss_config(expected["weights"]);
@@ -81,7 +81,8 @@ TEST(Step, LossesAndGradientsEqualTransformersInDouble) {
     for (const auto& parameter : student->parameters().all()) {
       ASSERT_TRUE(gradients.tensors().contains(parameter.name)) << parameter.name;
       const at::Tensor want = gradients.tensor(parameter.name);
-      const at::Tensor got = parameter.value.grad().defined() ? parameter.value.grad() : at::zeros_like(parameter.value);
+      const at::Tensor got =
+          parameter.value.grad().defined() ? parameter.value.grad() : at::zeros_like(parameter.value);
       EXPECT_LE((got - want).norm().item<double>(), 1e-10 * (1 + want.norm().item<double>())) << parameter.name;
     }
     ++num_cases;

@@ -1,10 +1,9 @@
 // Quantization-aware training from C++: a random 2-layer model, 2-bit weights, a few steps of distillation.
+#include <ATen/ATen.h>
 #include <models/decoder.h>
 #include <optim/adamw.h>
 #include <quant/registry.h>
 #include <train/step.h>
-
-#include <ATen/ATen.h>
 
 #include <cstdio>
 
