@@ -92,6 +92,7 @@ AddedTokens AddedTokens::parse(const JsonNode& list, const StringMap<int32_t>& v
       node.fail(cat("'", token.content, "' has id ", id,
                     ", which the vocabulary gives to another token, or the other way round"));
     const auto [other, fresh] = seen.emplace(token.id, token.content);
+    if (!fresh && other->second == token.content) continue;
     if (!fresh) node.fail(cat("'", token.content, "' has id ", id, ", and so has '", other->second, "'"));
     token.single_word = node.boolean_or("single_word", false);
     token.lstrip = node.boolean_or("lstrip", false);

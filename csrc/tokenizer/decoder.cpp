@@ -134,7 +134,16 @@ std::string Decoder::decode(Tokens tokens) const {
     for (const std::string& token : tokens) text += text.empty() ? token : " " + token;
     return text;
   }
-  for (const auto& step : steps_) step(tokens);
+  const auto num_bytes = [&] {
+    size_t sum = 0;
+    for (const std::string& token : tokens) sum += token.size();
+    return sum;
+  };
+  const size_t input_bytes = num_bytes();
+  for (const auto& step : steps_) {
+    step(tokens);
+    check_growth(input_bytes, num_bytes());
+  }
   return joined(tokens);
 }
 

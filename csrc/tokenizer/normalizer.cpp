@@ -67,7 +67,11 @@ void Normalizer::add(const JsonNode& node, int depth) {
 }
 
 void Normalizer::apply(Text& text) const {
-  for (const auto& step : steps_) step(text);
+  const size_t input_bytes = text.bytes().size();
+  for (const auto& step : steps_) {
+    step(text);
+    check_growth(input_bytes, text.bytes().size());
+  }
 }
 
 }  // namespace satin::tokenizer

@@ -110,7 +110,11 @@ void PreTokenizer::add_metaspace(const JsonNode& node) {
 void PreTokenizer::apply(Text& text, std::vector<Range>& pieces) const {
   pieces.clear();
   if (!text.bytes().empty()) pieces.push_back({0, text.bytes().size()});
-  for (const auto& step : steps_) step(text, pieces);
+  const size_t input_bytes = text.bytes().size();
+  for (const auto& step : steps_) {
+    step(text, pieces);
+    check_growth(input_bytes, text.bytes().size());
+  }
 }
 
 }  // namespace satin::tokenizer

@@ -12,6 +12,7 @@ namespace satin::tokenizer {
 namespace {
 
 constexpr uint32_t kMatchLimit = 20'000'000;
+constexpr uint32_t kHeapLimitKib = 1 << 20;
 constexpr size_t kMaxJitStackBytes = 32 << 20;
 
 std::string message_of(int code) {
@@ -28,6 +29,7 @@ struct MatchState {
   MatchState() {
     SATIN_CHECK(data && context);
     pcre2_set_match_limit(context, kMatchLimit);
+    pcre2_set_heap_limit(context, kHeapLimitKib);
     if (stack) pcre2_jit_stack_assign(context, nullptr, stack);
   }
   ~MatchState() {

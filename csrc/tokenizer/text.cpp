@@ -67,4 +67,11 @@ void TextRewriter::replace(size_t begin, size_t end, std::string_view content) {
   if (from_.tracked_) result_.sources_.insert(result_.sources_.end(), content.size(), from_.source(begin, end));
 }
 
+void check_growth(size_t input_bytes, size_t bytes) {
+  constexpr size_t kMaxFactor = 64, kSlackBytes = 1 << 16;
+  if (bytes <= kMaxFactor * input_bytes + kSlackBytes) return;
+  throw UserError(cat("the tokenizer's components made ", input_bytes, " bytes of text into ", bytes,
+                      ": check the Replace, Prepend and Metaspace components of tokenizer.json"));
+}
+
 }  // namespace satin::tokenizer

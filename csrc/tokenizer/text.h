@@ -55,4 +55,7 @@ class TextRewriter {
   Text result_;
 };
 
+/// Throws UserError when a tokenizer's rewriting made `input_bytes` into so many bytes that its file must be wrong.
+void check_growth(size_t input_bytes, size_t bytes);
+
 }  // namespace satin::tokenizer

@@ -105,6 +105,17 @@ TEST(Malformed, UnknownTokenIsNamedWhenNeeded) {
   EXPECT_THROW(tokenizer.encode("b"), UserError);
 }
 
+TEST(Malformed, ExplodingTextEndsWithAnError) {
+  std::string replaces;  // each makes every character ten
+  for (int i = 0; i < 12; ++i)
+    replaces += std::string(i ? "," : "") + R"({"type":"Replace","pattern":{"Regex":"a"},"content":"aaaaaaaaaa"})";
+  const auto normalizer =
+      Tokenizer::parse(with(R"("normalizer":{"type":"Sequence","normalizers":[)" + replaces + "]}"), "x");
+  EXPECT_THROW(normalizer.encode("a"), UserError);
+  const auto decoder = Tokenizer::parse(with(R"("decoder":{"type":"Sequence","decoders":[)" + replaces + "]}"), "x");
+  EXPECT_THROW(decoder.decode({0}), UserError);
+}
+
 TEST(Malformed, CatastrophicPatternEndsWithAnError) {
   const auto tokenizer = Tokenizer::parse(split("(?:a|a|aa)+c"), "x");
   EXPECT_THROW(tokenizer.encode(std::string(4000, 'a') + "bc"), UserError);
