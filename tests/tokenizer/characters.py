@@ -29,14 +29,16 @@ def runs(points):
 
 def main():
     out = Path(sys.argv[1])
-    # Planes 3 to 13 and the private planes hold nothing but what these stand for.
-    points = [c for c in (*range(0xD800), *range(0xE000, 0x33500), 0x50000, *range(0xE0000, 0xE0200), 0xF0000, 0x10FFFD)]
+    # Whole planes of ideographs, of private use and of nothing are represented by their ends.
+    points = [*range(0xD800), *range(0xE000, 0x20010), *range(0x2A6D0, 0x2A710), *range(0x2B730, 0x2B750), *range(0x2B810, 0x2B830),
+              *range(0x2CEA0, 0x2CEB0), *range(0x2EBE0, 0x2EC00), *range(0x2EE50, 0x2EE70), *range(0x2F800, 0x2FA20),
+              *range(0x31340, 0x31360), *range(0x323A0, 0x323C0), 0x50000, *range(0xE0000, 0xE0200), 0xF0000, 0x10FFFD]
     if "--forms" in sys.argv:
         rng = random.Random(3)
         marks = [chr(c) for c in (0x301, 0x323, 0x327, 0x334, 0x345, 0x3099, 0x93C, 0x1161, 0x11A8, 0x1100, 0x3131, 0x314F, 0xFF76, 0xFF9E, 0xFFA1, 0xFFC2)]
         skip = {0x0A}
         lines = [chr(c) for c in points if c not in skip]
-        lines += ["a\u0315\u0334" + chr(c) + "\u0327\u0301" for c in points if c not in skip and c < 0x20000]
+        lines += ["a\u0315\u0334" + chr(c) + "\u0327\u0301" for c in points if c not in skip and c < 0x1F000]
         lines += ["".join(rng.choice(marks) if rng.random() < .6 else chr(rng.choice(points[0x20:0x2000])) for _ in range(12)) for _ in range(20000)]
         (out / "plain.txt").write_bytes("".join(line + "\n" for line in lines).encode())
         for form in ("NFC", "NFD", "NFKC", "NFKD"):

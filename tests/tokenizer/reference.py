@@ -138,12 +138,12 @@ def added_tokens():
 
 
 def byte_level_trainer(**kw):
-    return trainers.BpeTrainer(vocab_size=3000, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False,
+    return trainers.BpeTrainer(vocab_size=2000, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False,
                                special_tokens=["<|endoftext|>"], **kw)
 
 
 def sentencepiece_trainer():
-    return trainers.BpeTrainer(vocab_size=3000, show_progress=False, limit_alphabet=300,
+    return trainers.BpeTrainer(vocab_size=2000, show_progress=False, limit_alphabet=300,
                                special_tokens=["<unk>", "<s>", "</s>"] + [f"<0x{b:02X}>" for b in range(256)])
 
 
@@ -230,7 +230,7 @@ def build(kind):
 def train(kind):
     text = HardText(1)
     tokenizer, trainer, after = build(kind)
-    tokenizer.train_from_iterator((text.document() for _ in range(300)), trainer)
+    tokenizer.train_from_iterator((text.document() for _ in range(200)), trainer)
     after(tokenizer)
     tokenizer.add_tokens(added_tokens())
     return tokenizer
