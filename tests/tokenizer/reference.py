@@ -272,6 +272,7 @@ def main():
         tokenizer = train(sys.argv[2])
         texts = list(documents(float(sys.argv[3])))
         normal = sys.argv[2] == "qwen2"
+    texts.append("".join(texts[:200]))  # and a long one
     tokenizer.save(str(out / "tokenizer.json"))
     with open(out / "text.bin", "wb") as text_file, open(out / "ids.bin", "wb") as id_file, open(out / "spans.bin", "wb") as span_file, \
             open(out / "decoded.bin", "wb") as decoded_file, open(out / "decoded_skip.bin", "wb") as skip_file:

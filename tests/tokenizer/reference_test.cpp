@@ -1,5 +1,5 @@
 // Ids, spans and decoded text against the `tokenizers` library, on hard text that reference.py writes.
-// SATIN_TOKENIZER_MB (megabytes of text a kind, default 0.32) makes it longer; speed is printed, in megabytes per
+// SATIN_TOKENIZER_MB (megabytes of text a kind, default 0.2) makes it longer; speed is printed, in megabytes per
 // second of processor time.
 #include <cstdlib>
 #include <cstring>
@@ -98,7 +98,7 @@ TEST_P(Reference, EqualsTheTokenizersLibrary) {
   const char* size = std::getenv("SATIN_TOKENIZER_MB");
   test::TempDir dir;
   const auto made = test::run_python("tokenizer/reference.py " + dir.path().string() + " " + GetParam() + " " +
-                                     (size ? size : "0.32"));
+                                     (size ? size : "0.2"));
   ASSERT_EQ(made.exit_code, 0) << made.output;
   compare(dir.path(), GetParam());
 }
