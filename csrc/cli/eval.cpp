@@ -1,7 +1,9 @@
 // satin eval: any model directory on any text, every number with its protocol.
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <sstream>
 
 #include "cli/commands.h"
@@ -60,6 +62,16 @@ void run(const Options& options) {
   for (size_t i = 0; i < options.data.size(); ++i)
     sources.push_back(eval::parse_data_argument(options.data[i], options.record_template,
                                                 options.names.empty() ? "" : options.names[i]));
+
+  std::set<std::string> names;
+  for (const auto& source : sources)
+    if (!names.insert(data::source_name(source)).second)
+      throw UserError(
+          cat("--data: two texts are called '", data::source_name(source), "'; tell them apart with --name"));
+  const std::filesystem::path json_folder =
+      std::filesystem::absolute(options.json.empty() ? "x" : options.json).parent_path();
+  if (!std::filesystem::is_directory(json_folder))
+    throw UserError(cat("--json: there is no folder ", json_folder.string()));
 
   ops::configure_numerics(false);
   const exporting::ShippedModel model = exporting::open_model(options.model);

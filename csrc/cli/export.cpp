@@ -42,6 +42,8 @@ void add_export(CLI::App& app) {
       "valid.jsonl");
   command->callback([options] {
     const exporting::Format& format = exporting::format(options->format);
+    if (!options->data.empty())
+      eval::parse_data_argument(options->data, "", "");  // a typo must not wait for the export
     const exporting::ShippedModel model = exporting::open_model(options->checkpoint);
     ops::configure_numerics(false);
     exporting::export_model(model, format, options->output, options->force);

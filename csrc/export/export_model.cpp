@@ -4,6 +4,7 @@
 #include "core/file.h"
 #include "core/nearest.h"
 #include "export/format.h"
+#include "io/checkpoint.h"
 #include "io/model_files.h"
 
 namespace satin::exporting {
@@ -69,6 +70,14 @@ void export_model(const ShippedModel& model, const Format& format, const fs::pat
   check_exact(format, schemes, model.dtype);
   if (fs::exists(output) && !force)
     throw UserError(cat("--output: ", output.string(), " exists; use --force to replace it"));
+  if (fs::exists(output)) {
+    const bool earlier_export = fs::is_directory(output) && !io::is_checkpoint(output) &&
+                                (fs::is_empty(output) || fs::exists(output / "config.json"));
+    std::error_code ignored;
+    if (!earlier_export || fs::equivalent(output, model.directory, ignored))
+      throw UserError(cat("--output: ", output.string(),
+                          " is not an earlier export, and --force replaces only those; choose another directory"));
+  }
   AtomicDirectory directory(output);
   io::copy_model_files(model.directory, directory.path());
   format.write(model, directory.path());

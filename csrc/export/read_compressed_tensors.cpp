@@ -37,6 +37,15 @@ Group parse_group(const std::string& name, const nlohmann::json& json) {
   return group;
 }
 
+/// As Python's re.match: from the start, not to the end.
+bool matches(const std::string& module, const std::string& pattern) {
+  try {
+    return std::regex_search(module, std::regex(pattern), std::regex_constants::match_continuous);
+  } catch (const std::regex_error& error) {
+    refuse(cat("target 're:", pattern, "': ", error.what()));
+  }
+}
+
 /// Exact names first, then "re:" patterns, then the class name, as the library does.
 const Group& group_of(const std::vector<Group>& groups, const std::string& module) {
   for (int pass = 0; pass < 3; ++pass)
@@ -44,7 +53,7 @@ const Group& group_of(const std::vector<Group>& groups, const std::string& modul
       for (const auto& target : group.targets) {
         const bool pattern = target.starts_with("re:");
         if (pass == 0 && target == module) return group;
-        if (pass == 1 && pattern && std::regex_match(module, std::regex(target.substr(3)))) return group;
+        if (pass == 1 && pattern && matches(module, target.substr(3))) return group;
         if (pass == 2 && target == "Linear") return group;
       }
   refuse(cat(module, " is packed, but no config_group targets it"));

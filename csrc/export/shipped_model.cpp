@@ -44,6 +44,13 @@ void check_tensors(const ShippedModel& model, models::Decoder& decoder) {
     if (found != parameter.value.sizes())
       problems += cat("\n  ", parameter.name, ": expected ", parameter.value.sizes(), ", found ", found);
   }
+  for (const auto& tensor : model.tensors) {
+    if (decoder.parameters().find(tensor.name) || tensor.name.ends_with("rotary_emb.inv_freq")) continue;
+    const bool tied_head = model.config.tied_embeddings && tensor.name == "lm_head.weight";
+    const ShippedTensor* embedding = model.find("model.embed_tokens.weight");
+    if (!tied_head || !embedding || !tensor.values().equal(embedding->values()))
+      problems += cat("\n  unexpected: ", tensor.name);
+  }
   if (!problems.empty())
     throw UserError(cat(model.directory.string(), " does not hold the model of its config.json:", problems));
 }
@@ -77,11 +84,18 @@ ShippedModel open_model(const fs::path& directory) {
   if (io::is_checkpoint(directory)) {
     model.kind = "checkpoint";
     const io::Manifest manifest = io::verify_checkpoint(directory);
-    if (!manifest.schemes.empty() && model.dtype == at::kFloat) model.dtype = at::kBFloat16;
+    if (!manifest.schemes.empty())  // dequantised weights have one dtype, and config.json says which
+      model.dtype = quant::storage_dtype(manifest.schemes.begin()->second.dequant_dtype, at::kFloat);
+    model.hf_config.erase("torch_dtype");
+    model.hf_config["dtype"] = model.dtype == at::kHalf    ? "float16"
+                               : model.dtype == at::kFloat ? "float32"
+                                                           : "bfloat16";
     read_checkpoint(tensors, manifest, model);
   } else if (const auto quantization = model.hf_config.find("quantization_config");
-             quantization != model.hf_config.end()) {
-    const std::string method = quantization->is_object() ? quantization->value("quant_method", "") : "";
+             quantization != model.hf_config.end() && !quantization->is_null()) {
+    const bool named = quantization->is_object() && quantization->contains("quant_method") &&
+                       (*quantization)["quant_method"].is_string();
+    const std::string method = named ? (*quantization)["quant_method"].get<std::string>() : "";
     if (method != "compressed-tensors")
       throw UserError(cat(directory.string(), ": quant_method '", method,
                           "' cannot be read; supported: compressed-tensors, and dense models"));

@@ -86,8 +86,7 @@ std::unique_ptr<models::Decoder> load_pretrained(const fs::path& directory, cons
   if (!fs::is_directory(directory))
     throw UserError(cat("expected a model directory, found none at ", directory.string()));
   refuse_quantized(directory);
-  const bool stored = is_checkpoint(directory);
-  if (stored) verify_checkpoint(directory);
+  const bool stored = is_checkpoint(directory) && !verify_checkpoint(directory).schemes.empty();
   const TensorDirectory tensors(directory);
   auto decoder = std::make_unique<models::Decoder>(models::load_model_config(directory), factory, options);
   load_weights(*decoder, tensors, stored ? Quantizers::kStored : Quantizers::kAbsent);

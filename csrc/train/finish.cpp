@@ -9,8 +9,11 @@
 #include "eval/corpus.h"
 #include "eval/protocol.h"
 #include "export/format.h"
+#include "io/checkpoint.h"
 #include "report/html.h"
+#include "report/metrics.h"
 #include "report/progress.h"
+#include "train/models.h"
 
 namespace satin::train {
 
@@ -31,17 +34,23 @@ nlohmann::json evaluate_valid(const config::Config& config, models::Decoder& dec
 }
 
 void finish_run(const config::Config& config, const RunDirectory& directory, const tokenizer::Tokenizer& tokenizer,
-                const fs::path& checkpoint, models::Decoder* teacher, at::Device device, at::ScalarType compute_dtype) {
+                const fs::path& checkpoint, at::Device device, at::ScalarType compute_dtype) {
   const exporting::ShippedModel shipped = exporting::open_model(checkpoint);
   nn::BuildOptions options;
   options.device = device;
   options.master_dtype = options.compute_dtype = compute_dtype == at::kDouble ? at::kDouble : at::kFloat;
   nlohmann::json evaluation = nlohmann::json::object();
   if (!config.data.valid.empty()) {
-    if (teacher) evaluation["teacher"] = evaluate_valid(config, *teacher, tokenizer, "teacher");
+    if (distils(config.loss)) {
+      const std::string path = config.teacher.path.empty() ? config.model.path : config.teacher.path;
+      const auto teacher = exporting::build_decoder(exporting::open_model(path), options);
+      evaluation["teacher"] = evaluate_valid(config, *teacher, tokenizer, "teacher");
+    }
     evaluation["student"] =
         evaluate_valid(config, *exporting::build_decoder(shipped, options), tokenizer, "student as shipped");
     write_file_atomically(directory.evaluation(), evaluation.dump(1) + "\n");
+    const int64_t step = io::read_manifest(checkpoint).step;
+    report::MetricsLog(directory.metrics(), step).append({{"step", step}, {"eval", evaluation["student"]}});
   }
   for (const auto& name : config.export_.formats) {
     exporting::export_model(shipped, exporting::format(name), directory.exported(name), /*force=*/true);

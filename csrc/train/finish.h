@@ -14,9 +14,9 @@ namespace satin::train {
 nlohmann::json evaluate_valid(const config::Config& config, models::Decoder& decoder,
                               const tokenizer::Tokenizer& tokenizer, const std::string& label);
 
-/// Opens the checkpoint as it is shipped, evaluates it (in fp32) beside the teacher, writes evaluation.json, the
-/// exports and report.html. `teacher` may be null. The teacher's figures come from its compute dtype.
+/// Opens the checkpoint as it is shipped, evaluates it beside the teacher (both in fp32), writes evaluation.json, the
+/// exports and report.html.
 void finish_run(const config::Config& config, const RunDirectory& directory, const tokenizer::Tokenizer& tokenizer,
-                const fs::path& checkpoint, models::Decoder* teacher, at::Device device, at::ScalarType compute_dtype);
+                const fs::path& checkpoint, at::Device device, at::ScalarType compute_dtype);
 
 }  // namespace satin::train

@@ -25,7 +25,9 @@ void check_schemes(const quant::Registry& registry, const std::map<std::string, 
                    const std::string& where) {
   for (const auto& module : registry.modules()) {
     const auto found = stored.find(module.name);
-    if (found == stored.end() || !(found->second == module.scheme))
+    quant::Scheme scheme = module.scheme;
+    if (found != stored.end()) scheme.mse_init = found->second.mse_init;  // how it started no longer matters
+    if (found == stored.end() || !(found->second == scheme))
       throw UserError(cat(where, ": ", module.name, " was trained as ",
                           found == stored.end() ? "full precision" : quant::describe(found->second),
                           ", the config now says ", quant::describe(module.scheme),
@@ -46,6 +48,7 @@ Student build_student(const config::Config& config, const nn::BuildOptions& opti
     factory = quant::quant_linear_factory(quant::Policy(*config.quantization), *student.registry);
   if (checkpoint) {
     student.decoder = io::load_pretrained(*checkpoint, factory, options);
+    student.registry->check_all_rules_match();
     check_schemes(*student.registry, io::read_manifest(*checkpoint).schemes, checkpoint->string());
     return student;
   }
@@ -83,8 +86,13 @@ config::Neighbourhood effective_neighbourhood(const config::Loss& loss) {
 void check_exports(const config::Config& config, const Student& student) {
   std::vector<std::pair<std::string, quant::Scheme>> schemes;
   for (const auto& module : student.registry->modules()) schemes.emplace_back(module.name, module.scheme);
-  for (const auto& name : config.export_.formats)
-    exporting::check_exact(exporting::format(name), schemes, exporting::shipped_dtype(student.decoder->config()));
+  at::ScalarType dtype = exporting::shipped_dtype(student.decoder->config());
+  if (!schemes.empty()) dtype = quant::storage_dtype(schemes.front().second.dequant_dtype, at::kFloat);
+  for (const auto& [name, scheme] : schemes)
+    if (!config.export_.formats.empty() && scheme.dequant_dtype != schemes.front().second.dequant_dtype)
+      throw UserError(cat("quantization: ", name, " and ", schemes.front().first,
+                          " have different scale_dtype; exports hold one dtype a model"));
+  for (const auto& name : config.export_.formats) exporting::check_exact(exporting::format(name), schemes, dtype);
 }
 
 io::CheckpointContents checkpoint_contents(const config::Config& config, const Student& student) {

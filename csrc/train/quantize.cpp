@@ -32,7 +32,7 @@ void quantize(const config::Config& config) {
 
   const fs::path checkpoint =
       io::save_checkpoint(directory.path(), checkpoint_contents(config, student), config.checkpoint.keep);
-  finish_run(config, directory, tokenizer, checkpoint, nullptr, device, compute_dtype);
+  finish_run(config, directory, tokenizer, checkpoint, device, compute_dtype);
   close_log_file();
 }
 

@@ -27,6 +27,10 @@ TrainingStep::TrainingStep(models::Decoder& student, models::Decoder* teacher, c
       neighbourhood_(neighbourhood),
       chunk_tokens_(chunk_tokens) {}
 
+at::ScalarType TrainingStep::wide_dtype() const {
+  return student_.parameters().options().compute_dtype == at::kDouble ? at::kDouble : at::kFloat;
+}
+
 StepResult TrainingStep::run(const std::vector<data::Batch>& micro_batches, double progress) {
   StepResult result;
   for (const auto& batch : micro_batches) {
@@ -38,18 +42,16 @@ StepResult TrainingStep::run(const std::vector<data::Batch>& micro_batches, doub
   const bool needs_teacher = objective_.needs_teacher(progress);
   SATIN_CHECK(teacher_ || !needs_teacher, "a loss needs a teacher");
   for (const auto& batch : micro_batches) run_micro_batch(batch, terms, needs_teacher, result.num_scored, result);
-  for (const auto& term : terms) {
-    if (term.weight == 0) continue;
-    const at::Tensor part = result.losses.at(term.loss->name()) * term.weight;
-    result.total = result.total.defined() ? result.total + part : part;
-  }
+  result.total = at::zeros({}, at::TensorOptions().dtype(wide_dtype()).device(student_.parameters().options().device));
+  for (const auto& term : terms)
+    if (term.weight != 0) result.total += result.losses.at(term.loss->name()) * term.weight;
   return result;
 }
 
 void TrainingStep::run_micro_batch(const data::Batch& batch, const std::vector<losses::Term>& terms, bool needs_teacher,
                                    int64_t num_scored, StepResult& result) {
   const at::Device device = student_.parameters().options().device;
-  const at::ScalarType wide = student_.parameters().options().compute_dtype == at::kDouble ? at::kDouble : at::kFloat;
+  const at::ScalarType wide = wide_dtype();
   const at::Tensor clean = batch.tokens.to(device, /*non_blocking=*/true);
 
   // The contexts that teacher and student read: the clean text, or a walk into its neighbourhood.
@@ -74,7 +76,7 @@ void TrainingStep::run_micro_batch(const data::Batch& batch, const std::vector<l
   }
   inputs.targets = clean.roll(-1, 1).reshape(-1);  // the last position's is never scored
   inputs.weights =
-      (batch.loss_mask.to(wide) / static_cast<double>(num_scored)).reshape(-1).to(device, /*non_blocking=*/true);
+      batch.loss_mask.to(device, /*non_blocking=*/true).to(wide).div_(static_cast<double>(num_scored)).reshape(-1);
   const losses::HeadResult losses = losses::head_losses(inputs, terms, chunk_tokens_);
 
   torch::autograd::backward({hidden, head}, {losses.grad_hidden.view_as(hidden), losses.grad_head});

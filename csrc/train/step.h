@@ -33,6 +33,8 @@ class TrainingStep {
   void run_micro_batch(const data::Batch& batch, const std::vector<losses::Term>& terms, bool needs_teacher,
                        int64_t num_scored, StepResult& result);
 
+  at::ScalarType wide_dtype() const;  ///< of losses: fp32, or fp64 when compute is fp64
+
   models::Decoder& student_;
   models::Decoder* teacher_;
   const losses::Objective& objective_;

@@ -72,11 +72,15 @@ Trainer::Trainer(const config::Config& config, const Resume& resume)
   check_vocabulary(tokenizer_, model, config_.model.path);
   const auto table = quant::quantization_table(*student_.registry, student_.decoder->parameters());
   if (config_.quantization) log_info(quantization_text(table));
-  write_file_atomically(directory_.quantization_table(), quantization_json(table).dump(1) + "\n");
   check_exports(config_, student_);
 
   objective_ = std::make_unique<losses::Objective>(config_.loss, tokenizer_.vocab_size());
   std::vector<int64_t> special(tokenizer_.special_ids().begin(), tokenizer_.special_ids().end());
+  // Tokenizers do not always flag these as special.
+  for (int64_t id :
+       {int64_t{tokenizer_.bos_id()}, int64_t{tokenizer_.eos_id()}, model.bos_token_id, model.pad_token_id})
+    if (id >= 0) special.push_back(id);
+  special.insert(special.end(), model.eos_token_ids.begin(), model.eos_token_ids.end());
   neighbourhood_ =
       std::make_unique<losses::Neighbourhood>(effective_neighbourhood(config_.loss), tokenizer_.vocab_size(),
                                               std::move(special), config_.train.seed, config_.loss.chunk_tokens);
@@ -100,12 +104,19 @@ Trainer::Trainer(const config::Config& config, const Resume& resume)
     optimizer_->load_state(
         [&](const std::string& name) { return state.tensors().contains(name) ? state.tensor(name) : at::Tensor(); });
     position_ = data::Position::from_json(manifest.state.at("position"), checkpoint->string());
-    steps_done_ = last_saved_ = manifest.step;
+    steps_done_ = manifest.step;
+    if (steps_done_ > total_steps_)
+      throw UserError(cat(checkpoint->string(), " is at step ", steps_done_, ", the config ends at step ", total_steps_,
+                          ": raise train.max_steps or train.max_tokens"));
+    std::error_code ignored;
+    if (fs::equivalent(checkpoint->parent_path(), directory_.path() / "checkpoints", ignored))
+      last_saved_ = steps_done_;
     tokens_done_ = manifest.tokens;
   }
   loader_ = std::make_unique<data::Loader>(
       *dataset_, data::Loader::Options{config_.train.micro_batch_size, device_.is_cuda()}, position_);
   write_file_atomically(directory_.config(), config::dump(config_));
+  write_file_atomically(directory_.quantization_table(), quantization_json(table).dump(1) + "\n");
   metrics_ = std::make_unique<report::MetricsLog>(directory_.metrics(), checkpoint ? steps_done_ : -1);
   if (config_.logging.tensorboard)
     tensorboard_ = std::make_unique<report::TensorBoardWriter>(directory_.path(), checkpoint ? steps_done_ : -1);
@@ -131,8 +142,13 @@ void Trainer::run() {
     ++steps_done_;
     const bool due = config_.checkpoint.every_n_steps > 0 && steps_done_ % config_.checkpoint.every_n_steps == 0;
     if (due && steps_done_ < total_steps_) save(steps_done_);
-    if (config_.eval.every_n_steps > 0 && steps_done_ % config_.eval.every_n_steps == 0 && steps_done_ < total_steps_)
-      evaluate_live(steps_done_);
+    const bool evaluates = config_.eval.every_n_steps > 0 && steps_done_ % config_.eval.every_n_steps == 0;
+    if (evaluates && steps_done_ < total_steps_ && !interrupt_signal()) {
+      try {
+        evaluate_live(steps_done_);
+      } catch (const InterruptedError&) {  // what follows saves first
+      }
+    }
     if (const int signal = interrupt_signal()) {
       save(steps_done_);
       throw InterruptedError(cat("stopped by signal ", signal, " after step ", steps_done_,
@@ -142,10 +158,13 @@ void Trainer::run() {
   save(total_steps_);
   end_progress();
   log_info(cat("trained ", tokens_done_, " tokens; peak memory ", report::bytes_text(ops::peak_memory_bytes(device_))));
-  loader_.reset();  // its memory is not needed for what follows
+  metrics_.reset();  // closed; and nothing of training stays in memory for what follows
+  loader_.reset();
   optimizer_.reset();
-  finish_run(config_, directory_, tokenizer_, *io::latest_checkpoint(directory_.path()), teacher_.get(), device_,
-             compute_dtype_);
+  step_.reset();
+  student_.decoder.reset();
+  teacher_.reset();
+  finish_run(config_, directory_, tokenizer_, *io::latest_checkpoint(directory_.path()), device_, compute_dtype_);
 }
 
 void Trainer::train_step(int64_t step) {
@@ -219,7 +238,9 @@ void Trainer::save(int64_t steps_done) {
 }
 
 void Trainer::evaluate_live(int64_t steps_done) {
+  student_.registry->keep_weights(true);  // quantized once, not once a batch
   const nlohmann::json results = evaluate_valid(config_, *student_.decoder, tokenizer_, cat("step ", steps_done));
+  student_.registry->keep_weights(false);
   if (results.empty()) return;
   metrics_->append({{"step", steps_done}, {"eval", results}});
   if (tensorboard_)

@@ -85,7 +85,7 @@ def train(args, loss, seed):
           f"data.cache_dir={args.output}/cache", f"train.output_dir={run}", f"train.seed={seed}", f"train.max_tokens={int(args.tokens)}",
           *loss_overrides(loss), *args.set])
     seconds = time.time() - start
-    last = json.loads(open(f"{run}/metrics.jsonl").read().splitlines()[-1])
+    last = [entry for entry in map(json.loads, open(f"{run}/metrics.jsonl")) if "loss" in entry][-1]
     checkpoint = f"{run}/checkpoints/" + open(f"{run}/checkpoints/latest").read().strip()
     row = evaluate(args, checkpoint)
     row.update(tokens_per_second=last["tokens_per_second"], seconds=seconds, memory_gib=last["memory"] / 2**30)
