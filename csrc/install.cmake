@@ -5,8 +5,8 @@ add_library(satin_shared SHARED ${CMAKE_BINARY_DIR}/torch_pch.cpp)
 set_target_properties(satin_shared PROPERTIES OUTPUT_NAME satin)
 # The system's static libraries are not position-independent: here their shared ones are linked.
 # Whole archives: operator registrations have no callers that a linker could see.
-target_link_libraries(satin_shared PRIVATE -Wl,--whole-archive)
-foreach(room ${satin_rooms})
+target_link_libraries(satin_shared PRIVATE -Wl,-z,defs -Wl,--whole-archive)
+foreach(room ${satin_rooms} satin_kernels)
   target_link_libraries(satin_shared PRIVATE $<TARGET_FILE:${room}>)
   add_dependencies(satin_shared ${room})
 endforeach()

@@ -23,15 +23,15 @@ assert (quick / "report.html").stat().st_size > 10000
 
 try:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, CompressedTensorsConfig
     import compressed_tensors  # noqa: F401
 except ImportError as missing:
     print(f"SKIPPED the real client: {missing} (scripts/setup --tests)")
     sys.exit(0)
 
 path = root / rows["qat-smoothness"]["path"]
-model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16)
-model = model.float()  # the weights are bf16 numbers; arithmetic as satin's on the CPU
+model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16, quantization_config=CompressedTensorsConfig(run_compressed=False))
+model = torch.nn.Module.float(model)  # the library decompresses to bf16 numbers; arithmetic as satin's on the CPU is fp32
 tokenizer = AutoTokenizer.from_pretrained(path)
 prompt = "My dear Watson,"
 ids = tokenizer(prompt, return_tensors="pt").input_ids
