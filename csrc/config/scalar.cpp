@@ -125,6 +125,8 @@ std::string format_value(bool value) { return value ? "true" : "false"; }
 std::string format_value(int64_t value) { return std::to_string(value); }
 std::string format_value(uint64_t value) { return std::to_string(value); }
 std::string format_value(double value) { return format_number(value); }
-std::string format_value(const std::string& value) { return nlohmann::json(value).dump(); }  // YAML reads JSON's quotes
+std::string format_value(const std::string& value) {
+  return nlohmann::json(value).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}  // YAML reads JSON's quotes
 
 }  // namespace satin::config
