@@ -7,15 +7,14 @@
 #include <sstream>
 
 #include "cli/commands.h"
+#include "cli/open_model.h"
 #include "core/error.h"
 #include "core/file.h"
+#include "core/interrupt.h"
 #include "core/nearest.h"
 #include "data/text_source.h"
 #include "eval/corpus.h"
 #include "eval/protocol.h"
-#include "export/shipped_model.h"
-#include "ops/device.h"
-#include "train/models.h"
 
 namespace satin::cli {
 namespace {
@@ -46,7 +45,7 @@ nlohmann::json run_task(const std::string& task, const Options& options, const c
     const size_t max_tokens = limit * static_cast<size_t>(options.sequence_length);
     return eval::to_json(eval::perplexity(decoder, eval::read_tokens(source, tokenizer, max_tokens),
                                           options.sequence_length, options.limit),
-                         decoder);
+                         decoder, eval::documents_protocol(source));
   }
   if (task == "choice")
     return eval::to_json(eval::choice(decoder, tokenizer, eval::read_questions(source, limit)), decoder);
@@ -60,7 +59,7 @@ void run(const Options& options) {
         cat("--name: expected one for each --data (", options.data.size(), "), found ", options.names.size()));
   std::vector<config::DataSource> sources;
   for (size_t i = 0; i < options.data.size(); ++i)
-    sources.push_back(eval::parse_data_argument(options.data[i], options.record_template,
+    sources.push_back(eval::parse_data_argument("--data", options.data[i], options.record_template,
                                                 options.names.empty() ? "" : options.names[i]));
 
   std::set<std::string> names;
@@ -73,14 +72,8 @@ void run(const Options& options) {
   if (!std::filesystem::is_directory(json_folder))
     throw UserError(cat("--json: there is no folder ", json_folder.string()));
 
-  ops::configure_numerics(false);
-  const exporting::ShippedModel model = exporting::open_model(options.model);
-  const auto tokenizer = tokenizer::Tokenizer::load(options.model);
-  train::check_vocabulary(tokenizer, model.config, options.model);
-  nn::BuildOptions build;
-  build.device = ops::resolve_device(options.device);
-  build.compute_dtype = build.master_dtype = ops::resolve_compute_dtype(options.compute_dtype, build.device);
-  const auto decoder = exporting::build_decoder(model, build);
+  install_interrupt_handlers();
+  const auto [model, tokenizer, decoder] = open_model(options.model, options.device, options.compute_dtype);
 
   // One text and one task: a plain object; otherwise by text name, then by task.
   nlohmann::json all = nlohmann::json::object();

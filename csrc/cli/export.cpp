@@ -3,23 +3,19 @@
 #include <memory>
 
 #include "cli/commands.h"
+#include "cli/open_model.h"
 #include "core/error.h"
 #include "eval/corpus.h"
 #include "export/format.h"
-#include "ops/device.h"
 #include "report/progress.h"
 
 namespace satin::cli {
 namespace {
 
 double perplexity_of(const std::string& directory, const std::string& data) {
-  const exporting::ShippedModel model = exporting::open_model(directory);
-  const auto tokenizer = tokenizer::Tokenizer::load(directory);
-  nn::BuildOptions build;
-  build.device = ops::resolve_device("auto");
-  const auto decoder = exporting::build_decoder(model, build);
-  return eval::perplexity(*decoder, eval::read_tokens(eval::parse_data_argument(data, "", ""), tokenizer), 1024)
-      .perplexity();
+  const auto [model, tokenizer, decoder] = open_model(directory, "auto", "float32");
+  const config::DataSource source = eval::parse_data_argument("--data", data, "", "");
+  return eval::perplexity(*decoder, eval::read_tokens(source, tokenizer), 1024).perplexity();
 }
 
 }  // namespace
@@ -43,9 +39,8 @@ void add_export(CLI::App& app) {
   command->callback([options] {
     const exporting::Format& format = exporting::format(options->format);
     if (!options->data.empty())
-      eval::parse_data_argument(options->data, "", "");  // a typo must not wait for the export
+      eval::parse_data_argument("--data", options->data, "", "");  // a typo must not wait for the export
     const exporting::ShippedModel model = exporting::open_model(options->checkpoint);
-    ops::configure_numerics(false);
     exporting::export_model(model, format, options->output, options->force);
     const exporting::Footprint size = exporting::footprint(exporting::open_model(options->output));
     std::printf("%s: %s, %s, every code and scale equal to the checkpoint's\n", options->output.c_str(),

@@ -5,10 +5,8 @@
 #include <memory>
 
 #include "cli/commands.h"
+#include "cli/open_model.h"
 #include "core/error.h"
-#include "export/shipped_model.h"
-#include "ops/device.h"
-#include "train/models.h"
 
 namespace satin::cli {
 namespace {
@@ -20,15 +18,7 @@ struct Options {
 
 void run(const Options& options) {
   if (options.kernel != "dense") throw UserError(cat("--kernel: expected dense, found '", options.kernel, "'"));
-  ops::configure_numerics(false);
-  const exporting::ShippedModel model = exporting::open_model(options.model);
-  const auto tokenizer = tokenizer::Tokenizer::load(options.model);
-  train::check_vocabulary(tokenizer, model.config, options.model);
-  nn::BuildOptions build;
-  build.device = ops::resolve_device(options.device);
-  build.compute_dtype = build.master_dtype = ops::resolve_compute_dtype(options.compute_dtype, build.device);
-  const auto decoder = exporting::build_decoder(model, build);
-
+  const auto [model, tokenizer, decoder] = open_model(options.model, options.device, options.compute_dtype);
   std::vector<int32_t> prompt = tokenizer.encode(options.prompt);
   if (tokenizer.bos_id() >= 0) prompt.insert(prompt.begin(), tokenizer.bos_id());
   generate::GenerateOptions generate = options.generate;

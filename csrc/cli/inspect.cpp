@@ -28,12 +28,13 @@ nlohmann::json describe(const exporting::ShippedModel& model) {
     tensors.push_back(row);
   }
   const exporting::Footprint size = exporting::footprint(model);
+  const double dense_bits = 8.0 * static_cast<double>(c10::elementSize(model.dtype));
   return {{"kind", model.kind},
           {"model_type", model.config.model_type},
           {"parameters", size.num_parameters},
           {"quantized_parameters", size.num_quantized},
-          {"bits", size.num_quantized ? size.nominal_bits : 16.0},
-          {"effective_bits", size.num_quantized ? size.effective_bits : 16.0},
+          {"bits", size.num_quantized ? size.nominal_bits : dense_bits},
+          {"effective_bits", size.num_quantized ? size.effective_bits : dense_bits},
           {"size_bytes", size.size_bytes},
           {"tensors", tensors}};
 }

@@ -10,7 +10,6 @@
 #include "cli/commands.h"
 #include "cli/version.h"
 #include "core/error.h"
-#include "core/interrupt.h"
 #include "core/log.h"
 
 namespace {
@@ -71,6 +70,5 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
   // Read by cuBLAS when it is first used: without it matrix products may differ between runs (train.deterministic).
   setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", 0);
-  satin::install_interrupt_handlers();
   return run(argc, argv);
 }

@@ -5,6 +5,7 @@
 
 #include "cli/commands.h"
 #include "core/error.h"
+#include "core/interrupt.h"
 #include "data/tokenise.h"
 #include "eval/corpus.h"
 
@@ -26,7 +27,8 @@ void add_tokenize(CLI::App& app) {
   command->add_flag("--force", options->force, "replace an existing output");
   command->footer("Example: satin tokenize --tokenizer model/ --input text.jsonl:text --output text.tokens");
   command->callback([options] {
-    config::DataSource source = eval::parse_data_argument(options->input, options->record_template, "");
+    install_interrupt_handlers();
+    config::DataSource source = eval::parse_data_argument("--input", options->input, options->record_template, "");
     source.format = options->format;
     if (!options->output.ends_with(".tokens"))
       throw UserError(cat("--output: expected a name that ends in .tokens, found ", options->output));

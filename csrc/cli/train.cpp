@@ -6,6 +6,7 @@
 #include "cli/commands.h"
 #include "config/config.h"
 #include "core/error.h"
+#include "core/interrupt.h"
 #include "ops/device.h"
 #include "train/dry_run.h"
 #include "train/trainer.h"
@@ -43,9 +44,11 @@ void add_train(CLI::App& app) {
     if (options->print_config)
       std::printf("%s", config::dump(config).c_str());
     else if (options->dry_run)
-      train::dry_run(config);
-    else
+      train::dry_run(config, train::Resume::parse(options->resume));
+    else {
+      install_interrupt_handlers();
       train::Trainer(config, train::Resume::parse(options->resume)).run();
+    }
   });
 }
 

@@ -85,6 +85,11 @@ void check_losses(const Config& config, const Report& report) {
            "loss: every weight is 0, so there is nothing to train; set loss.ce.weight, loss.kd.weight or "
            "loss.smoothness.weight above 0");
   }
+  if (loss.ce.weight == 0 && loss.kd.weight == 0 && loss.smoothness.weight > 0 && loss.smoothness.start > 0) {
+    report({"loss.smoothness.start"},
+           cat("loss.smoothness.start: nothing has a weight before ", format_number(loss.smoothness.start),
+               " of training; set it to 0, or loss.kd.weight or loss.ce.weight above 0"));
+  }
   if (!distils || !config.teacher.path.empty()) return;
   const std::string what = loss.kd.weight > 0 ? "loss.kd.weight" : "loss.smoothness.weight";
   const std::string fix =

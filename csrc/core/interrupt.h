@@ -3,7 +3,8 @@
 
 namespace satin {
 
-/// Installs the handlers; a second signal of the same kind ends the process at once.
+/// Installs the handlers, in commands that poll; elsewhere a signal ends the process as usual. A second signal of the
+/// same kind ends the process at once.
 void install_interrupt_handlers();
 /// The signal that asked to stop, or 0.
 int interrupt_signal();

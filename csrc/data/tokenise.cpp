@@ -124,19 +124,6 @@ void log_summary(const config::DataSource& source, const TokeniseSummary& s) {
     log_warning(cat(name, ": invalid UTF-8 in ", s.num_replaced_characters, " places became U+FFFD"));
 }
 
-void check_tokenizer(const TokenFile& file, const Tokenizer& tokenizer) {
-  const auto& header = file.header();
-  const auto vocab_size = static_cast<uint64_t>(tokenizer.vocab_size());
-  const bool known = header.tokenizer_fingerprint != 0;
-  if (known && header.tokenizer_fingerprint != tokenizer.fingerprint())
-    throw UserError(cat(file.path().string(), ": the tokens were made with another tokenizer (its fingerprint is ",
-                        header.tokenizer_fingerprint, ", the model's tokenizer.json has ", tokenizer.fingerprint(),
-                        "); run `satin tokenize` with this model's tokenizer"));
-  if (known ? header.vocab_size != vocab_size : header.vocab_size > vocab_size)
-    throw UserError(cat(file.path().string(), ": vocabulary size: expected ", vocab_size, " (the tokenizer's), found ",
-                        header.vocab_size, "; run `satin tokenize` with this model's tokenizer"));
-}
-
 void verify_if_affordable(const TokenFile& file) {
   std::error_code error;
   if (fs::file_size(file.path(), error) <= kVerifyLimitBytes) file.verify();
@@ -164,6 +151,19 @@ std::string cache_name(const config::DataSource& source, const Tokenizer& tokeni
 }
 
 }  // namespace
+
+void check_tokenizer(const TokenFile& file, const Tokenizer& tokenizer) {
+  const auto& header = file.header();
+  const auto vocab_size = static_cast<uint64_t>(tokenizer.vocab_size());
+  const bool known = header.tokenizer_fingerprint != 0;
+  if (known && header.tokenizer_fingerprint != tokenizer.fingerprint())
+    throw UserError(cat(file.path().string(), ": the tokens were made with another tokenizer (its fingerprint is ",
+                        header.tokenizer_fingerprint, ", the model's tokenizer.json has ", tokenizer.fingerprint(),
+                        "); run `satin tokenize` with this model's tokenizer"));
+  if (known ? header.vocab_size != vocab_size : header.vocab_size > vocab_size)
+    throw UserError(cat(file.path().string(), ": vocabulary size: expected ", vocab_size, " (the tokenizer's), found ",
+                        header.vocab_size, "; run `satin tokenize` with this model's tokenizer"));
+}
 
 TokenisedDocument tokenise_document(const Document& document, const Tokenizer& tokenizer) {
   TokenisedDocument out;

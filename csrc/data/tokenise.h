@@ -38,6 +38,9 @@ struct TokeniseSummary {
 TokeniseSummary tokenise_to_file(const config::DataSource& source, const tokenizer::Tokenizer& tokenizer,
                                  const std::filesystem::path& output);
 
+/// Errors: UserError when the tokens were made with another tokenizer, or for a larger vocabulary.
+void check_tokenizer(const TokenFile& file, const tokenizer::Tokenizer& tokenizer);
+
 /// The token file of a source. A .tokens source is itself, once it is checked that it was made with this tokenizer.
 /// Others are tokenised into cache_dir under a name made of their content's checksum, the tokenizer and the format, and
 /// found there the next time; a damaged cache file is written again. Files up to 4 GiB are verified whole. Errors: as

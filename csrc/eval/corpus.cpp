@@ -7,13 +7,13 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "data/text_source.h"
-#include "data/token_file.h"
+#include "data/tokenise.h"
 
 namespace satin::eval {
 namespace fs = std::filesystem;
 
-config::DataSource parse_data_argument(const std::string& argument, const std::string& record_template,
-                                       const std::string& name) {
+config::DataSource parse_data_argument(const std::string& flag, const std::string& argument,
+                                       const std::string& record_template, const std::string& name) {
   config::DataSource source;
   source.path = argument;
   source.template_ = record_template;
@@ -25,7 +25,7 @@ config::DataSource parse_data_argument(const std::string& argument, const std::s
     source.field = argument.substr(colon + 1);
     return source;
   }
-  throw UserError(cat("--data: no such file: ", argument));
+  throw UserError(cat(flag, ": no such file: ", argument));
 }
 
 std::vector<int32_t> read_tokens(const config::DataSource& source, const tokenizer::Tokenizer& tokenizer,
@@ -35,6 +35,7 @@ std::vector<int32_t> read_tokens(const config::DataSource& source, const tokeniz
   switch (data::source_kind(source)) {
     case data::SourceKind::kTokens: {
       const data::TokenFile file(source.path);
+      data::check_tokenizer(file, tokenizer);
       std::vector<int64_t> all(max_tokens ? std::min<uint64_t>(max_tokens, file.num_tokens()) : file.num_tokens());
       file.read_tokens(0, all);
       tokens.assign(all.begin(), all.end());
@@ -63,6 +64,12 @@ std::vector<int32_t> read_tokens(const config::DataSource& source, const tokeniz
       throw UserError(
           cat(source.path, ": token ", id, " is outside the tokenizer's vocabulary of ", tokenizer.vocab_size()));
   return tokens;
+}
+
+std::string documents_protocol(const config::DataSource& source) {
+  const auto kind = data::source_kind(source);
+  const bool tokens = kind == data::SourceKind::kTokens || kind == data::SourceKind::kRawTokens;
+  return tokens ? "token ids as they are in the file" : "BOS and EOS around each, concatenated";
 }
 
 std::vector<std::string> read_documents(const config::DataSource& source, size_t limit) {

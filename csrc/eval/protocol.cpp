@@ -18,9 +18,9 @@ double ratio(int64_t part, int64_t whole) { return whole ? static_cast<double>(p
 
 }  // namespace
 
-nlohmann::json to_json(const Perplexity& result, const models::Decoder& decoder) {
+nlohmann::json to_json(const Perplexity& result, const models::Decoder& decoder, const std::string& documents) {
   nlohmann::json protocol = arithmetic(decoder);
-  protocol["documents"] = "BOS and EOS around each, concatenated";
+  protocol["documents"] = documents;
   protocol["windows"] = result.num_windows;
   protocol["sequence_length"] = result.sequence_length;
   protocol["predictions_per_window"] = result.num_windows ? result.num_predictions / result.num_windows : 0;

@@ -6,8 +6,8 @@
 
 namespace satin::eval {
 
-/// {"perplexity", "nll", "tokens", "protocol": {...}}.
-nlohmann::json to_json(const Perplexity& result, const models::Decoder& decoder);
+/// {"perplexity", "nll", "tokens", "protocol": {...}}; `documents`: documents_protocol() of the text.
+nlohmann::json to_json(const Perplexity& result, const models::Decoder& decoder, const std::string& documents);
 /// {"accuracy", "accuracy_per_token", "correct", "questions", "protocol"}.
 nlohmann::json to_json(const Choice& result, const models::Decoder& decoder);
 /// {"accuracy", "exact", "total", "protocol"}.

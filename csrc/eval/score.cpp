@@ -1,7 +1,7 @@
 #include "eval/score.h"
 
+#include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <torch/types.h>
 
 #include "core/error.h"
 #include "core/interrupt.h"

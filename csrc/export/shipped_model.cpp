@@ -1,6 +1,7 @@
 #include "export/shipped_model.h"
 
-#include <torch/types.h>
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include "core/error.h"
 #include "export/compressed_tensors.h"

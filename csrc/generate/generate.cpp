@@ -1,5 +1,7 @@
 #include "generate/generate.h"
 
+#include <ATen/core/grad_mode.h>
+
 #include "core/error.h"
 #include "generate/text_stream.h"
 

@@ -1,6 +1,8 @@
 // Shapes: N tokens, n tokens of a chunk, V vocabulary, H hidden.
 #include "losses/head.h"
 
+#include <ATen/core/grad_mode.h>
+
 #include "core/error.h"
 
 namespace satin::losses {

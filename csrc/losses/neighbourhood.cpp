@@ -1,6 +1,8 @@
 // Shapes: B windows, T tokens, R replaced positions of a level, V vocabulary, H hidden, k candidates.
 #include "losses/neighbourhood.h"
 
+#include <ATen/core/grad_mode.h>
+
 #include <limits>
 
 #include "core/error.h"

@@ -1,5 +1,7 @@
 #include "models/decoder.h"
 
+#include <ATen/core/grad_mode.h>
+
 #include "core/error.h"
 #include "nn/attention.h"
 #include "nn/mlp.h"

@@ -1,5 +1,7 @@
 #include "nn/rope.h"
 
+#include <torch/csrc/autograd/custom_function.h>
+
 #include <numbers>
 
 #include "core/error.h"

@@ -1,6 +1,7 @@
 #include "ops/clip_search_composed.h"
 
-#include <torch/types.h>
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include "kernels/clip_search.h"
 #include "ops/checks.h"

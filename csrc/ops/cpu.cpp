@@ -1,7 +1,7 @@
 // CPU: rows over torch's threads. bfloat16 weights are computed in fp32.
+#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <torch/library.h>
-#include <torch/types.h>
 
 #include "kernels/clip_search.h"
 #include "ops/anchors.h"

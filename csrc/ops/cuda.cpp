@@ -1,8 +1,8 @@
 // CUDA: kernels on torch's current stream.
+#include <ATen/ATen.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 #include <torch/library.h>
-#include <torch/types.h>
 
 #include "ops/anchors.h"
 #include "ops/checks.h"

@@ -1,7 +1,7 @@
 #include "ops/ops.h"
 
+#include <ATen/ATen.h>
 #include <ATen/core/dispatch/Dispatcher.h>
-#include <torch/types.h>
 
 #include "ops/anchors.h"
 

@@ -1,6 +1,7 @@
 #include "quant/quant_linear.h"
 
-#include <torch/types.h>
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 namespace satin::quant {
 

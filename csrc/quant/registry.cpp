@@ -1,6 +1,6 @@
 #include "quant/registry.h"
 
-#include <torch/types.h>
+#include <ATen/ATen.h>
 
 #include <algorithm>
 #include <map>

@@ -4,6 +4,8 @@
 
 #include "core/error.h"
 #include "data/text_source.h"
+#include "data/tokenise.h"
+#include "eval/corpus.h"
 #include "export/format.h"
 #include "losses/neighbourhood.h"
 #include "losses/objective.h"
@@ -15,7 +17,21 @@
 
 namespace satin::train {
 
-void dry_run(const config::Config& config) {
+namespace {
+
+/// The first record must read; a token file must belong to this tokenizer.
+void check_readable(const config::DataSource& source, const tokenizer::Tokenizer& tokenizer) {
+  const auto kind = data::source_kind(source);
+  if (kind == data::SourceKind::kTokens) return data::check_tokenizer(data::TokenFile(source.path), tokenizer);
+  if (kind == data::SourceKind::kRawTokens) return void(eval::read_tokens(source, tokenizer, 1));
+  data::Document document;
+  data::TextSource(source).next(document);
+}
+
+}  // namespace
+
+void dry_run(const config::Config& config, const Resume& resume) {
+  RunDirectory::check(config.train.output_dir, resume);
   const at::Device device = ops::resolve_device(config.train.device);
   const at::ScalarType compute_dtype = ops::resolve_compute_dtype(config.train.compute_dtype, device);
   const auto tokenizer = tokenizer::Tokenizer::load(config.model.path);
@@ -23,13 +39,9 @@ void dry_run(const config::Config& config) {
   const models::ModelConfig& model = student.decoder->config();
   check_vocabulary(tokenizer, model, config.model.path);
   check_exports(config, student);
+  const losses::Objective objective(config.loss, tokenizer.vocab_size());  // for their errors
   for (const auto* sources : {&config.data.train, &config.data.valid})
-    for (const auto& source : *sources)
-      if (data::source_kind(source) != data::SourceKind::kTokens &&
-          data::source_kind(source) != data::SourceKind::kRawTokens) {
-        data::Document document;
-        data::TextSource(source).next(document);  // the first record must read
-      }
+    for (const auto& source : *sources) check_readable(source, tokenizer);
   if (config.quantization)
     std::printf("%s\n",
                 quantization_text(quant::quantization_table(*student.registry, student.decoder->parameters())).c_str());

@@ -5,9 +5,6 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "core/log.h"
-#include "data/text_source.h"
-#include "eval/corpus.h"
-#include "eval/protocol.h"
 #include "export/format.h"
 #include "io/checkpoint.h"
 #include "report/html.h"
@@ -17,37 +14,20 @@
 
 namespace satin::train {
 
-nlohmann::json evaluate_valid(const config::Config& config, models::Decoder& decoder,
-                              const tokenizer::Tokenizer& tokenizer, const std::string& label) {
-  nlohmann::json results = nlohmann::json::object();
-  for (const auto& source : config.data.valid) {
-    const int64_t length = config.eval.sequence_length;
-    const size_t max_tokens = config.eval.limit > 0 ? static_cast<size_t>(config.eval.limit * length) : 0;
-    const eval::Perplexity result =
-        eval::perplexity(decoder, eval::read_tokens(source, tokenizer, max_tokens), length, config.eval.limit);
-    const std::string name = data::source_name(source);
-    results[name] = eval::to_json(result, decoder);
-    log_info(cat(label, ": perplexity of ", name, " ", fixed(result.perplexity(), 3), " (", result.num_windows,
-                 " windows of ", length, ")"));
-  }
-  return results;
-}
-
-void finish_run(const config::Config& config, const RunDirectory& directory, const tokenizer::Tokenizer& tokenizer,
+void finish_run(const config::Config& config, const RunDirectory& directory, const Validation& validation,
                 const fs::path& checkpoint, at::Device device, at::ScalarType compute_dtype) {
   const exporting::ShippedModel shipped = exporting::open_model(checkpoint);
   nn::BuildOptions options;
   options.device = device;
   options.master_dtype = options.compute_dtype = compute_dtype == at::kDouble ? at::kDouble : at::kFloat;
   nlohmann::json evaluation = nlohmann::json::object();
-  if (!config.data.valid.empty()) {
+  if (!validation.empty()) {
     if (distils(config.loss)) {
       const std::string path = config.teacher.path.empty() ? config.model.path : config.teacher.path;
       const auto teacher = exporting::build_decoder(exporting::open_model(path), options);
-      evaluation["teacher"] = evaluate_valid(config, *teacher, tokenizer, "teacher");
+      evaluation["teacher"] = validation.evaluate(*teacher, "teacher");
     }
-    evaluation["student"] =
-        evaluate_valid(config, *exporting::build_decoder(shipped, options), tokenizer, "student as shipped");
+    evaluation["student"] = validation.evaluate(*exporting::build_decoder(shipped, options), "student as shipped");
     write_file_atomically(directory.evaluation(), evaluation.dump(1) + "\n");
     const int64_t step = io::read_manifest(checkpoint).step;
     report::MetricsLog(directory.metrics(), step).append({{"step", step}, {"eval", evaluation["student"]}});

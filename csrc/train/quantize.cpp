@@ -25,6 +25,7 @@ void quantize(const config::Config& config) {
   const Student student = build_student(config, student_options(device, compute_dtype), {});
   check_vocabulary(tokenizer, student.decoder->config(), config.model.path);
   check_exports(config, student);
+  const Validation validation(config, tokenizer);
   const auto table = quant::quantization_table(*student.registry, student.decoder->parameters());
   log_info(quantization_text(table));
   write_file_atomically(directory.quantization_table(), quantization_json(table).dump(1) + "\n");
@@ -32,7 +33,7 @@ void quantize(const config::Config& config) {
 
   const fs::path checkpoint =
       io::save_checkpoint(directory.path(), checkpoint_contents(config, student), config.checkpoint.keep);
-  finish_run(config, directory, tokenizer, checkpoint, device, compute_dtype);
+  finish_run(config, directory, validation, checkpoint, device, compute_dtype);
   close_log_file();
 }
 

@@ -14,19 +14,25 @@ Resume Resume::parse(const std::string& text) {
   return {true, fs::path(text)};
 }
 
+void RunDirectory::check(const fs::path& path, const Resume& resume) {
+  fs::path existing = fs::absolute(path);
+  while (!fs::exists(existing) && existing.has_relative_path()) existing = existing.parent_path();
+  if (!fs::is_directory(existing))
+    throw UserError(cat("train.output_dir: expected a directory, found a file: ", existing.string()));
+  if (::access(existing.c_str(), W_OK) != 0)
+    throw UserError(cat("train.output_dir: ", existing.string(), " is not writable"));
+  if (!resume.enabled && fs::exists(path) && !fs::is_empty(path))
+    throw UserError(cat(
+        "train.output_dir: ", path.string(),
+        fs::exists(path / "checkpoints") || fs::exists(path / "config.yaml") ? " already holds a run" : " is not empty",
+        "; choose another directory, delete it, or continue it with --resume auto"));
+}
+
 RunDirectory::RunDirectory(const fs::path& path, const Resume& resume) : path_(path) {
+  check(path_, resume);
   std::error_code error;
-  if (fs::exists(path_) && !fs::is_directory(path_))
-    throw UserError(cat("train.output_dir: expected a directory, found a file: ", path_.string()));
   fs::create_directories(path_, error);
   if (error) throw UserError(cat("train.output_dir: cannot create ", path_.string(), ": ", error.message()));
-  if (::access(path_.c_str(), W_OK) != 0)
-    throw UserError(cat("train.output_dir: ", path_.string(), " is not writable"));
-  const bool used = fs::exists(config()) || fs::exists(path_ / "checkpoints");
-  if (used && !resume.enabled)
-    throw UserError(
-        cat("train.output_dir: ", path_.string(),
-            " already holds a run; choose another directory, delete it, or continue it with --resume auto"));
 }
 
 }  // namespace satin::train

@@ -18,8 +18,10 @@ struct Resume {
 /// config.yaml, metrics.jsonl, events.*, checkpoints/, export/<format>/, report.html, log.txt
 class RunDirectory {
  public:
-  /// Creates the folder. A folder with an earlier run is refused (UserError) unless `resume` is enabled.
+  /// Creates the folder. One that is not empty is refused (UserError) unless `resume` is enabled.
   RunDirectory(const fs::path& path, const Resume& resume);
+  /// The same errors, as far as they can be foreseen, and nothing is created.
+  static void check(const fs::path& path, const Resume& resume);
 
   const fs::path& path() const { return path_; }
   fs::path metrics() const { return path_ / "metrics.jsonl"; }

@@ -1,8 +1,9 @@
 // Legend: B windows, T tokens, H hidden, V vocabulary, N = B T.
 #include "train/step.h"
 
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/autograd.h>
-#include <torch/types.h>
 
 #include "core/error.h"
 

@@ -8,7 +8,6 @@
 #include "core/file.h"
 #include "core/interrupt.h"
 #include "core/log.h"
-#include "eval/corpus.h"
 #include "io/checkpoint.h"
 #include "io/safetensors.h"
 #include "ops/device.h"
@@ -53,6 +52,7 @@ Trainer::Trainer(const config::Config& config, const Resume& resume)
       compute_dtype_(ops::resolve_compute_dtype(config.train.compute_dtype, device_)),
       directory_(config.train.output_dir, resume),
       tokenizer_(tokenizer::Tokenizer::load(config.model.path)),
+      validation_(config, tokenizer_),
       total_steps_(total_steps(config.train)) {
   log_to_file(directory_.log());
   ops::configure_numerics(config.train.deterministic);
@@ -164,7 +164,7 @@ void Trainer::run() {
   step_.reset();
   student_.decoder.reset();
   teacher_.reset();
-  finish_run(config_, directory_, tokenizer_, *io::latest_checkpoint(directory_.path()), device_, compute_dtype_);
+  finish_run(config_, directory_, validation_, *io::latest_checkpoint(directory_.path()), device_, compute_dtype_);
 }
 
 void Trainer::train_step(int64_t step) {
@@ -239,7 +239,7 @@ void Trainer::save(int64_t steps_done) {
 
 void Trainer::evaluate_live(int64_t steps_done) {
   student_.registry->keep_weights(true);  // quantized once, not once a batch
-  const nlohmann::json results = evaluate_valid(config_, *student_.decoder, tokenizer_, cat("step ", steps_done));
+  const nlohmann::json results = validation_.evaluate(*student_.decoder, cat("step ", steps_done));
   student_.registry->keep_weights(false);
   if (results.empty()) return;
   metrics_->append({{"step", steps_done}, {"eval", results}});

@@ -14,6 +14,7 @@
 #include "train/models.h"
 #include "train/run_directory.h"
 #include "train/step.h"
+#include "train/validation.h"
 
 namespace satin::train {
 
@@ -40,6 +41,7 @@ class Trainer {
   at::ScalarType compute_dtype_;
   RunDirectory directory_;
   tokenizer::Tokenizer tokenizer_;
+  Validation validation_;
   Student student_;
   std::unique_ptr<models::Decoder> teacher_;
   std::unique_ptr<losses::Objective> objective_;

@@ -52,9 +52,9 @@ TEST(Corpus, DataArgument) {
   test::TempDir dir;
   test::write_file(dir / "a.jsonl", "{}\n");
   test::write_file(dir / "b:c.txt", "x");
-  EXPECT_EQ(parse_data_argument((dir / "a.jsonl").string() + ":body", "", "").field, "body");
-  EXPECT_EQ(parse_data_argument((dir / "b:c.txt").string(), "", "n").path, (dir / "b:c.txt").string());
-  EXPECT_THROW(parse_data_argument((dir / "none").string(), "", ""), UserError);
+  EXPECT_EQ(parse_data_argument("--data", (dir / "a.jsonl").string() + ":body", "", "").field, "body");
+  EXPECT_EQ(parse_data_argument("--data", (dir / "b:c.txt").string(), "", "n").path, (dir / "b:c.txt").string());
+  EXPECT_THROW(parse_data_argument("--data", (dir / "none").string(), "", ""), UserError);
 }
 
 }  // namespace

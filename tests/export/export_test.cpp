@@ -1,5 +1,6 @@
 // What is written is what was trained: every scheme through every format and back, and through transformers.
-#include <torch/types.h>
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <nlohmann/json.hpp>
 

@@ -1,7 +1,7 @@
 // Packing against compressed-tensors' own functions.
 #include "export/pack.h"
 
-#include <torch/types.h>
+#include <ATen/ATen.h>
 
 #include "io/safetensors.h"
 #include "support/test_support.h"

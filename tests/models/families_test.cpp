@@ -1,4 +1,6 @@
 // Every family against transformers, and the real teacher against its published reference.
+#include <ATen/core/grad_mode.h>
+
 #include <fstream>
 #include <nlohmann/json.hpp>
 

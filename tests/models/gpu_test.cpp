@@ -1,5 +1,6 @@
 // The decoder on a CUDA device against the same weights on the CPU.
 #include <ATen/Context.h>
+#include <ATen/core/grad_mode.h>
 #ifdef SATIN_WITH_CUDA
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAFunctions.h>

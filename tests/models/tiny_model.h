@@ -1,5 +1,7 @@
 // A small decoder with every parameter random, for tests that need no checkpoint.
 #pragma once
+#include <ATen/core/grad_mode.h>
+
 #include "models/decoder.h"
 
 namespace satin::models {

@@ -1,6 +1,7 @@
 // Attention against the definition, summed in plain loops in fp64.
 #include "nn/attention.h"
 
+#include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 

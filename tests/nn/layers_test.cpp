@@ -1,4 +1,5 @@
 // Linear, RMSNorm and the gated feed-forward layer against their formulas, element by element.
+#include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 

@@ -1,7 +1,7 @@
 // One table of fake-quant cases for values, codes, gradients and devices, and their expected values: quantizers.md's
 // formulas written with tensor operators in fp64, independent of the kernels. To cover something new, add a case.
 #pragma once
-#include <torch/types.h>
+#include <ATen/ATen.h>
 
 #include <string>
 #include <vector>

@@ -1,4 +1,5 @@
 // Values, codes and gradients of every case against the formulas in fp64, bit for bit where the contract is.
+#include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 
 #include "core/error.h"

@@ -1,7 +1,7 @@
 #include "optim/adamw.h"
 
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
-#include <torch/types.h>
 
 #include "core/error.h"
 #include "optim/clip.h"
@@ -16,7 +16,7 @@ const std::map<std::string, nn::Role> kRoles = {{"weight", nn::Role::kWeight}, {
                                                 {"scale", nn::Role::kScale},   {"zero_point", nn::Role::kZeroPoint}};
 
 at::Tensor tensor_of(const json& values, at::IntArrayRef shape, at::ScalarType dtype = at::kDouble) {
-  return torch::tensor(values.get<std::vector<double>>(), at::kDouble).reshape(shape).to(dtype);
+  return at::tensor(values.get<std::vector<double>>(), at::kDouble).reshape(shape).to(dtype);
 }
 
 double largest_difference(const at::Tensor& a, const json& values) {

@@ -1,7 +1,7 @@
 #include "optim/clip.h"
 
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
-#include <torch/types.h>
 
 #include <limits>
 
@@ -30,7 +30,7 @@ TEST(Clip, AgreesWithPyTorchInTwoSets) {
       const std::string role = record["parameters"][name]["role"];
       const bool quantizer = role == "scale" || role == "zero_point";
       parameters.push_back(with_gradient(name, quantizer ? nn::Role::kScale : nn::Role::kWeight,
-                                         torch::tensor(values.get<std::vector<double>>(), at::kDouble)));
+                                         at::tensor(values.get<std::vector<double>>(), at::kDouble)));
     }
     const GradientNorms norms = gradient_norms(parameters);
     EXPECT_NEAR(norms.model.item<double>(), step["norms"][0].get<double>(), 1e-12);
@@ -38,7 +38,7 @@ TEST(Clip, AgreesWithPyTorchInTwoSets) {
     (step["norms"][0] > 1 ? some_clipped : some_kept) = true;
     clip_gradients(parameters, norms, 1);
     for (const nn::Parameter& p : parameters) {
-      const at::Tensor expected = torch::tensor(step["clipped"][p.name].get<std::vector<double>>(), at::kDouble);
+      const at::Tensor expected = at::tensor(step["clipped"][p.name].get<std::vector<double>>(), at::kDouble);
       EXPECT_LE((p.value.grad() - expected).abs().max().item<double>(), 1e-14) << p.name;
     }
   }

@@ -1,9 +1,10 @@
 // The export contract: codes and stored scales rebuild the training forward's weight bit for bit, for every method.
 #include "quant/codes.h"
 
+#include <ATen/ATen.h>
 #include <ATen/Context.h>
+#include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
-#include <torch/types.h>
 
 #include <limits>
 

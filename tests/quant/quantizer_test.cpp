@@ -1,8 +1,8 @@
 // Starting values: the published errors on Gaussian weights, and formulas on data where they can be written down.
 #include "quant/quantizer.h"
 
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
-#include <torch/types.h>
 
 #include "core/error.h"
 #include "quant/codes.h"

@@ -1,7 +1,8 @@
 #include "quant/registry.h"
 
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
-#include <torch/types.h>
 
 #include "core/error.h"
 

@@ -16,7 +16,9 @@ from transformers.models.llama import modeling_llama
 
 GROUP, TOP_K, TAU = 8, 5, 2.0
 METHODS = {"dense": None, "minmax_symmetric": 3, "minmax_asymmetric": 2, "lsq": 3, "lsq2": 2, "lsq_asymmetric": 2, "seq": 2, "ternary": 2}
-LOSSES = {"ce": {"ce": 1.0}, "kd": {"kd": 1.0}, "smoothness": {"smoothness": 1.0}, "all": {"ce": 0.3, "kd": 0.7, "smoothness": 0.5}}
+LOSSES = {"ce": {"ce": 1.0}, "kd": {"kd": 1.0}, "smoothness": {"smoothness": 1.0}, "all": {"ce": 0.3, "kd": 0.7, "smoothness": 0.5},
+          "kd_warm": {"kd": 1.0}, "kd_reverse": {"kd": 1.0}, "kd_reverse_warm": {"kd": 1.0}}
+KD = {"kd_warm": ("forward", 2.0), "kd_reverse": ("reverse", 1.0), "kd_reverse_warm": ("reverse", 0.5)}  # kind, temperature
 
 
 def fp64_model():
@@ -103,6 +105,12 @@ def smoothness(s, z):
     return inner + P * (P / Q).log() + (1 - P) * ((1 - P) / (1 - Q)).log()
 
 
+def distillation(s, z, kind, T):
+    """T^2 KL(teacher || student) of the softmaxes at temperature T; reverse: KL(student || teacher)."""
+    p, q = torch.log_softmax(z / T, -1), torch.log_softmax(s / T, -1)
+    return T * T * ((p.exp() * (p - q)) if kind == "forward" else (q.exp() * (q - p))).sum(-1)
+
+
 def main(out):
     fp64_model()
     torch.manual_seed(0)
@@ -149,14 +157,14 @@ def main(out):
                 if zp is not None:
                     leaves[name + "_zero_point"] = zp
             logits = torch.func.functional_call(model, call, (tokens,)).logits
-            logs, logz = torch.log_softmax(logits, -1), torch.log_softmax(z, -1)
-            parts = {"ce": -logs.gather(-1, targets[..., None])[..., 0], "kd": (logz.exp() * (logz - logs)).sum(-1),
+            kind, T = KD.get(loss_name, ("forward", 1.0))
+            parts = {"ce": -torch.log_softmax(logits, -1).gather(-1, targets[..., None])[..., 0], "kd": distillation(logits, z, kind, T),
                      "smoothness": smoothness(logits, z)}
             means = {k: (v * mask).sum() / mask.sum() for k, v in parts.items() if k in weights}
             sum(weights[k] * v for k, v in means.items()).backward()
             save_file({k: (torch.zeros_like(v) if v.grad is None else v.grad).contiguous() for k, v in leaves.items()},
                       f"{out}/{label}-{loss_name}.safetensors")
-            json.dump({"method": method, "bits": bits, "weights": weights, "losses": {k: v.item() for k, v in means.items()}},
+            json.dump({"method": method, "bits": bits, "weights": weights, "kd_kind": kind, "kd_temperature": T, "losses": {k: v.item() for k, v in means.items()}},
                       open(f"{out}/{label}-{loss_name}.json", "w"))
 
 

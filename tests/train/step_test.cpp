@@ -1,7 +1,8 @@
 // One step's losses and gradients against transformers + plain-Python quantizers and losses, in fp64.
 #include "train/step.h"
 
-#include <torch/types.h>
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <nlohmann/json.hpp>
 
@@ -17,8 +18,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-config::Loss loss_config(const nlohmann::json& weights) {
+config::Loss loss_config(const nlohmann::json& expected) {
+  const nlohmann::json& weights = expected["weights"];
   config::Loss loss;
+  loss.kd.kind = expected["kd_kind"];
+  loss.kd.temperature = expected["kd_temperature"];
   loss.ce.weight = weights.value("ce", 0.0);
   loss.kd.weight = weights.value("kd", 0.0);
   loss.smoothness.weight = weights.value("smoothness", 0.0);
@@ -64,7 +68,7 @@ TEST(Step, LossesAndGradientsEqualTransformersInDouble) {
           parameter.value.copy_(inputs.tensor(parameter.name));
     }
 
-    const config::Loss loss = loss_config(expected["weights"]);
+    const config::Loss loss = loss_config(expected);
     const losses::Objective objective(loss);
     const losses::Neighbourhood neighbourhood(loss.neighbourhood, 32, {}, 0, 64);
     TrainingStep step(*student, teacher.get(), objective, neighbourhood, /*chunk_tokens=*/7);
@@ -87,7 +91,7 @@ TEST(Step, LossesAndGradientsEqualTransformersInDouble) {
     }
     ++num_cases;
   }
-  EXPECT_EQ(num_cases, 32);
+  EXPECT_EQ(num_cases, 56);
 }
 
 }  // namespace
