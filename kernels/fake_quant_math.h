@@ -57,6 +57,14 @@ SATIN_INLINE T clamp(T x, T low, T high) {
   return x > high ? high : x;
 }
 
+#if defined(__CUDA_ARCH__)
+/// The same in two instructions.
+__device__ __forceinline__ float clamp(float x, float low, float high) {
+  asm("max.NaN.f32 %0, %0, %1;\n\tmin.NaN.f32 %0, %0, %2;" : "+f"(x) : "f"(low), "f"(high));
+  return x;
+}
+#endif
+
 /// Half to even, for |x| < 2^22; never -0. (Adding a number whose spacing is 1 rounds; SSE2 has no rounding
 /// instruction.)
 SATIN_INLINE float round_half_even(float x) { return (x + 12582912.0f) - 12582912.0f; }
@@ -94,8 +102,9 @@ struct Group {
       low = -zero;
       high = num_levels - 1 - zero;
     } else {
-      low = -num_levels / 2;
-      high = num_levels / 2 - 1;
+      constexpr bool kUnitRange = kGrid == Grid::kBinary || kGrid == Grid::kBitNet;
+      low = kUnitRange ? T(-1) : -num_levels / 2;
+      high = kUnitRange ? T(1) : num_levels / 2 - 1;
     }
     a = kGrid == Grid::kSeq ? stored * 4 : kGrid == Grid::kTernary ? stored * T(1.5) : stored;
   }
@@ -106,6 +115,9 @@ struct Group {
       return 2 * round_half_even(2 * clamp(u, T(-0.99), T(0.99)) - T(0.5)) + 1;
     } else if constexpr (kGrid == Grid::kTernary) {
       return round_half_even(T(1.5) * clamp(u, T(-0.99), T(0.99)));
+    } else if constexpr (kGrid == Grid::kBinary) {
+      const T sign = u < T(0) ? T(-1) : T(1);
+      return u == u ? sign : u;
     } else {
       return round_half_even(clamp(u, low, high));  // the bounds are integers: clamping first is the same
     }
@@ -117,6 +129,8 @@ struct Group {
     } else if constexpr (kGrid == Grid::kAsymmetric) {
       const T rounded = round_half_even(clamp(u, low - 1, high + 1));
       return (rounded >= low) & (rounded <= high);
+    } else if constexpr (kGrid == Grid::kBitNet) {
+      return u == u;
     } else {
       return (u >= low) & (u <= high);
     }
@@ -124,11 +138,14 @@ struct Group {
 
   /// 0 .. 2^bits - 1; 0 for NaN.
   SATIN_INLINE int code(T level) const {
-    const T offset = kGrid == Grid::kSeq ? (level + 3) / 2 : kGrid == Grid::kTernary ? level + 1 : level - low;
+    const T offset = kGrid == Grid::kSeq       ? (level + 3) / 2
+                     : kGrid == Grid::kBinary  ? (level + 1) / 2
+                     : kGrid == Grid::kTernary ? level + 1
+                                               : level - low;
     return static_cast<int>(offset == offset ? offset : T(0));
   }
 
-  /// The integer that a code of level 0 has (SEQ: 3, on the doubled grid); 0 for NaN.
+  /// The integer that a code of level 0 has (SEQ 3 and binary 1 on the doubled grid); 0 for NaN.
   SATIN_INLINE int32_t zero_code() const {
     const T code = kGrid == Grid::kSeq ? T(3) : kGrid == Grid::kTernary ? T(1) : -low;
     return static_cast<int32_t>(code == code ? code : T(0));

@@ -13,8 +13,7 @@ namespace {
 
 }  // namespace
 
-void fake_quant_cuda(const FakeQuantGrid&, Extent, Dtype, const void*, const void*, const void*, Dtype, void*,
-                     CUstream_st*) {
+void fake_quant_cuda(const FakeQuantGrid&, std::span<const FakeQuantTask>, Dtype, Dtype, CUstream_st*) {
   fail("fake_quant_cuda");
 }
 
@@ -23,8 +22,8 @@ void fake_quant_codes_cuda(const FakeQuantGrid&, Extent, Dtype, const void*, con
   fail("fake_quant_codes_cuda");
 }
 
-void fake_quant_backward_cuda(const FakeQuantGrid&, Extent, Dtype, const void*, Dtype, const void*, const void*,
-                              const void*, void*, void*, void*, CUstream_st*) {
+void fake_quant_backward_cuda(const FakeQuantGrid&, std::span<const FakeQuantBackwardTask>, Dtype, Dtype,
+                              CUstream_st*) {
   fail("fake_quant_backward_cuda");
 }
 

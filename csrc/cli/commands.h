@@ -13,6 +13,7 @@ void add_generate(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_tokenize(CLI::App& app);
 void add_report(CLI::App& app);
+void add_bench(CLI::App& app);
 void add_doctor(CLI::App& app);
 
 }  // namespace satin::cli

@@ -34,6 +34,7 @@ int run(int argc, char** argv) {
   satin::cli::add_inspect(app);
   satin::cli::add_tokenize(app);
   satin::cli::add_report(app);
+  satin::cli::add_bench(app);
   satin::cli::add_doctor(app);
   try {
     app.parse(argc, argv);  // runs the subcommand's callback

@@ -23,9 +23,9 @@ struct Teacher {
 
 /// What one tensor's quantizer is; a rule of the policy.
 struct QuantizationRule {
-  std::string match = {};  ///< glob over module names ("model.layers.*.mlp.*"); unused in `default`
-  std::string method =
-      "lsq_asymmetric";  ///< minmax_symmetric | minmax_asymmetric | lsq | lsq_asymmetric | seq | ternary | none
+  std::string match = {};                 ///< glob over module names ("model.layers.*.mlp.*"); unused in `default`
+  std::string method = "lsq_asymmetric";  ///< minmax_symmetric | minmax_asymmetric | lsq | lsq_asymmetric | seq |
+                                          ///< ternary | binary | bitnet | none
   double bits = 2;
   int64_t group_size = 64;               ///< weights a scale along the input dimension; -1: one scale a row
   std::string scale_dtype = "bfloat16";  ///< bfloat16 | float16: scales are rounded to it before every forward

@@ -22,8 +22,9 @@ void check_rule(const QuantizationRule& rule, const std::string& at, const Repor
                                  format_number(rule.bits), "; leave bits out or choose another method"));
     }
   } else if (rule.bits != std::floor(rule.bits) || rule.bits < 2) {
-    report({bits, method}, cat(bits, ": method ", rule.method, " has 2, 3, ... 8 bits, found ",
-                               format_number(rule.bits), rule.bits < 2 ? "; for 1.58 bits use method: ternary" : ""));
+    report({bits, method},
+           cat(bits, ": method ", rule.method, " has 2, 3, ... 8 bits, found ", format_number(rule.bits),
+               rule.bits < 2 ? "; 1 bit is method: binary, 1.58 bits are method: ternary or bitnet" : ""));
   }
   if (rule.group_size != -1 && (rule.group_size <= 0 || rule.group_size % 8 != 0)) {
     report({group}, cat(group, ": expected -1 (one scale per output channel) or a positive multiple of 8, found ",
@@ -139,7 +140,8 @@ void check_files(const Config& config, const Report& report) {
 
 std::optional<double> implied_bits(const std::string& method) {
   if (method == "seq") return 2;
-  if (method == "ternary") return 1.58;
+  if (method == "ternary" || method == "bitnet") return 1.58;
+  if (method == "binary") return 1;
   return std::nullopt;
 }
 

@@ -6,6 +6,7 @@
 // A client computes (code - zero point) * scale in the model's dtype: one rounding of an exact product, our contract.
 #include "export/compressed_tensors.h"
 
+#include <algorithm>
 #include <map>
 
 #include "core/error.h"
@@ -17,8 +18,10 @@
 namespace satin::exporting {
 namespace {
 
-/// Bits that hold the scheme's levels as signed integers around zero. SEQ's levels {-3,-1,1,3} take 3.
-int storage_bits(const quant::Scheme& scheme) { return scheme.method == quant::Method::kSeq ? 3 : scheme.bits; }
+/// Bits that hold the scheme's levels as signed integers around zero: 3 for SEQ's {-3,-1,1,3}, 2 for a sign.
+int storage_bits(const quant::Scheme& scheme) {
+  return scheme.method == quant::Method::kSeq ? 3 : std::max(2, scheme.bits);
+}
 
 nlohmann::json weights_args(const quant::Scheme& scheme) {
   const bool grouped = scheme.group_size > 0;
@@ -35,7 +38,8 @@ class CompressedTensorsFormat : public Format {
  public:
   std::string name() const override { return "compressed-tensors"; }
   std::string holds() const override {
-    return "integer grids of 2 to 8 bits, symmetric or asymmetric, SEQ (as 3-bit codes) and ternary, per group or row, "
+    return "integer grids of 2 to 8 bits, symmetric or asymmetric, SEQ (as 3-bit codes), ternary and binary (as 2-bit "
+           "codes), per group or row, "
            "with scales in the model's dtype";
   }
 

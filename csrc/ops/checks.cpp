@@ -8,7 +8,7 @@ namespace satin::ops {
 
 kernels::FakeQuantGrid make_grid(int64_t kind, int64_t bits, int64_t group_size, int64_t scale_rounding,
                                  int64_t dequant_rounding) {
-  SATIN_CHECK(kind >= 0 && kind <= 3, "unknown grid ", kind);
+  SATIN_CHECK(kind >= 0 && kind <= 5, "unknown grid ", kind);
   SATIN_CHECK(scale_rounding >= 0 && scale_rounding <= 2, "unknown rounding ", scale_rounding);
   SATIN_CHECK(dequant_rounding >= 0 && dequant_rounding <= 2, "unknown rounding ", dequant_rounding);
   SATIN_CHECK(bits >= 0 && bits <= 64, "bits ", bits);
@@ -48,6 +48,24 @@ FakeQuantInputs::FakeQuantInputs(const kernels::FakeQuantGrid& grid, const at::T
   const bool has_zero_point = zero_point && zero_point->defined();
   SATIN_CHECK_EQ(has_zero_point, grid.kind == kernels::Grid::kAsymmetric, "a zero point, with asymmetric grids only");
   if (has_zero_point) this->zero_point = prepare(*zero_point, "zero_point");
+}
+
+std::vector<FakeQuantInputs> batch_inputs(kernels::FakeQuantGrid grid, at::TensorList weights, at::TensorList scales,
+                                          at::TensorList zero_points, at::IntArrayRef group_sizes) {
+  SATIN_CHECK_EQ(scales.size(), weights.size(), "scales and weights");
+  SATIN_CHECK_EQ(group_sizes.size(), weights.size(), "group sizes and weights");
+  SATIN_CHECK(zero_points.empty() || zero_points.size() == weights.size(), zero_points.size(), " zero points for ",
+              weights.size(), " weights");
+  std::vector<FakeQuantInputs> inputs;
+  inputs.reserve(weights.size());
+  for (size_t i = 0; i < weights.size(); ++i) {
+    grid.group_size = group_sizes[i];
+    inputs.emplace_back(grid, weights[i], scales[i],
+                        zero_points.empty() ? std::nullopt : std::optional<at::Tensor>(zero_points[i]));
+    SATIN_CHECK_EQ(weights[i].scalar_type(), weights[0].scalar_type(), "dtypes of a batch");
+    SATIN_CHECK_EQ(weights[i].device(), weights[0].device(), "devices of a batch");
+  }
+  return inputs;
 }
 
 }  // namespace satin::ops

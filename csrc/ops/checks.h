@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <optional>
+#include <vector>
 
 #include "kernels/fake_quant.h"
 
@@ -25,6 +26,10 @@ struct FakeQuantInputs {
   FakeQuantInputs(const kernels::FakeQuantGrid& grid, const at::Tensor& weight, const at::Tensor& scale,
                   const std::optional<at::Tensor>& zero_point);
 };
+
+/// Every weight of a batch with its group size. Throws InternalError for lists of different lengths.
+std::vector<FakeQuantInputs> batch_inputs(kernels::FakeQuantGrid grid, at::TensorList weights, at::TensorList scales,
+                                          at::TensorList zero_points, at::IntArrayRef group_sizes);
 
 /// Checks the weight alone; returns its size.
 kernels::Extent checked_extent(const kernels::FakeQuantGrid& grid, const at::Tensor& weight);

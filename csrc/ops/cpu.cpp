@@ -105,9 +105,43 @@ std::tuple<at::Tensor, at::Tensor> clip_search(const at::Tensor& weight, int64_t
   return {scale, zero_point};
 }
 
+std::optional<at::Tensor> element(at::TensorList list, size_t i) {
+  return list.empty() ? std::nullopt : std::optional<at::Tensor>(list[i]);
+}
+
+std::vector<at::Tensor> fake_quant_many(at::TensorList weights, at::TensorList scales, at::TensorList zero_points,
+                                        int64_t kind, int64_t bits, at::IntArrayRef group_sizes, int64_t scale_rounding,
+                                        int64_t dequant_rounding, at::ScalarType dtype) {
+  batch_inputs(make_grid(kind, bits, 1, scale_rounding, dequant_rounding), weights, scales, zero_points, group_sizes);
+  std::vector<at::Tensor> outs;
+  for (size_t i = 0; i < weights.size(); ++i)
+    outs.push_back(fake_quant(weights[i], scales[i], element(zero_points, i), kind, bits, group_sizes[i],
+                              scale_rounding, dequant_rounding, dtype));
+  return outs;
+}
+
+std::tuple<std::vector<at::Tensor>, std::vector<at::Tensor>, std::vector<at::Tensor>> fake_quant_backward_many(
+    at::TensorList grads, at::TensorList weights, at::TensorList scales, at::TensorList zero_points, int64_t kind,
+    int64_t bits, at::IntArrayRef group_sizes, int64_t scale_rounding) {
+  TORCH_CHECK(grads.size() == weights.size(), "fake_quant_backward_many: ", grads.size(), " gradients for ",
+              weights.size(), " weights");
+  batch_inputs(make_grid(kind, bits, 1, scale_rounding, 0), weights, scales, zero_points, group_sizes);
+  std::vector<at::Tensor> grad_weights, grad_scales, grad_zero_points;
+  for (size_t i = 0; i < weights.size(); ++i) {
+    auto [w, s, z] = fake_quant_backward(grads[i], weights[i], scales[i], element(zero_points, i), kind, bits,
+                                         group_sizes[i], scale_rounding);
+    grad_weights.push_back(w);
+    grad_scales.push_back(s);
+    if (z.defined()) grad_zero_points.push_back(z);
+  }
+  return {grad_weights, grad_scales, grad_zero_points};
+}
+
 TORCH_LIBRARY_IMPL(satin, CPU, m) {
   m.impl("fake_quant", fake_quant);
+  m.impl("fake_quant_many", fake_quant_many);
   m.impl("fake_quant_backward", fake_quant_backward);
+  m.impl("fake_quant_backward_many", fake_quant_backward_many);
   m.impl("fake_quant_codes", fake_quant_codes);
   m.impl("clip_search", clip_search);
 }

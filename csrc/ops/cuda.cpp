@@ -32,17 +32,68 @@ at::ScalarType value_dtype(const at::Tensor& weight, at::ScalarType wanted) {
 
 const void* data_or_null(const at::Tensor& tensor) { return tensor.defined() ? tensor.const_data_ptr() : nullptr; }
 
+std::vector<at::Tensor> quantize(const std::vector<FakeQuantInputs>& inputs, kernels::FakeQuantGrid grid,
+                                 at::ScalarType dtype) {
+  std::vector<at::Tensor> outs;
+  if (inputs.empty()) return outs;
+  const at::ScalarType weight_dtype = inputs[0].weight.scalar_type();
+  const c10::cuda::CUDAGuard guard(inputs[0].weight.device());
+  std::vector<kernels::FakeQuantTask> tasks;
+  for (const FakeQuantInputs& in : inputs) {
+    outs.push_back(at::empty(in.weight.sizes(), in.weight.options().dtype(value_dtype(in.weight, dtype))));
+    tasks.push_back({in.extent, in.grid.group_size, in.weight.const_data_ptr(), in.scale.const_data_ptr(),
+                     data_or_null(in.zero_point), outs.back().mutable_data_ptr()});
+  }
+  kernels::fake_quant_cuda(grid, tasks, kernel_dtype(weight_dtype), kernel_dtype(outs[0].scalar_type()),
+                           c10::cuda::getCurrentCUDAStream());
+  for (at::Tensor& out : outs) out = out.to(dtype);
+  return outs;
+}
+
 at::Tensor fake_quant(const at::Tensor& weight, const at::Tensor& scale, const std::optional<at::Tensor>& zero_point,
                       int64_t kind, int64_t bits, int64_t group_size, int64_t scale_rounding, int64_t dequant_rounding,
                       at::ScalarType dtype) {
-  const c10::cuda::CUDAGuard guard(weight.device());
-  const FakeQuantInputs in(make_grid(kind, bits, group_size, scale_rounding, dequant_rounding), weight, scale,
-                           zero_point);
-  at::Tensor out = at::empty(in.weight.sizes(), in.weight.options().dtype(value_dtype(weight, dtype)));
-  kernels::fake_quant_cuda(in.grid, in.extent, kernel_dtype(in.weight.scalar_type()), in.weight.const_data_ptr(),
-                           in.scale.const_data_ptr(), data_or_null(in.zero_point), kernel_dtype(out.scalar_type()),
-                           out.mutable_data_ptr(), c10::cuda::getCurrentCUDAStream());
-  return out.to(dtype);
+  const kernels::FakeQuantGrid grid = make_grid(kind, bits, group_size, scale_rounding, dequant_rounding);
+  return quantize({FakeQuantInputs(grid, weight, scale, zero_point)}, grid, dtype)[0];
+}
+
+std::vector<at::Tensor> fake_quant_many(at::TensorList weights, at::TensorList scales, at::TensorList zero_points,
+                                        int64_t kind, int64_t bits, at::IntArrayRef group_sizes, int64_t scale_rounding,
+                                        int64_t dequant_rounding, at::ScalarType dtype) {
+  const kernels::FakeQuantGrid grid = make_grid(kind, bits, 1, scale_rounding, dequant_rounding);
+  return quantize(batch_inputs(grid, weights, scales, zero_points, group_sizes), grid, dtype);
+}
+
+struct Gradients {
+  std::vector<at::Tensor> weights, scales, zero_points;
+};
+
+/// Scales' and zero points' gradients in the arithmetic dtype.
+Gradients differentiate(at::TensorList grads, const std::vector<FakeQuantInputs>& inputs, kernels::FakeQuantGrid grid) {
+  Gradients out;
+  if (inputs.empty()) return out;
+  const at::Tensor& first = inputs[0].weight;
+  const c10::cuda::CUDAGuard guard(first.device());
+  const at::ScalarType grad_dtype = value_dtype(first, grads[0].scalar_type());
+  std::vector<at::Tensor> contiguous;  // keeps copies alive until the launch
+  std::vector<kernels::FakeQuantBackwardTask> tasks;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const FakeQuantInputs& in = inputs[i];
+    TORCH_CHECK(grads[i].sizes() == in.weight.sizes() && grads[i].device() == first.device(),
+                "fake_quant_backward: expected a gradient ", in.weight.sizes(), " on ", first.device(), ", found ",
+                grads[i].sizes(), " on ", grads[i].device());
+    contiguous.push_back(grads[i].to(grad_dtype).contiguous());
+    out.weights.push_back(at::empty_like(in.weight));
+    out.scales.push_back(at::empty_like(in.scale));
+    if (in.zero_point.defined()) out.zero_points.push_back(at::empty_like(in.zero_point));
+    tasks.push_back({in.extent, in.grid.group_size, contiguous.back().const_data_ptr(), in.weight.const_data_ptr(),
+                     in.scale.const_data_ptr(), data_or_null(in.zero_point), out.weights.back().mutable_data_ptr(),
+                     out.scales.back().mutable_data_ptr(),
+                     in.zero_point.defined() ? out.zero_points.back().mutable_data_ptr() : nullptr});
+  }
+  kernels::fake_quant_backward_cuda(grid, tasks, kernel_dtype(grad_dtype), kernel_dtype(first.scalar_type()),
+                                    c10::cuda::getCurrentCUDAStream());
+  return out;
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> fake_quant_backward(const at::Tensor& grad, const at::Tensor& weight,
@@ -50,20 +101,23 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> fake_quant_backward(const at::Ten
                                                                    const std::optional<at::Tensor>& zero_point,
                                                                    int64_t kind, int64_t bits, int64_t group_size,
                                                                    int64_t scale_rounding) {
-  const c10::cuda::CUDAGuard guard(weight.device());
-  const FakeQuantInputs in(make_grid(kind, bits, group_size, scale_rounding, 0), weight, scale, zero_point);
-  const at::Tensor g = grad.to(value_dtype(weight, grad.scalar_type())).contiguous();
-  TORCH_CHECK(g.sizes() == weight.sizes() && g.device() == weight.device(), "fake_quant_backward: expected a gradient ",
-              weight.sizes(), " on ", weight.device(), ", found ", g.sizes(), " on ", g.device());
-  at::Tensor grad_weight = at::empty_like(in.weight), grad_scale = at::empty_like(in.scale), grad_zero_point;
-  if (in.zero_point.defined()) grad_zero_point = at::empty_like(in.zero_point);
-  kernels::fake_quant_backward_cuda(
-      in.grid, in.extent, kernel_dtype(g.scalar_type()), g.const_data_ptr(), kernel_dtype(in.weight.scalar_type()),
-      in.weight.const_data_ptr(), in.scale.const_data_ptr(), data_or_null(in.zero_point),
-      grad_weight.mutable_data_ptr(), grad_scale.mutable_data_ptr(),
-      grad_zero_point.defined() ? grad_zero_point.mutable_data_ptr() : nullptr, c10::cuda::getCurrentCUDAStream());
-  if (grad_zero_point.defined()) grad_zero_point = grad_zero_point.to(zero_point->scalar_type());
-  return {grad_weight, grad_scale.to(scale.scalar_type()), grad_zero_point};
+  const kernels::FakeQuantGrid grid = make_grid(kind, bits, group_size, scale_rounding, 0);
+  const Gradients out = differentiate({grad}, {FakeQuantInputs(grid, weight, scale, zero_point)}, grid);
+  return {out.weights[0], out.scales[0].to(scale.scalar_type()),
+          out.zero_points.empty() ? at::Tensor() : out.zero_points[0].to(zero_point->scalar_type())};
+}
+
+std::tuple<std::vector<at::Tensor>, std::vector<at::Tensor>, std::vector<at::Tensor>> fake_quant_backward_many(
+    at::TensorList grads, at::TensorList weights, at::TensorList scales, at::TensorList zero_points, int64_t kind,
+    int64_t bits, at::IntArrayRef group_sizes, int64_t scale_rounding) {
+  TORCH_CHECK(grads.size() == weights.size(), "fake_quant_backward_many: ", grads.size(), " gradients for ",
+              weights.size(), " weights");
+  const kernels::FakeQuantGrid grid = make_grid(kind, bits, 1, scale_rounding, 0);
+  Gradients out = differentiate(grads, batch_inputs(grid, weights, scales, zero_points, group_sizes), grid);
+  for (size_t i = 0; i < scales.size(); ++i) out.scales[i] = out.scales[i].to(scales[i].scalar_type());
+  for (size_t i = 0; i < zero_points.size(); ++i)
+    out.zero_points[i] = out.zero_points[i].to(zero_points[i].scalar_type());
+  return {out.weights, out.scales, out.zero_points};
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> fake_quant_codes(const at::Tensor& weight, const at::Tensor& scale,
@@ -89,7 +143,9 @@ std::tuple<at::Tensor, at::Tensor> clip_search(const at::Tensor& weight, int64_t
 
 TORCH_LIBRARY_IMPL(satin, CUDA, m) {
   m.impl("fake_quant", fake_quant);
+  m.impl("fake_quant_many", fake_quant_many);
   m.impl("fake_quant_backward", fake_quant_backward);
+  m.impl("fake_quant_backward_many", fake_quant_backward_many);
   m.impl("fake_quant_codes", fake_quant_codes);
   m.impl("clip_search", clip_search);
 }

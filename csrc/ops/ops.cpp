@@ -45,6 +45,27 @@ FakeQuantGradients fake_quant_backward(const at::Tensor& grad, const at::Tensor&
   return {grad_weight, grad_scale, grad_zero_point};
 }
 
+std::vector<at::Tensor> fake_quant_many(const FakeQuantBatch& batch, at::ScalarType dtype) {
+  using Signature = std::vector<at::Tensor>(at::TensorList, at::TensorList, at::TensorList, int64_t, int64_t,
+                                            at::IntArrayRef, int64_t, int64_t, at::ScalarType);
+  static const auto op = find<Signature>("satin::fake_quant_many");
+  const FakeQuantGrid& grid = batch.grid;
+  return op.call(batch.weights, batch.scales, batch.zero_points, number(grid.kind), grid.bits, batch.group_sizes,
+                 number(grid.scale_rounding), number(grid.dequant_rounding), dtype);
+}
+
+FakeQuantGradientsBatch fake_quant_backward_many(const std::vector<at::Tensor>& grads, const FakeQuantBatch& batch) {
+  using Lists = std::tuple<std::vector<at::Tensor>, std::vector<at::Tensor>, std::vector<at::Tensor>>;
+  using Signature =
+      Lists(at::TensorList, at::TensorList, at::TensorList, at::TensorList, int64_t, int64_t, at::IntArrayRef, int64_t);
+  static const auto op = find<Signature>("satin::fake_quant_backward_many");
+  const FakeQuantGrid& grid = batch.grid;
+  auto [weights, scales, zero_points] =
+      op.call(grads, batch.weights, batch.scales, batch.zero_points, number(grid.kind), grid.bits, batch.group_sizes,
+              number(grid.scale_rounding));
+  return {weights, scales, zero_points};
+}
+
 FakeQuantCodes fake_quant_codes(const at::Tensor& weight, const at::Tensor& scale, const OptionalTensor& zero_point,
                                 const FakeQuantGrid& grid) {
   using Signature =
@@ -73,7 +94,8 @@ at::Tensor effective_scale(const at::Tensor& scale, const FakeQuantGrid& grid) {
 }
 
 std::vector<std::string> wrapped_operators() {
-  return {"clip_search", "fake_quant", "fake_quant_backward", "fake_quant_codes"};
+  return {"clip_search",      "fake_quant",     "fake_quant_backward", "fake_quant_backward_many",
+          "fake_quant_codes", "fake_quant_many"};
 }
 
 }  // namespace satin::ops

@@ -34,6 +34,25 @@ struct FakeQuantGradients {
 FakeQuantGradients fake_quant_backward(const at::Tensor& grad, const at::Tensor& weight, const at::Tensor& scale,
                                        const std::optional<at::Tensor>& zero_point, const FakeQuantGrid& grid);
 
+/// A batch of weights with one kind of grid; on CUDA a launch serves dozens of them. Each has its own group size, which
+/// replaces the grid's.
+struct FakeQuantBatch {
+  FakeQuantGrid grid;
+  std::vector<at::Tensor> weights;      ///< one dtype
+  std::vector<at::Tensor> scales;       ///< one a weight
+  std::vector<at::Tensor> zero_points;  ///< one a weight, or empty where the grid has none
+  std::vector<int64_t> group_sizes;     ///< one a weight
+};
+/// fake_quant of every weight, the same bits. Not differentiable: see fake_quant_backward_many.
+std::vector<at::Tensor> fake_quant_many(const FakeQuantBatch& batch, at::ScalarType dtype);
+
+struct FakeQuantGradientsBatch {
+  std::vector<at::Tensor> weights, scales;
+  std::vector<at::Tensor> zero_points;  ///< empty where the grid has none
+};
+/// fake_quant_backward of every weight; the gradients have one dtype.
+FakeQuantGradientsBatch fake_quant_backward_many(const std::vector<at::Tensor>& grads, const FakeQuantBatch& batch);
+
 struct FakeQuantCodes {
   at::Tensor codes;  ///< [N, K] uint8 in 0 .. 2^bits - 1
   at::Tensor scale;  ///< [N, G]: what a file stores (rounded to grid.scale_rounding), in scale's dtype

@@ -13,6 +13,12 @@ TORCH_LIBRARY(satin, m) {
   m.def(
       "fake_quant_codes(Tensor weight, Tensor scale, Tensor? zero_point, int grid, int bits, int group_size, "
       "int scale_rounding) -> (Tensor, Tensor, Tensor)");
+  m.def(
+      "fake_quant_many(Tensor[] weights, Tensor[] scales, Tensor[] zero_points, int grid, int bits, int[] group_sizes, "
+      "int scale_rounding, int dequant_rounding, ScalarType dtype) -> Tensor[]");
+  m.def(
+      "fake_quant_backward_many(Tensor[] grads, Tensor[] weights, Tensor[] scales, Tensor[] zero_points, int grid, "
+      "int bits, int[] group_sizes, int scale_rounding) -> (Tensor[], Tensor[], Tensor[])");
   m.def("clip_search(Tensor weight, int grid, int bits, int group_size, int scale_rounding) -> (Tensor, Tensor)");
 }
 

@@ -25,7 +25,9 @@ QuantizedWeight take_apart(const at::Tensor& weight, const QuantizerState& state
 
 }  // namespace
 
-int64_t code_step(const Scheme& scheme) { return scheme.method == Method::kSeq ? 2 : 1; }
+int64_t code_step(const Scheme& scheme) {
+  return scheme.method == Method::kSeq || scheme.method == Method::kBinary ? 2 : 1;
+}
 
 at::ScalarType storage_dtype(Storage storage, at::ScalarType exact) {
   return storage == Storage::kBFloat16 ? at::kBFloat16 : storage == Storage::kFloat16 ? at::kHalf : exact;
@@ -38,7 +40,7 @@ QuantizedWeight quantize_weight(const QuantLinear& linear) {
 QuantizedWeight quantize_weight(const Scheme& scheme, const at::Tensor& weight, const at::Tensor& scale,
                                 const at::Tensor& zero_point, const std::string& module) {
   check_fits(scheme, module, weight.size(1));
-  if (!scheme.learned_scale()) return take_apart(weight, state_from_extremes(weight, scheme), scheme, module);
+  if (!scheme.learned_scale()) return take_apart(weight, state_from_data(weight, scheme), scheme, module);
   if (!scale.defined() || zero_point.defined() != scheme.has_zero_point())
     throw UserError(cat(module, ": the stored scales or zero points do not fit its scheme, ", describe(scheme)));
   return take_apart(weight, {scale, zero_point}, scheme, module);

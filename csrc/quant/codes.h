@@ -1,6 +1,7 @@
 // A quantized weight as integers: what packers write and readers rebuild, bit for bit the training forward's weight.
 //
-//   level  = step * code - zero_point          step 2 for SEQ (levels -3, -1, 1, 3; zero_point 3), 1 otherwise
+//   level  = step * code - zero_point          step 2 for SEQ (levels -3, -1, 1, 3; zero_point 3) and binary
+//                                             (-1, 1; zero_point 1), 1 otherwise
 //   weight = dequant_dtype(scale * level)      the product in fp32, where it is exact for 16-bit scales
 #pragma once
 #include <ATen/core/Tensor.h>
@@ -12,12 +13,12 @@ namespace satin::quant {
 
 struct QuantizedWeight {
   Scheme scheme;
-  at::Tensor codes;       ///< [N, K] uint8, 0 .. 2^bits - 1 (ternary: 0 .. 2)
+  at::Tensor codes;       ///< [N, K] uint8, 0 .. 2^bits - 1 (three levels: 0 .. 2)
   at::Tensor scale;       ///< [N, G] in the storage dtype: a, a/4 (SEQ) or 2a/3 (ternary) of the learned scale a
-  at::Tensor zero_point;  ///< [N, G] int32; symmetric integer grids 2^(bits-1), ternary 1, SEQ 3 (see step)
+  at::Tensor zero_point;  ///< [N, G] int32; symmetric integer grids 2^(bits-1), SEQ 3, others 1
 };
 
-/// 2 for SEQ, else 1.
+/// 2 for SEQ and binary, else 1.
 int64_t code_step(const Scheme& scheme);
 /// bfloat16, float16, or `exact` for Storage::kExact.
 at::ScalarType storage_dtype(Storage storage, at::ScalarType exact);

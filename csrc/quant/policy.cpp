@@ -22,10 +22,14 @@ Storage storage_from_string(const std::string& name, const std::string& where) {
 }
 
 int stored_bits(const config::QuantizationRule& rule, Method method, const std::string& where) {
-  if (method == Method::kTernary) {
+  if (Scheme{.method = method}.has_three_levels()) {
     // 2 is what a code takes and what an override inherits; 1.58 is the method's usual name.
     if (std::abs(rule.bits - std::log2(3.0)) < 0.01 || rule.bits == 2) return 2;
-    throw UserError(cat(where, ".bits: ternary has 1.58 bits, found ", rule.bits));
+    throw UserError(cat(where, ".bits: ", rule.method, " has 1.58 bits, found ", rule.bits));
+  }
+  if (method == Method::kBinary) {
+    if (rule.bits == 1) return 1;
+    throw UserError(cat(where, ".bits: binary has 1 bit, found ", rule.bits));
   }
   if (method == Method::kSeq && rule.bits != 2) throw UserError(cat(where, ".bits: seq has 2 bits, found ", rule.bits));
   if (rule.bits != std::floor(rule.bits) || rule.bits < 2 || rule.bits > 8)

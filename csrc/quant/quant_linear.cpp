@@ -1,7 +1,6 @@
 #include "quant/quant_linear.h"
 
 #include <ATen/ATen.h>
-#include <ATen/core/grad_mode.h>
 
 namespace satin::quant {
 
@@ -17,15 +16,7 @@ at::Tensor QuantLinear::forward(const at::Tensor& x) {
 }
 
 at::Tensor QuantLinear::weight(at::ScalarType dtype) {
-  if (!keeps_weight_ || at::GradMode::is_enabled()) return quantizer_.quantize(weight_, dtype);
-  if (!kept_weight_.defined() || kept_weight_.scalar_type() != dtype)
-    kept_weight_ = quantizer_.quantize(weight_, dtype);
-  return kept_weight_;
-}
-
-void QuantLinear::keep_weight(bool on) {
-  keeps_weight_ = on;
-  kept_weight_ = at::Tensor();
+  return held_.defined() && held_.scalar_type() == dtype ? held_ : quantizer_.quantize(weight_, dtype);
 }
 
 }  // namespace satin::quant

@@ -1,4 +1,4 @@
-// A linear layer whose weight is fake-quantized on every use: y = x Q(W)^T + b.
+// A linear layer with a fake-quantized weight: y = x Q(W)^T + b.
 #pragma once
 #include "nn/linear_factory.h"
 #include "quant/quantizer.h"
@@ -25,17 +25,17 @@ class QuantLinear : public nn::Linear {
   /// finite.
   void initialise() { quantizer_.initialise(weight_); }
 
-  /// While on, weights asked for without gradients are computed once and kept, for evaluation and generation. The
-  /// parameters must not change meanwhile; turning it off (or on again) forgets them.
-  void keep_weight(bool on);
+  /// From here on weight() returns `quantized` where its dtype is asked for; undefined: computed on every use again.
+  /// For held_weights.h.
+  void hold(const at::Tensor& quantized) { held_ = quantized; }
+  const ops::FakeQuantGrid& grid() const { return quantizer_.grid(); }
 
  private:
   std::string name_;
   at::Tensor weight_, bias_;
   Quantizer quantizer_;
   at::ScalarType compute_dtype_;
-  bool keeps_weight_ = false;
-  at::Tensor kept_weight_;
+  at::Tensor held_;
 };
 
 }  // namespace satin::quant

@@ -32,6 +32,10 @@ ops::Grid grid_kind(const Scheme& scheme) {
       return ops::Grid::kSeq;
     case Method::kTernary:
       return ops::Grid::kTernary;
+    case Method::kBinary:
+      return ops::Grid::kBinary;
+    case Method::kBitNet:
+      return ops::Grid::kBitNet;
   }
   throw InternalError("unknown quantization method");
 }
@@ -51,7 +55,7 @@ ops::FakeQuantGrid kernel_grid(const Scheme& scheme, int64_t in_features) {
           rounding(scheme.scale_dtype), rounding(scheme.dequant_dtype)};
 }
 
-QuantizerState state_from_extremes(const at::Tensor& weight, const Scheme& scheme) {
+QuantizerState state_from_data(const at::Tensor& weight, const Scheme& scheme) {
   const at::NoGradGuard no_grad;
   const ops::FakeQuantGrid grid = kernel_grid(scheme, weight.size(1));
   const at::Tensor groups = weight.contiguous().view({weight.size(0), -1, grid.group_size});
@@ -69,6 +73,9 @@ QuantizerState state_from_extremes(const at::Tensor& weight, const Scheme& schem
     case Method::kSeq:
     case Method::kTernary:
       return {largest, {}};
+    case Method::kBinary:
+    case Method::kBitNet:
+      return {groups.abs().to(dtype).mean(-1), {}};
     case Method::kMinMaxAsymmetric:
     case Method::kLsqAsymmetric: {
       const at::Tensor scale = ops::effective_scale(divided(high - low, top), grid);
@@ -79,7 +86,9 @@ QuantizerState state_from_extremes(const at::Tensor& weight, const Scheme& schem
 }
 
 QuantizerState initial_state(const at::Tensor& weight, const Scheme& scheme) {
-  if (!scheme.learned_scale() || !scheme.mse_init) return state_from_extremes(weight, scheme);
+  const bool searched = scheme.learned_scale() && scheme.mse_init;
+  if (!searched || scheme.method == Method::kBinary)  // mean|w| is what a search would find
+    return state_from_data(weight, scheme);
   const at::NoGradGuard no_grad;
   const ops::ClipSearchResult found = ops::clip_search(weight.detach(), kernel_grid(scheme, weight.size(1)));
   return {found.scale, found.zero_point};
@@ -97,7 +106,7 @@ Quantizer::Quantizer(const std::string& module, int64_t out_features, int64_t in
 }
 
 QuantizerState Quantizer::state(const at::Tensor& weight) const {
-  return scheme_.learned_scale() ? learned_ : state_from_extremes(weight, scheme_);
+  return scheme_.learned_scale() ? learned_ : state_from_data(weight, scheme_);
 }
 
 at::Tensor Quantizer::quantize(const at::Tensor& weight, at::ScalarType dtype) const {

@@ -22,13 +22,15 @@ struct QuantizerState {
   at::Tensor zero_point;  ///< undefined where the scheme has none
 };
 
-/// From the extremes of each group:
-///   min-max symmetric  max|w| / ((2^b - 1) / 2)       LSQ             max|w| / (2^(b-1) - 1)
-///   asymmetric         (max - min) / (2^b - 1), round(-min / scale)   SEQ, ternary   max|w|
+/// From each group:
+///   min-max symmetric  max|w| / ((2^b - 1) / 2)       LSQ              max|w| / (2^(b-1) - 1)
+///   asymmetric         (max - min) / (2^b - 1), round(-min / scale)   SEQ, ternary     max|w|
+///                                                                  binary, BitNet   mean|w|
 /// (min and max include 0; the asymmetric zero point divides by the scale as stored.)
-QuantizerState state_from_extremes(const at::Tensor& weight, const Scheme& scheme);
+QuantizerState state_from_data(const at::Tensor& weight, const Scheme& scheme);
 
-/// Where a learned state starts: clip search (scheme.mse_init) or the extremes; min-max methods: always the extremes.
+/// Where a learned state starts: clip search (scheme.mse_init) or state_from_data; methods that learn no scale:
+/// always the latter.
 QuantizerState initial_state(const at::Tensor& weight, const Scheme& scheme);
 
 /// A weight's quantizer.
@@ -39,7 +41,8 @@ class Quantizer {
             nn::ParameterStore& store);
 
   const Scheme& scheme() const { return scheme_; }
-  /// The learned parameters, or (min-max) what this weight's extremes give, outside the graph.
+  const ops::FakeQuantGrid& grid() const { return grid_; }
+  /// The learned parameters, or what this weight's data give, outside the graph.
   QuantizerState state(const at::Tensor& weight) const;
   /// The fake-quantized weight in `dtype`, differentiable.
   at::Tensor quantize(const at::Tensor& weight, at::ScalarType dtype) const;

@@ -58,10 +58,6 @@ void Registry::check_all_rules_match() const {
   policy_->check_all_match(names);
 }
 
-void Registry::keep_weights(bool on) {
-  for (const QuantizedModule& module : modules_) module.linear->keep_weight(on);
-}
-
 nn::LinearFactory quant_linear_factory(const Policy& policy, Registry& registry) {
   registry.set_policy(policy);
   return [policy, &registry, dense = nn::dense_linear_factory()](

@@ -46,8 +46,6 @@ class Registry {
   void set_policy(const Policy& policy) { policy_ = policy; }
   /// Throws UserError for an override that matched no layer. Call once the model is built.
   void check_all_rules_match() const;
-  /// QuantLinear::keep_weight of all layers.
-  void keep_weights(bool on);
 
  private:
   std::optional<Policy> policy_;

@@ -15,7 +15,9 @@ const std::vector<std::pair<Method, std::string>> kMethods = {{Method::kMinMaxSy
                                                               {Method::kLsq, "lsq"},
                                                               {Method::kLsqAsymmetric, "lsq_asymmetric"},
                                                               {Method::kSeq, "seq"},
-                                                              {Method::kTernary, "ternary"}};
+                                                              {Method::kTernary, "ternary"},
+                                                              {Method::kBinary, "binary"},
+                                                              {Method::kBitNet, "bitnet"}};
 
 std::string storage_name(Storage storage) {
   return storage == Storage::kBFloat16 ? "bfloat16" : storage == Storage::kFloat16 ? "float16" : "exact";
@@ -23,7 +25,7 @@ std::string storage_name(Storage storage) {
 
 }  // namespace
 
-double Scheme::nominal_bits() const { return method == Method::kTernary ? std::log2(3.0) : bits; }
+double Scheme::nominal_bits() const { return has_three_levels() ? std::log2(3.0) : bits; }
 
 double Scheme::effective_bits(int64_t in_features) const {
   const double bits_a_group = 16 + (has_zero_point() ? bits : 0);
@@ -53,7 +55,8 @@ Method method_from_string(const std::string& name) {
 }
 
 std::string describe(const Scheme& scheme) {
-  return cat(to_string(scheme.method), " ", scheme.method == Method::kTernary ? "1.58" : cat(scheme.bits), " bits ",
+  return cat(to_string(scheme.method), " ", scheme.has_three_levels() ? "1.58" : cat(scheme.bits),
+             scheme.bits == 1 ? " bit " : " bits ",
              scheme.group_size < 0 ? "per row" : cat("group ", scheme.group_size), " ",
              storage_name(scheme.scale_dtype));
 }

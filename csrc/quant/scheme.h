@@ -5,7 +5,8 @@
 
 namespace satin::quant {
 
-/// quantizers.md's rows that exist so far. Source: Esser et al. 2020 (LSQ), Liu et al. 2025 (ParetoQ: SEQ, ternary).
+/// Source: Esser et al. 2020 (LSQ), Liu et al. 2025 (ParetoQ: SEQ, ternary, elastic binarisation), Ma et al. 2024
+/// (BitNet b1.58).
 enum class Method {
   kMinMaxSymmetric,   ///< integer grid, scale from the data at each step
   kMinMaxAsymmetric,  ///< integer grid and zero point from the data at each step
@@ -13,6 +14,8 @@ enum class Method {
   kLsqAsymmetric,     ///< learned scale and zero point
   kSeq,               ///< 2 bits, levels {-3,-1,1,3} / 4 of a learned scale
   kTernary,           ///< levels {-2,0,2} / 3 of a learned scale
+  kBinary,            ///< 1 bit, a learned scale times the sign (elastic binarisation)
+  kBitNet,            ///< levels {-1,0,1} of mean|w|, read off the data at each step (b1.58)
 };
 
 /// A 16-bit storage format; kExact rounds nothing (gradient checks in fp64).
@@ -21,15 +24,18 @@ enum class Storage { kBFloat16, kFloat16, kExact };
 /// The stored form is exact: weight = dequant(stored_scale * (code - zero_point)), see codes.h.
 struct Scheme {
   Method method = Method::kLsqAsymmetric;
-  int bits = 2;                                ///< storage bits of a code (ternary: 2)
+  int bits = 2;                                ///< storage bits of a code (ternary and BitNet: 2)
   int64_t group_size = 64;                     ///< along the input dimension; -1: one scale a row
   Storage scale_dtype = Storage::kBFloat16;    ///< scales are rounded to it before every forward, straight through
   Storage dequant_dtype = Storage::kBFloat16;  ///< of the dequantised weight (config.json's dtype), on every device
   bool mse_init = true;                        ///< clip search at initialisation
 
   bool has_zero_point() const { return method == Method::kMinMaxAsymmetric || method == Method::kLsqAsymmetric; }
-  bool learned_scale() const { return method != Method::kMinMaxSymmetric && method != Method::kMinMaxAsymmetric; }
-  /// log2 of the number of levels: 1.585 for ternary.
+  bool learned_scale() const {
+    return method != Method::kMinMaxSymmetric && method != Method::kMinMaxAsymmetric && method != Method::kBitNet;
+  }
+  bool has_three_levels() const { return method == Method::kTernary || method == Method::kBitNet; }
+  /// log2 of the number of levels: 1.585 for three.
   double nominal_bits() const;
   /// Stored bits a weight, with scales (16 bits each) and zero points (`bits` each), for rows of `in_features` weights.
   double effective_bits(int64_t in_features) const;

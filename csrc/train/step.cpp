@@ -6,6 +6,7 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include "core/error.h"
+#include "quant/held_weights.h"
 
 namespace satin::train {
 namespace {
@@ -20,9 +21,11 @@ at::Tensor rows(const at::Tensor& x_BTH) { return x_BTH.reshape({-1, x_BTH.size(
 
 }  // namespace
 
-TrainingStep::TrainingStep(models::Decoder& student, models::Decoder* teacher, const losses::Objective& objective,
-                           const losses::Neighbourhood& neighbourhood, int64_t chunk_tokens)
+TrainingStep::TrainingStep(models::Decoder& student, const quant::Registry& quantized, models::Decoder* teacher,
+                           const losses::Objective& objective, const losses::Neighbourhood& neighbourhood,
+                           int64_t chunk_tokens)
     : student_(student),
+      quantized_(quantized),
       teacher_(teacher),
       objective_(objective),
       neighbourhood_(neighbourhood),
@@ -42,7 +45,12 @@ StepResult TrainingStep::run(const std::vector<data::Batch>& micro_batches, doub
   const std::vector<losses::Term> terms = objective_.terms(progress);
   const bool needs_teacher = objective_.needs_teacher(progress);
   SATIN_CHECK(teacher_ || !needs_teacher, "a loss needs a teacher");
-  for (const auto& batch : micro_batches) run_micro_batch(batch, terms, needs_teacher, result.num_scored, result);
+  quant::HeldWeights weights(quantized_, student_.parameters().options().compute_dtype, /*trainable=*/true);
+  for (const auto& batch : micro_batches) {
+    run_micro_batch(batch, terms, needs_teacher, result.num_scored, result);
+    weights.collect();
+  }
+  weights.fold();
   result.total = at::zeros({}, at::TensorOptions().dtype(wide_dtype()).device(student_.parameters().options().device));
   for (const auto& term : terms)
     if (term.weight != 0) result.total += result.losses.at(term.loss->name()) * term.weight;

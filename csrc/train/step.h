@@ -8,6 +8,7 @@
 #include "losses/neighbourhood.h"
 #include "losses/objective.h"
 #include "models/decoder.h"
+#include "quant/registry.h"
 
 namespace satin::train {
 
@@ -20,9 +21,10 @@ struct StepResult {
 
 class TrainingStep {
  public:
-  /// `teacher` may be null when the objective and the neighbourhood need none. All outlive the step.
-  TrainingStep(models::Decoder& student, models::Decoder* teacher, const losses::Objective& objective,
-               const losses::Neighbourhood& neighbourhood, int64_t chunk_tokens);
+  /// `quantized`: the student's quantized layers. `teacher` may be null when the objective and the neighbourhood need
+  /// none. All outlive the step.
+  TrainingStep(models::Decoder& student, const quant::Registry& quantized, models::Decoder* teacher,
+               const losses::Objective& objective, const losses::Neighbourhood& neighbourhood, int64_t chunk_tokens);
 
   /// `progress` in [0, 1). Losses are means over the scored tokens of all micro-batches together, so that how the
   /// step is split into micro-batches changes results by rounding only. Does not wait for the device.
@@ -36,6 +38,7 @@ class TrainingStep {
   at::ScalarType wide_dtype() const;  ///< of losses: fp32, or fp64 when compute is fp64
 
   models::Decoder& student_;
+  const quant::Registry& quantized_;
   models::Decoder* teacher_;
   const losses::Objective& objective_;
   const losses::Neighbourhood& neighbourhood_;

@@ -13,6 +13,7 @@
 #include "ops/device.h"
 #include "optim/clip.h"
 #include "optim/schedule.h"
+#include "quant/held_weights.h"
 #include "report/progress.h"
 #include "train/finish.h"
 #include "train/quantization_table.h"
@@ -85,8 +86,8 @@ Trainer::Trainer(const config::Config& config, const Resume& resume)
       std::make_unique<losses::Neighbourhood>(effective_neighbourhood(config_.loss), tokenizer_.vocab_size(),
                                               std::move(special), config_.train.seed, config_.loss.chunk_tokens);
   if (distils(config_.loss)) teacher_ = build_teacher(config_, options, model);
-  step_ = std::make_unique<TrainingStep>(*student_.decoder, teacher_.get(), *objective_, *neighbourhood_,
-                                         config_.loss.chunk_tokens);
+  step_ = std::make_unique<TrainingStep>(*student_.decoder, *student_.registry, teacher_.get(), *objective_,
+                                         *neighbourhood_, config_.loss.chunk_tokens);
   optimizer_ = std::make_unique<optim::AdamW>(student_.decoder->parameters().all(), config_.optimizer);
 
   const fs::path cache =
@@ -238,9 +239,8 @@ void Trainer::save(int64_t steps_done) {
 }
 
 void Trainer::evaluate_live(int64_t steps_done) {
-  student_.registry->keep_weights(true);  // quantized once, not once a batch
+  const quant::HeldWeights weights(*student_.registry, compute_dtype_, /*trainable=*/false);
   const nlohmann::json results = validation_.evaluate(*student_.decoder, cat("step ", steps_done));
-  student_.registry->keep_weights(false);
   if (results.empty()) return;
   metrics_->append({{"step", steps_done}, {"eval", results}});
   if (tensorboard_)

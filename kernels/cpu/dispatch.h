@@ -18,6 +18,10 @@ void for_grid(Grid kind, const Body& body) {
       return body.template operator()<Grid::kSeq>();
     case Grid::kTernary:
       return body.template operator()<Grid::kTernary>();
+    case Grid::kBinary:
+      return body.template operator()<Grid::kBinary>();
+    case Grid::kBitNet:
+      return body.template operator()<Grid::kBitNet>();
   }
 }
 

@@ -76,7 +76,7 @@ SATIN_INLINE void backward_loop(FakeQuantGrid grid, int64_t begin, int64_t end, 
         const T u = ws[i] / group.a, q = group.level(u) * unit<kGrid, T>();
         const bool inside = group.inside(u);
         out[i] = keep_if(inside, gs[i]);
-        scale_lanes[lane] += gs[i] * (q - keep_if(inside, u));
+        scale_lanes[lane] += gs[i] * (kGrid == Grid::kBinary ? q : q - keep_if(inside, u));
         outside_lanes[lane] += keep_if(!inside, gs[i]);
       }
     };
@@ -94,9 +94,10 @@ void check(const FakeQuantGrid& grid, Extent extent) {
   const auto fail = [](const std::string& what, int64_t found) {
     throw std::invalid_argument("fake_quant: expected " + what + ", found " + std::to_string(found));
   };
-  const bool two_bits = grid.kind == Grid::kSeq || grid.kind == Grid::kTernary;
-  if (grid.bits < 2 || grid.bits > (two_bits ? 2 : 8))
-    fail(two_bits ? "2 bits for SEQ and ternary" : "2 to 8 bits", grid.bits);
+  const bool integer = grid.kind == Grid::kSymmetric || grid.kind == Grid::kAsymmetric;
+  if (grid.kind == Grid::kBinary && grid.bits != 1) fail("1 bit for the binary grid", grid.bits);
+  if (grid.kind != Grid::kBinary && (grid.bits < 2 || grid.bits > (integer ? 8 : 2)))
+    fail(integer ? "2 to 8 bits" : "2 bits for SEQ, ternary and BitNet", grid.bits);
   if (extent.num_rows < 0 || extent.num_columns < 0) fail("sizes of at least 0", extent.num_columns);
   if (grid.group_size < 1 || extent.num_columns % grid.group_size != 0)
     fail("a group_size that divides " + std::to_string(extent.num_columns), grid.group_size);

@@ -42,7 +42,7 @@ class Cli : public testing::Test {
 TEST_F(Cli, EveryCommandHasHelpWithAnExample) {
   expect(satin("--version"), 0, {"satin 0.", "torch 2.11", "CUDA"});
   for (const char* command :
-       {"train", "quantize", "eval", "export", "generate", "inspect", "tokenize", "report", "doctor"})
+       {"train", "quantize", "eval", "export", "generate", "inspect", "tokenize", "report", "bench", "doctor"})
     expect(satin(std::string(command) + " --help"), 0, {"Example: satin " + std::string(command)});
   expect(satin("train --help-config"), 0, {"learning_rate", "group_size", "neighbourhood"});
   expect(satin("doctor"), 0, {"processor", "memory"});
@@ -118,6 +118,19 @@ TEST_F(Cli, TrainsEvaluatesExportsAndReports) {
 TEST_F(Cli, DryRunWritesNothing) {
   expect(satin(tiny("dry", "--dry-run")), 0, {"effective bits", "activations", "optimizer", "teacher", "embeddings"});
   EXPECT_FALSE(fs::exists(dir / "dry"));
+}
+
+TEST_F(Cli, BenchMeasuresBesideFloors) {
+  const std::string file = (dir / "bench.json").string();
+  expect(satin("bench --device cpu --only \"bfloat16 [1024\" --json " + file), 0, {"group 64", "per row", "floor"});
+  const auto found = nlohmann::json::parse(test::read_file(file))["measurements"];
+  ASSERT_EQ(found.size(), 19u);  // the copy, then 9 schemes forward and backward
+  for (size_t i = 1; i < found.size(); ++i) {
+    EXPECT_GT(found[i]["us"].get<double>(), 0);
+    EXPECT_GT(found[i]["fraction_of_floor"].get<double>(), 0);
+  }
+  expect(satin("bench step --device cpu"), 0, {"dense", "tokens/s", "dense + "});
+  expect(satin("bench stepp"), 2, {"'step'"});
 }
 
 TEST_F(Cli, SameSeedSameBitsAndTheSplitIntoMicroBatchesIsRounding) {

@@ -105,6 +105,10 @@ TEST(FakeQuant, TwoBitGridsByHand) {
             (V{-3, -3, -3, -1, -1, 1, 1, 1, 3, 3}));
   // ternary with a = 1.5: levels -1, 0, 1; thresholds +-.5 (1.5 * fl(1/3) = .5 goes to 0)
   EXPECT_EQ(forward({Grid::kTernary, 2}, {-9, -0.51, -0.4, 0, 0.4, 0.51, 9}, 1.5), (V{-1, -1, 0, 0, 0, 1, 1}));
+  // binary with a = 2: the sign, +1 at zero
+  EXPECT_EQ(forward({Grid::kBinary, 1}, {-9, -0.1, -0.0f, 0, 0.1, 9}, 2), (V{-2, -2, 2, 2, 2, 2}));
+  // BitNet with a = 2: thresholds +-1, the tie goes to 0
+  EXPECT_EQ(forward({Grid::kBitNet, 2}, {-9, -1.1, -1, 0, 1, 1.1, 9}, 2), (V{-2, -2, 0, 0, 0, 2, 2}));
 }
 
 TEST(FakeQuant, ScaleFloorAndSaturation) {
@@ -119,7 +123,7 @@ TEST(FakeQuant, ScaleFloorAndSaturation) {
 }
 
 TEST(FakeQuant, NaNPropagatesAndNothingCrashes) {
-  for (Grid kind : {Grid::kSymmetric, Grid::kAsymmetric, Grid::kSeq, Grid::kTernary}) {
+  for (Grid kind : {Grid::kSymmetric, Grid::kAsymmetric, Grid::kSeq, Grid::kTernary, Grid::kBitNet}) {
     const FakeQuantGrid grid{kind, 2};
     const auto weights = forward(grid, {kNaN, kInfinity, -kInfinity, 1}, 1);
     EXPECT_TRUE(std::isnan(weights[0]));

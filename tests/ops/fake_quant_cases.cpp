@@ -1,6 +1,7 @@
 #include "ops/fake_quant_cases.h"
 
 #include <ATen/CPUGeneratorImpl.h>
+#include <gtest/gtest.h>
 
 #include "core/error.h"
 
@@ -10,7 +11,7 @@ using ops::Grid;
 using ops::Rounding;
 
 std::string FakeQuantCase::name() const {
-  static const char* grids[] = {"symmetric", "asymmetric", "seq", "ternary"};
+  static const char* grids[] = {"symmetric", "asymmetric", "seq", "ternary", "binary", "bitnet"};
   static const char* roundings[] = {"exact", "bf16", "fp16"};
   static const char* fills[] = {"gaussian", "zeros", "denormal", "huge", "ties", "outliers"};
   return cat(grids[static_cast<int>(grid.kind)], " ", grid.bits, " bits, group ", grid.group_size, ", scales ",
@@ -21,8 +22,9 @@ std::string FakeQuantCase::name() const {
 
 const std::vector<FakeQuantCase>& fake_quant_cases() {
   static const std::vector<FakeQuantCase> cases = [] {
-    std::vector<std::pair<Grid, int>> methods = {{Grid::kSeq, 2}, {Grid::kTernary, 2}};
-    for (int bits : {2, 3, 4, 8})
+    std::vector<std::pair<Grid, int>> methods = {
+        {Grid::kSeq, 2}, {Grid::kTernary, 2}, {Grid::kBinary, 1}, {Grid::kBitNet, 2}};
+    for (int bits : {2, 3, 4, 5, 6, 8})
       for (Grid kind : {Grid::kSymmetric, Grid::kAsymmetric}) methods.emplace_back(kind, bits);
     constexpr auto kNone = Rounding::kNone, kBFloat16 = Rounding::kBFloat16, kFloat16 = Rounding::kFloat16;
     std::vector<FakeQuantCase> all;
@@ -169,6 +171,18 @@ Expected expected_values(const FakeQuantCase& test_case, const FakeQuantTensors&
       inside = u.abs() < constant(0.99);
       break;
     }
+    case Grid::kBinary:
+      level = q = at::where(u < 0, -1.0, 1.0);
+      out.codes = (level + 1) / 2;
+      out.zero = at::ones_like(out.stored);
+      inside = u.abs() <= 1;
+      break;
+    case Grid::kBitNet:
+      level = q = at::round(at::clamp(u, -1, 1));
+      out.codes = level + 1;
+      out.zero = at::ones_like(out.stored);
+      inside = at::ones_like(u, at::kBool);
+      break;
   }
   out.weight = round_storage(rounded(stored * level), grid.dequant_rounding).view({n, test_case.num_columns});
   out.codes = out.codes.view(out.weight.sizes());
@@ -176,12 +190,48 @@ Expected expected_values(const FakeQuantCase& test_case, const FakeQuantTensors&
   const double highest = integer ? half - 1 : 1;  // Qp, 1 at 2 bits
   const double multiplier = 1 / std::sqrt(static_cast<double>(grid.group_size) * highest);
   out.grad_weight = at::where(inside, d, 0.0).view(out.weight.sizes());
-  const at::Tensor terms = d * at::where(inside, q - u, q);
+  const at::Tensor terms = d * at::where(inside & (grid.kind != Grid::kBinary), q - u, q);
   out.grad_scale = terms.sum(-1) * multiplier;
   out.scale_magnitude = terms.abs().sum(-1) * multiplier;
   if (grid.kind == Grid::kAsymmetric)
     out.grad_zero = (d * at::where(inside, at::zeros_like(a), -a)).sum(-1) * multiplier;
   return out;
+}
+
+BatchCase make_batch(Grid kind, int bits, at::ScalarType dtype, int num_matrices, uint64_t seed) {
+  const int64_t groups[] = {64, 8, 1280, 20, 128}, rows[] = {3, 17, 1, 0, 40};
+  BatchCase out;
+  for (int i = 0; i < num_matrices; ++i) {
+    const int64_t group = groups[i % 5];
+    const FakeQuantTensors one =
+        make_tensors({{kind, bits, group}, rows[(i / 2) % 5], group * (1 + i % 3), dtype, Fill::kGaussian},
+                     seed + static_cast<uint64_t>(i));
+    out.batch.grid = {kind, bits, group};
+    out.batch.weights.push_back(one.weight);
+    out.batch.scales.push_back(one.scale);
+    if (one.zero_point.defined()) out.batch.zero_points.push_back(one.zero_point);
+    out.batch.group_sizes.push_back(group);
+    out.grads.push_back(one.grad);
+  }
+  return out;
+}
+
+void expect_part(const BatchCase& test_case, size_t i, const std::vector<at::Tensor>& weights,
+                 const ops::FakeQuantGradientsBatch& gradients) {
+  const ops::FakeQuantBatch& batch = test_case.batch;
+  FakeQuantGrid grid = batch.grid;
+  grid.group_size = batch.group_sizes[i];
+  const auto zero = batch.zero_points.empty() ? std::nullopt : std::optional(batch.zero_points[i]);
+  EXPECT_TRUE(
+      at::equal(weights[i], ops::fake_quant(batch.weights[i], batch.scales[i], zero, grid, weights[i].scalar_type())))
+      << i;
+  const ops::FakeQuantGradients one =
+      ops::fake_quant_backward(test_case.grads[i], batch.weights[i], batch.scales[i], zero, grid);
+  EXPECT_TRUE(at::equal(gradients.weights[i], one.weight)) << i;
+  EXPECT_TRUE(at::equal(gradients.scales[i], one.scale)) << i;
+  if (zero) {
+    EXPECT_TRUE(at::equal(gradients.zero_points[i], one.zero_point)) << i;
+  }
 }
 
 double relative_error(const at::Tensor& found, const at::Tensor& expected) {

@@ -40,6 +40,16 @@ struct Expected {
 };
 Expected expected_values(const FakeQuantCase& test_case, const FakeQuantTensors& tensors);
 
+/// Many small matrices of different shapes for the batched operators.
+struct BatchCase {
+  ops::FakeQuantBatch batch;
+  std::vector<at::Tensor> grads;
+};
+BatchCase make_batch(ops::Grid kind, int bits, at::ScalarType dtype, int num_matrices, uint64_t seed);
+/// Part i of a batch's results has the bits of the single operators.
+void expect_part(const BatchCase& test_case, size_t i, const std::vector<at::Tensor>& weights,
+                 const ops::FakeQuantGradientsBatch& gradients);
+
 /// |a - b| / |b| in fp64 (0 for equal tensors, NaN where equal positions are NaN counts as equal).
 double relative_error(const at::Tensor& found, const at::Tensor& expected);
 

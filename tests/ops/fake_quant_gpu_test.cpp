@@ -68,6 +68,40 @@ TEST(FakeQuantGpu, GradientsAgreeAndRepeat) {
   }
 }
 
+TEST(FakeQuantGpu, ABatchHasTheBitsOfItsParts) {
+  SATIN_NEEDS_GPU();
+  for (at::ScalarType dtype : {at::kFloat, at::kBFloat16})
+    for (const auto& [kind, bits] : std::vector<std::pair<ops::Grid, int>>{{ops::Grid::kSymmetric, 4},
+                                                                           {ops::Grid::kAsymmetric, 2},
+                                                                           {ops::Grid::kTernary, 2},
+                                                                           {ops::Grid::kBinary, 1}}) {
+      BatchCase test_case = make_batch(kind, bits, dtype, 200, 51);  // several launches
+      for (auto* list :
+           {&test_case.batch.weights, &test_case.batch.scales, &test_case.batch.zero_points, &test_case.grads})
+        for (at::Tensor& tensor : *list) tensor = tensor.to(at::kCUDA);
+      const auto weights = ops::fake_quant_many(test_case.batch, at::kBFloat16);
+      const auto gradients = ops::fake_quant_backward_many(test_case.grads, test_case.batch);
+      for (size_t i = 0; i < weights.size(); ++i) expect_part(test_case, i, weights, gradients);
+    }
+}
+
+TEST(FakeQuantGpu, DivisionIsExactNearEveryTie) {
+  SATIN_NEEDS_GPU();
+  // Weights within a few units in the last place of half a step: where a quotient that is not rounded correctly flips
+  // a code. Scales of every size that a bfloat16 can hold in practice, and the extremes that divide plainly.
+  for (double size : {1e-5, 3e-3, 0.7, 50.0, 1e17, 1e20}) {
+    const at::Tensor scale = (at::rand({4096, 1}) + 1) * size;
+    const at::Tensor stored = ops::effective_scale(scale, {ops::Grid::kSymmetric, 8, 64}).to(at::kDouble);
+    const at::Tensor steps = at::randint(-100, 100, {4096, 64}).to(at::kDouble) + 0.5;
+    const at::Tensor nudge = 1 + at::randint(-3, 4, {4096, 64}).to(at::kDouble) * 6e-8;
+    const at::Tensor w = (steps * stored * nudge).to(at::kFloat);
+    const ops::FakeQuantGrid grid{ops::Grid::kSymmetric, 8, 64};
+    ASSERT_TRUE(at::equal(ops::fake_quant_codes(w.to(at::kCUDA), scale.to(at::kCUDA), {}, grid).codes.cpu(),
+                          ops::fake_quant_codes(w, scale, {}, grid).codes))
+        << size;
+  }
+}
+
 TEST(FakeQuantGpu, UnalignedWeights) {
   SATIN_NEEDS_GPU();
   const ops::FakeQuantGrid grid{ops::Grid::kSeq, 2, 64};

@@ -57,6 +57,18 @@ TEST(FakeQuant, GradientsAreTheFormulas) {
   }
 }
 
+TEST(FakeQuant, ABatchHasTheBitsOfItsParts) {
+  // Every kind with matrices of several widths, group sizes and lengths; an empty one in the middle.
+  for (const auto& [kind, bits] : std::vector<std::pair<ops::Grid, int>>{
+           {ops::Grid::kSymmetric, 3}, {ops::Grid::kAsymmetric, 2}, {ops::Grid::kSeq, 2}, {ops::Grid::kBinary, 1}}) {
+    BatchCase test_case = make_batch(kind, bits, at::kFloat, 70, 31);
+    const auto weights = ops::fake_quant_many(test_case.batch, at::kBFloat16);
+    const auto gradients = ops::fake_quant_backward_many(test_case.grads, test_case.batch);
+    ASSERT_EQ(weights.size(), 70u);
+    for (size_t i = 0; i < weights.size(); ++i) expect_part(test_case, i, weights, gradients);
+  }
+}
+
 TEST(FakeQuant, AskedForGradientsOnlyWhereNeeded) {
   const FakeQuantCase& test_case = fake_quant_cases().front();
   FakeQuantTensors in = make_tensors(test_case, 14);

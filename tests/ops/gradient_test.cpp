@@ -3,6 +3,8 @@
 // function itself say nothing.
 #include <gtest/gtest.h>
 
+#include <functional>
+
 #include "ops/fake_quant_cases.h"
 
 namespace satin::test {
@@ -32,7 +34,15 @@ struct Surrogate {
       return;
     }
     at::Tensor q;
-    if (grid.kind == Grid::kSymmetric) {
+    if (grid.kind == Grid::kBinary) {  // no residual: the level is its sign, which the scale multiplies
+      inside = u.abs() <= 1;
+      end = at::where(u < 0, -1.0, 1.0);
+      return;
+    }
+    if (grid.kind == Grid::kBitNet) {
+      inside = at::ones_like(u, at::kBool);
+      q = end = at::round(at::clamp(u, -1, 1));
+    } else if (grid.kind == Grid::kSymmetric) {
       inside = (u >= -half) & (u <= half - 1);
       q = at::clamp(at::round(u), -half, half - 1);
       end = at::where(u < 0, -half, half - 1);
@@ -67,7 +77,8 @@ TEST(FakeQuantGradient, EqualsDifferencesOfTheFrozenSurrogate) {
                                                                     {Grid::kAsymmetric, 2},
                                                                     {Grid::kAsymmetric, 4},
                                                                     {Grid::kSeq, 2},
-                                                                    {Grid::kTernary, 2}}) {
+                                                                    {Grid::kTernary, 2},
+                                                                    {Grid::kBitNet, 2}}) {
     SCOPED_TRACE(testing::Message() << "grid " << static_cast<int>(kind) << ", " << bits << " bits");
     const ops::FakeQuantGrid grid{kind, bits, 16, ops::Rounding::kNone, ops::Rounding::kNone};
     at::Tensor w = at::randn({2, 32}, at::kDouble), grad = at::randn({2, 32}, at::kDouble);
@@ -101,6 +112,34 @@ TEST(FakeQuantGradient, EqualsDifferencesOfTheFrozenSurrogate) {
     check(s, found.scale, multiplier, "scale");
     if (z.defined()) check(z, found.zero_point, multiplier, "zero point");
   }
+}
+
+// Elastic binarisation is a sum of two surrogates: the weight's is u clipped to [-1, 1] (times the scale), the scale's
+// is scale * sign.
+TEST(FakeQuantGradient, BinaryFollowsItsTwoSurrogates) {
+  at::manual_seed(22);
+  const ops::FakeQuantGrid grid{Grid::kBinary, 1, 16, ops::Rounding::kNone, ops::Rounding::kNone};
+  const at::Tensor w = at::randn({2, 32}, at::kDouble), grad = at::randn({2, 32}, at::kDouble);
+  const at::Tensor s = at::rand({2, 2}, at::kDouble) + 0.5;
+  const auto loss = [&](const at::Tensor& q) { return (grad.view({2, 2, 16}) * q).sum(); };
+  const auto differences = [&](const at::Tensor& at_point, const std::function<at::Tensor(const at::Tensor&)>& f) {
+    at::Tensor out = at::empty_like(at_point);
+    for (int64_t i = 0; i < at_point.numel(); ++i) {
+      at::Tensor step = at::zeros_like(at_point);
+      step.view(-1)[i] = 1e-6;
+      out.view(-1)[i] = (f(at_point + step) - f(at_point - step)) / 2e-6;
+    }
+    return out;
+  };
+  const at::Tensor by_weight = differences(w, [&](const at::Tensor& x) {
+    return loss(s.unsqueeze(-1) * at::clamp(x.view({2, 2, 16}) / s.unsqueeze(-1), -1, 1));
+  });
+  const at::Tensor by_scale = differences(s, [&](const at::Tensor& x) {
+    return loss(x.unsqueeze(-1) * at::where(w.view({2, 2, 16}) < 0, -1.0, 1.0));
+  });
+  const ops::FakeQuantGradients found = ops::fake_quant_backward(grad, w, s, {}, grid);
+  EXPECT_LT((found.weight - by_weight).abs().max().item<double>(), 1e-7);
+  EXPECT_LT((found.scale - by_scale / 4).abs().max().item<double>(), 1e-7);  // 1 / sqrt(16)
 }
 
 }  // namespace

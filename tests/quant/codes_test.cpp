@@ -16,11 +16,12 @@ namespace {
 std::vector<Scheme> schemes() {
   std::vector<Scheme> all;
   for (Method method : {Method::kMinMaxSymmetric, Method::kMinMaxAsymmetric, Method::kLsq, Method::kLsqAsymmetric,
-                        Method::kSeq, Method::kTernary})
-    for (int bits : {2, 3, 4, 8})
+                        Method::kSeq, Method::kTernary, Method::kBinary, Method::kBitNet})
+    for (int bits : {1, 2, 3, 4, 5, 6, 8})
       for (int64_t group : {32, 64, 128, -1})
         for (Storage storage : {Storage::kBFloat16, Storage::kFloat16, Storage::kExact}) {
-          if ((method == Method::kSeq || method == Method::kTernary) && bits != 2) continue;
+          const bool two_bits = method == Method::kSeq || Scheme{.method = method}.has_three_levels();
+          if ((method == Method::kBinary) != (bits == 1) || (two_bits && bits != 2)) continue;
           all.push_back({method, bits, group, storage, storage});
         }
   return all;

@@ -56,10 +56,11 @@ TEST(QuantLinear, ForwardMultipliesWithItsWeight) {
 
 TEST(QuantLinear, GradientsReachEveryParameter) {
   for (Method method : {Method::kLsq, Method::kLsqAsymmetric, Method::kSeq, Method::kTernary, Method::kMinMaxSymmetric,
-                        Method::kMinMaxAsymmetric}) {
+                        Method::kMinMaxAsymmetric, Method::kBinary, Method::kBitNet}) {
     SCOPED_TRACE(to_string(method));
     Scheme scheme = kScheme;
     scheme.method = method;
+    if (method == Method::kBinary) scheme.bits = 1;
     Layer layer({at::kCPU, at::kFloat, at::kBFloat16, true}, scheme);
     const at::Tensor x = at::randn({4, 128}).to(at::kBFloat16);
     layer.linear.forward(x).to(at::kFloat).square().sum().backward();
@@ -95,18 +96,6 @@ TEST(QuantLinear, TrainingReducesTheOutputsError) {
     }
   }
   EXPECT_LT(best, 0.5 * before);
-}
-
-TEST(QuantLinear, KeptWeights) {
-  Layer layer({at::kCPU, at::kFloat, at::kFloat, true}, kScheme);
-  layer.linear.keep_weight(true);
-  EXPECT_TRUE(layer.linear.weight().requires_grad()) << "with gradients nothing is kept";
-  const at::NoGradGuard no_grad;
-  const at::Tensor kept = layer.linear.weight();
-  EXPECT_EQ(layer.linear.weight().data_ptr(), kept.data_ptr());
-  layer.store.at("m.weight").mul_(-1);
-  layer.linear.keep_weight(false);
-  EXPECT_FALSE(at::equal(layer.linear.weight(), kept));
 }
 
 TEST(QuantLinear, DamagedWeightsAreNamed) {

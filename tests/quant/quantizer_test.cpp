@@ -36,7 +36,7 @@ TEST(InitialState, ExtremesByHand) {
   // One group of 8: min -3, max 1.
   const at::Tensor w = at::tensor({-3.0f, 1.0f, 0.0f, 0.5f, -1.0f, -2.0f, 0.25f, 0.0f}).view({1, 8});
   const auto state = [&](Method method, int bits) {
-    return state_from_extremes(w, {method, bits, 8, Storage::kExact});
+    return state_from_data(w, {method, bits, 8, Storage::kExact});
   };
   EXPECT_FLOAT_EQ(state(Method::kMinMaxSymmetric, 2).scale.item<float>(), 2);
   EXPECT_FLOAT_EQ(state(Method::kLsq, 3).scale.item<float>(), 1);
@@ -47,14 +47,14 @@ TEST(InitialState, ExtremesByHand) {
   EXPECT_FLOAT_EQ(asymmetric.zero_point.item<float>(), 2);
   EXPECT_FALSE(state(Method::kLsq, 2).zero_point.defined());
   // All weights above zero: the range still reaches 0, which is code 0.
-  const QuantizerState positive = state_from_extremes(w.abs() + 1, {Method::kMinMaxAsymmetric, 2, 8, Storage::kExact});
+  const QuantizerState positive = state_from_data(w.abs() + 1, {Method::kMinMaxAsymmetric, 2, 8, Storage::kExact});
   EXPECT_FLOAT_EQ(positive.scale.item<float>(), 4.0f / 3);
   EXPECT_EQ(positive.zero_point.item<float>(), 0);
 }
 
 TEST(InitialState, ZeroGroupsAndOneScaleARow) {
   for (Method method : {Method::kMinMaxSymmetric, Method::kMinMaxAsymmetric, Method::kLsq, Method::kLsqAsymmetric,
-                        Method::kSeq, Method::kTernary})
+                        Method::kSeq, Method::kTernary, Method::kBitNet})
     for (int64_t group : {-1, 64}) {
       const QuantizedWeight zeros = round_to_nearest(at::zeros({2, 128}), {method, 2, group});
       EXPECT_EQ(zeros.scale.size(1), group < 0 ? 1 : 2);

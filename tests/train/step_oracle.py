@@ -15,7 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama import modeling_llama
 
 GROUP, TOP_K, TAU = 8, 5, 2.0
-METHODS = {"dense": None, "minmax_symmetric": 3, "minmax_asymmetric": 2, "lsq": 3, "lsq2": 2, "lsq_asymmetric": 2, "seq": 2, "ternary": 2}
+METHODS = {"dense": None, "minmax_symmetric": 3, "minmax_asymmetric": 2, "lsq": 3, "lsq2": 2, "lsq_asymmetric": 2, "seq": 2, "ternary": 2, "binary": 1, "bitnet": 2}
 LOSSES = {"ce": {"ce": 1.0}, "kd": {"kd": 1.0}, "smoothness": {"smoothness": 1.0}, "all": {"ce": 0.3, "kd": 0.7, "smoothness": 0.5},
           "kd_warm": {"kd": 1.0}, "kd_reverse": {"kd": 1.0}, "kd_reverse_warm": {"kd": 1.0}}
 KD = {"kd_warm": ("forward", 2.0), "kd_reverse": ("reverse", 1.0), "kd_reverse_warm": ("reverse", 0.5)}  # kind, temperature
@@ -34,7 +34,8 @@ def bf16(x):
 
 
 class Quantize(torch.autograd.Function):
-    """w [N, K], s [N, G], z [N, G] or None. Gradients: LSQ (Esser 2020, eq. 3), ParetoQ for SEQ and ternary."""
+    """w [N, K], s [N, G], z [N, G] or None. Gradients: LSQ (Esser 2020, eq. 3), ParetoQ for SEQ, ternary and binary (the
+    scale's: sign(w) everywhere); BitNet b1.58: straight through everywhere, the scale is data."""
 
     @staticmethod
     def forward(ctx, w, s, z, method, bits):
@@ -48,10 +49,10 @@ class Quantize(torch.autograd.Function):
         w, s, z = ctx.saved_tensors
         _, q, inside, u = levels(w, s, z, ctx.method, ctx.bits)
         g = g.reshape(q.shape)
-        learned = not ctx.method.startswith("minmax")
-        qp = 1 if ctx.bits == 2 else 2 ** (ctx.bits - 1) - 1
+        learned = not ctx.method.startswith("minmax") and ctx.method != "bitnet"
+        qp = 1 if ctx.bits <= 2 else 2 ** (ctx.bits - 1) - 1
         m = 1 / math.sqrt(GROUP * qp)
-        ds = (g * torch.where(inside, q - u, q)).sum(-1) * m if learned else None
+        ds = (g * (q if ctx.method == "binary" else torch.where(inside, q - u, q))).sum(-1) * m if learned else None
         dz = None
         if ctx.method == "lsq_asymmetric":
             a = stored(s, ctx.method)[1]
@@ -76,6 +77,8 @@ def levels(w, s, z, method, bits):
             low, high = x.amin(-1).clamp(max=0), x.amax(-1).clamp(min=0)
             s = (high - low) / (2 ** bits - 1)
             z = torch.clamp(torch.round(-low / stored(s, method)[1]), 0, 2 ** bits - 1)
+    if method == "bitnet":
+        s = x.abs().mean(-1)
     t, a = (v[..., None] for v in stored(s, method))
     u = x / a
     if method == "seq":
@@ -86,6 +89,12 @@ def levels(w, s, z, method, bits):
         inside = u.abs() < 0.99
         level = torch.round(1.5 * u.clamp(-0.99, 0.99))
         return t * level, level * 2 / 3, inside, u
+    if method == "binary":
+        level = torch.where(u < 0, -1.0, 1.0).to(u)
+        return t * level, level, u.abs() <= 1, u
+    if method == "bitnet":
+        level = torch.round(u.clamp(-1, 1))
+        return t * level, level, torch.ones_like(u, dtype=torch.bool), u
     if z is None:
         low, high = -2 ** (bits - 1), 2 ** (bits - 1) - 1
         level = torch.round(u).clamp(low, high)
@@ -149,7 +158,7 @@ def main(out):
             leaves = dict(params)
             call = {}
             for name in names if bits else []:
-                s = scales[name].double().requires_grad_(not method.startswith("minmax"))
+                s = scales[name].double().requires_grad_(not method.startswith("minmax") and method != "bitnet")
                 zp = zeros[name].double().requires_grad_(True) if method == "lsq_asymmetric" else None
                 call[name] = Quantize.apply(params[name], s, zp, method, bits)
                 if s.requires_grad:

@@ -56,7 +56,7 @@ TEST(Step, LossesAndGradientsEqualTransformersInDouble) {
     if (!expected["bits"].is_null()) {
       config::Quantization quantization;
       quantization.default_rule.method = expected["method"];
-      quantization.default_rule.bits = expected["method"] == "ternary" ? 1.58 : expected["bits"].get<double>();
+      quantization.default_rule.bits = expected["method"] == "ternary" || expected["method"] == "bitnet" ? 1.58 : expected["bits"].get<double>();
       quantization.default_rule.group_size = 8;
       factory = quant::quant_linear_factory(quant::Policy(quantization), registry);
     }
@@ -71,7 +71,7 @@ TEST(Step, LossesAndGradientsEqualTransformersInDouble) {
     const config::Loss loss = loss_config(expected);
     const losses::Objective objective(loss);
     const losses::Neighbourhood neighbourhood(loss.neighbourhood, 32, {}, 0, 64);
-    TrainingStep step(*student, teacher.get(), objective, neighbourhood, /*chunk_tokens=*/7);
+    TrainingStep step(*student, registry, teacher.get(), objective, neighbourhood, /*chunk_tokens=*/7);
     std::vector<data::Batch> batches(2);  // two micro-batches: accumulation is part of the claim
     for (int64_t half = 0; half < 2; ++half) {
       batches[half].tokens = inputs.tensor("tokens").slice(0, 2 * half, 2 * half + 2).clone();
@@ -91,7 +91,7 @@ TEST(Step, LossesAndGradientsEqualTransformersInDouble) {
     }
     ++num_cases;
   }
-  EXPECT_EQ(num_cases, 56);
+  EXPECT_EQ(num_cases, 70);
 }
 
 }  // namespace

@@ -1,0 +1,37 @@
+// The benchmarks of `satin bench`, one file each.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "bench/measurement.h"
+#include "models/model_config.h"
+
+namespace satin::bench {
+
+struct Options {
+  at::Device device = at::kCPU;
+  std::string only;  ///< measure names that contain this text
+  /// Called with each measurement as it is made.
+  std::function<void(const Measurement&)> report;
+};
+
+struct Benchmark {
+  std::string name, help;
+  std::function<void(const Options&)> run;
+};
+const std::vector<Benchmark>& benchmarks();
+
+/// Fake quantization of one weight and of whole models' weights: forward and backward, beside the bytes' floor (weights
+/// and gradients only, at the bandwidth of a plain copy in the same run).
+void bench_fake_quant(const Options& options);
+
+/// Whole training steps with cross-entropy, dense and quantized, random weights and tokens: what quantization adds.
+void bench_step(const Options& options);
+
+/// The shapes that benchmarks speak of: 29m, 135m, 0.5b, 1.2b (Llama-3.2-1B), as Llama models with random weights.
+models::ModelConfig named_shape(const std::string& name);
+
+}  // namespace satin::bench

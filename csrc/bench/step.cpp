@@ -1,0 +1,144 @@
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "bench/benchmarks.h"
+#include "core/error.h"
+#include "ops/device.h"
+#include "optim/adamw.h"
+#include "optim/clip.h"
+#include "report/throughput.h"
+#include "train/step.h"
+
+namespace satin::bench {
+namespace {
+
+struct Mode {
+  const char* name;
+  std::optional<config::QuantizationRule> rule;
+  at::ScalarType master;
+};
+
+/// A model in training, as the trainer steps it, on the same random tokens each time.
+class Training {
+ public:
+  Training(const std::string& shape, const Mode& mode, int64_t sequences, int64_t length, at::Device device) {
+    nn::BuildOptions build;
+    build.device = device;
+    build.master_dtype = device.is_cuda() ? mode.master : at::kFloat;
+    build.compute_dtype = device.is_cuda() ? at::kBFloat16 : at::kFloat;
+    build.trainable = true;
+    nn::LinearFactory factory = nn::dense_linear_factory();
+    if (mode.rule) {
+      config::Quantization quantization;
+      quantization.default_rule = *mode.rule;
+      factory = quant::quant_linear_factory(quant::Policy(quantization), registry_);
+    }
+    student_ = std::make_unique<models::Decoder>(named_shape(shape), factory, build);
+    models::initialise_randomly(*student_, 1);
+    quant::initialise_from_weights(registry_);
+    config::Loss loss;
+    loss.ce.weight = 1;
+    loss.kd.weight = 0;
+    loss.neighbourhood.rate = 0;
+    objective_ = std::make_unique<losses::Objective>(loss);
+    const int64_t vocabulary = student_->config().vocab_size;
+    const int64_t chunk = std::max<int64_t>(1024, (int64_t{1} << 29) / vocabulary);
+    neighbourhood_ = std::make_unique<losses::Neighbourhood>(loss.neighbourhood, vocabulary, std::vector<int64_t>{}, 0,
+                                                             chunk);
+    step_ = std::make_unique<train::TrainingStep>(*student_, registry_, nullptr, *objective_, *neighbourhood_, chunk);
+    optimizer_ = std::make_unique<optim::AdamW>(student_->parameters().all(), config::Optimizer{});
+    batch_.tokens = at::randint(vocabulary, {sequences, length}, at::kLong);
+    batch_.loss_mask = at::ones({sequences, length}, at::kBool);
+    batch_.loss_mask.select(1, length - 1).fill_(false);
+    for (int64_t i = 0; i < sequences; ++i) batch_.sample_ids.push_back(static_cast<uint64_t>(i));
+  }
+
+  void step() {
+    step_->run({batch_}, 0.5);
+    const auto& parameters = student_->parameters().all();
+    const optim::GradientNorms norms = optim::gradient_norms(parameters);
+    const at::Tensor bad = optim::non_finite(norms);
+    optim::clip_gradients(parameters, norms, 1);
+    optimizer_->step(1e-3, bad);
+    optimizer_->zero_grad();
+  }
+
+  report::ModelSize size() const {
+    const models::ModelConfig& config = student_->config();
+    report::ModelSize size{config.vocab_size * config.hidden_size, config.num_layers,
+                           config.num_heads * config.head_dim};
+    for (const auto& parameter : student_->parameters().all())
+      if (parameter.role == nn::Role::kWeight) size.matmul_parameters += parameter.value.numel();
+    return size;
+  }
+
+ private:
+  quant::Registry registry_;
+  std::unique_ptr<models::Decoder> student_;
+  std::unique_ptr<losses::Objective> objective_;
+  std::unique_ptr<losses::Neighbourhood> neighbourhood_;
+  std::unique_ptr<train::TrainingStep> step_;
+  std::unique_ptr<optim::AdamW> optimizer_;
+  data::Batch batch_;
+};
+
+Measurement time_steps(Training& training, at::Device device, int num_steps) {
+  std::vector<double> times;
+  for (int i = 0; i < num_steps + 3; ++i) {
+    ops::synchronize(device);
+    const auto start = std::chrono::steady_clock::now();
+    training.step();
+    ops::synchronize(device);
+    const double us = std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count();
+    if (i >= 3) times.push_back(us);
+  }
+  std::sort(times.begin(), times.end());
+  return {"", times[times.size() / 2], times.front(), times.back(), 0, ""};
+}
+
+}  // namespace
+
+void bench_step(const Options& options) {
+  struct Case {
+    const char* shape;
+    int64_t sequences, length;
+  };
+  const bool cuda = options.device.is_cuda();
+  const std::vector<Case> cases = cuda ? std::vector<Case>{{"1.2b", 8, 2048}, {"135m", 16, 1024}, {"29m", 96, 1024}}
+                                       : std::vector<Case>{{"tiny", 4, 64}};
+  const auto rule = [](const char* method, double bits) {
+    config::QuantizationRule rule;
+    rule.method = method;
+    rule.bits = bits;
+    rule.group_size = 64;
+    rule.init = "data";
+    return rule;
+  };
+  for (const Case& one : cases)
+    for (const at::ScalarType master : {at::kFloat, at::kBFloat16}) {
+      if (!cuda && master == at::kBFloat16) continue;
+      double dense_us = 0;
+      for (const Mode& mode : {Mode{"dense", std::nullopt, master}, Mode{"minmax_asymmetric", rule("minmax_asymmetric", 2), master},
+                               Mode{"lsq", rule("lsq", 2), master},
+                               Mode{"lsq_asymmetric", rule("lsq_asymmetric", 2), master}}) {
+        const std::string name = cat(one.shape, " ", one.sequences, " x ", one.length, " ", master == at::kBFloat16 ? "bfloat16" : "float32", " masters ", mode.name);
+        if (name.find(options.only) == std::string::npos) continue;
+        Training training(one.shape, mode, one.sequences, one.length, options.device);
+        Measurement m = time_steps(training, options.device, 8);
+        m.name = name;
+        if (!mode.rule) dense_us = m.us;
+        const double tokens = static_cast<double>(one.sequences * one.length);
+        m.note = cat(fixed(tokens / m.us * 1e6, 0), " tokens/s");
+        if (const auto peak = report::peak_flops_per_second(ops::device_name(options.device)))
+          m.note += cat(", MFU ", fixed(100 * tokens * report::training_flops_per_token(training.size(), one.length) /
+                                            (m.us * 1e-6) / *peak, 1), " %");
+        if (mode.rule && dense_us > 0)
+          m.note += cat(", dense + ", fixed((m.us - dense_us) * 1e-3, 2), " ms (", fixed(100 * (m.us / dense_us - 1), 2), " %)");
+        options.report(m);
+      }
+    }
+}
+
+}  // namespace satin::bench

@@ -1,0 +1,26 @@
+// Times work on a device without what surrounds it: on CUDA a graph of many calls is replayed, so that launches from the
+// host cost nothing; calls rotate over copies of their data, so that nothing waits in a cache.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <vector>
+
+#include "bench/measurement.h"
+
+namespace satin::bench {
+
+/// Runs call number i (on copy i % num_copies) and returns what it made, which stays alive for num_copies calls.
+using Call = std::function<std::vector<at::Tensor>(int i)>;
+
+/// Median, least and most time of one call. CUDA: replays of a graph of 20 calls (5 when a call takes over 2 ms).
+/// CPU: single calls. `name` and the floor are left to the caller.
+Measurement time_calls(at::Device device, int num_copies, const Call& call);
+
+/// Bytes a second of a plain copy of 1 GiB (CPU: 256 MiB), read plus written.
+double copy_bandwidth(at::Device device);
+
+/// CUDA's part of time_calls; throws UserError in a build without it.
+std::vector<double> time_cuda_graph(at::Device device, int num_copies, const Call& call);
+
+}  // namespace satin::bench

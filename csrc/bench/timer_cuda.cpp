@@ -1,0 +1,40 @@
+#include <ATen/cuda/CUDAEvent.h>
+#include <ATen/cuda/CUDAGraph.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+
+#include "bench/timer.h"
+
+namespace satin::bench {
+namespace {
+
+double elapsed_us(const std::function<void()>& work) {
+  at::cuda::CUDAEvent start(cudaEventDefault), stop(cudaEventDefault);
+  start.record();
+  work();
+  stop.record();
+  stop.synchronize();
+  return 1e3 * static_cast<double>(start.elapsed_time(stop));
+}
+
+}  // namespace
+
+std::vector<double> time_cuda_graph(at::Device device, int num_copies, const Call& call) {
+  const c10::cuda::CUDAGuard guard(device);
+  const c10::cuda::CUDAStreamGuard stream(c10::cuda::getStreamFromPool());
+  call(0);
+  c10::cuda::device_synchronize();
+  const double once = elapsed_us([&] { call(1); });
+  const int num_calls = once > 2000 ? 5 : 20;
+  at::cuda::CUDAGraph graph;
+  graph.capture_begin();
+  std::vector<std::vector<at::Tensor>> made(static_cast<size_t>(num_copies));
+  for (int i = 0; i < num_calls; ++i) made[static_cast<size_t>(i % num_copies)] = call(i);
+  graph.capture_end();
+  graph.replay();
+  std::vector<double> times;
+  for (int repeat = 0; repeat < 11; ++repeat) times.push_back(elapsed_us([&] { graph.replay(); }) / num_calls);
+  return times;
+}
+
+}  // namespace satin::bench

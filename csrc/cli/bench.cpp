@@ -1,0 +1,62 @@
+// satin bench: kernels and steps beside their floors.
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "bench/benchmarks.h"
+#include "cli/commands.h"
+#include "cli/version.h"
+#include "core/error.h"
+#include "core/file.h"
+#include "core/nearest.h"
+#include "ops/device.h"
+
+namespace satin::cli {
+
+void add_bench(CLI::App& app) {
+  struct Options {
+    std::vector<std::string> names;
+    std::string device = "auto", only, json;
+  };
+  auto options = std::make_shared<Options>();
+  std::string known;
+  for (const auto& benchmark : bench::benchmarks()) known += "\n" + benchmark.name + ": " + benchmark.help;
+  auto* command = app.add_subcommand("bench", "time kernels and training steps beside their floors");
+  command->add_option("names", options->names, "which; all when left out:" + known);
+  command->add_option("--only", options->only, "only measurements whose name contains this text");
+  command->add_option("--device", options->device, "auto, cpu or cuda");
+  command->add_option("--json", options->json, "write the results to this file");
+  command->footer("Example: satin bench fake_quant --only \"group 64\" --json bench.json");
+  command->callback([options] {
+    std::vector<std::string> all;
+    for (const auto& benchmark : bench::benchmarks()) all.push_back(benchmark.name);
+    for (const auto& name : options->names)
+      if (std::find(all.begin(), all.end(), name) == all.end())
+        throw UserError(cat("bench: unknown benchmark '", name, "'", did_you_mean(name, all)));
+    ops::configure_numerics(false);
+    bench::Options run;
+    run.device = ops::resolve_device(options->device);
+    run.only = options->only;
+    std::vector<bench::Measurement> found;
+    run.report = [&](const bench::Measurement& measurement) {
+      found.push_back(measurement);
+      std::printf("%s", bench::table({measurement}).c_str());
+      std::fflush(stdout);
+    };
+    std::printf("%s on %s\n", version_text().c_str(), ops::device_name(run.device).c_str());
+    for (const auto& benchmark : bench::benchmarks()) {
+      const auto& names = options->names;
+      if (!names.empty() && std::find(names.begin(), names.end(), benchmark.name) == names.end()) continue;
+      std::printf("== %s: %s\n", benchmark.name.c_str(), benchmark.help.c_str());
+      benchmark.run(run);
+    }
+    if (!options->json.empty())
+      write_file_atomically(options->json, nlohmann::json{{"version", version_text()},
+                                                          {"device", ops::device_name(run.device)},
+                                                          {"measurements", bench::to_json(found)}}
+                                                   .dump(1) +
+                                               "\n");
+  });
+}
+
+}  // namespace satin::cli

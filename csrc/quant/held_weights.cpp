@@ -1,0 +1,104 @@
+#include "quant/held_weights.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+
+namespace satin::quant {
+namespace {
+
+bool same_kernel(const ops::FakeQuantGrid& a, const ops::FakeQuantGrid& b) {
+  return a.kind == b.kind && a.bits == b.bits && a.scale_rounding == b.scale_rounding &&
+         a.dequant_rounding == b.dequant_rounding;
+}
+
+void add_gradient(const at::Tensor& parameter, const at::Tensor& gradient) {
+  if (!parameter.requires_grad()) return;
+  at::Tensor& sum = parameter.mutable_grad();
+  if (sum.defined()) {
+    sum.add_(gradient);
+  } else {
+    sum = gradient;
+  }
+}
+
+}  // namespace
+
+HeldWeights::HeldWeights(const Registry& registry, at::ScalarType dtype, bool trainable) {
+  const at::NoGradGuard no_grad;
+  for (const QuantizedModule& module : registry.modules()) {
+    const ops::FakeQuantGrid& grid = module.linear->grid();
+    auto batch = std::find_if(batches_.begin(), batches_.end(),
+                              [&](const Batch& known) { return same_kernel(known.grid, grid); });
+    if (batch == batches_.end()) batch = batches_.insert(batch, {grid, {}});
+    batch->layers.push_back({module.linear, module.linear->state(), {}, {}});
+  }
+  for (Batch& batch : batches_) {
+    std::vector<const Layer*> all;
+    for (const Layer& layer : batch.layers) all.push_back(&layer);
+    const std::vector<at::Tensor> quantized = ops::fake_quant_many(inputs(batch, all), dtype);
+    for (size_t i = 0; i < quantized.size(); ++i) {
+      Layer& layer = batch.layers[i];
+      layer.held = at::Tensor(quantized[i]).requires_grad_(trainable);
+      layer.linear->hold(layer.held);
+    }
+  }
+}
+
+HeldWeights::~HeldWeights() {
+  for (Batch& batch : batches_)
+    for (Layer& layer : batch.layers) layer.linear->hold({});
+}
+
+ops::FakeQuantBatch HeldWeights::inputs(const Batch& batch, const std::vector<const Layer*>& layers) {
+  ops::FakeQuantBatch in;
+  in.grid = batch.grid;
+  for (const Layer* layer : layers) {
+    in.weights.push_back(layer->linear->master_weight().detach());
+    in.scales.push_back(layer->state.scale.detach());
+    if (layer->state.zero_point.defined()) in.zero_points.push_back(layer->state.zero_point.detach());
+    in.group_sizes.push_back(layer->linear->grid().group_size);
+  }
+  return in;
+}
+
+void HeldWeights::collect() {
+  const at::NoGradGuard no_grad;
+  for (Batch& batch : batches_)
+    for (Layer& layer : batch.layers) {
+      at::Tensor& latest = layer.held.mutable_grad();
+      if (!latest.defined()) continue;
+      if (!layer.gradient.defined()) {
+        layer.gradient = latest;
+      } else {
+        if (layer.gradient.scalar_type() == at::kBFloat16) layer.gradient = layer.gradient.to(at::kFloat);
+        layer.gradient.add_(latest);
+      }
+      latest = at::Tensor();
+    }
+}
+
+void HeldWeights::fold() {
+  const at::NoGradGuard no_grad;
+  for (Batch& batch : batches_) {
+    std::vector<const Layer*> used;
+    std::vector<at::Tensor> gradients;
+    for (Layer& layer : batch.layers) {
+      if (!layer.gradient.defined()) continue;
+      used.push_back(&layer);
+      gradients.push_back(std::move(layer.gradient));
+      layer.gradient = at::Tensor();
+    }
+    if (used.empty()) continue;
+    const ops::FakeQuantGradientsBatch found = ops::fake_quant_backward_many(gradients, inputs(batch, used));
+    for (size_t i = 0; i < used.size(); ++i) {
+      add_gradient(used[i]->linear->master_weight(), found.weights[i]);
+      if (!used[i]->linear->scheme().learned_scale()) continue;
+      add_gradient(used[i]->state.scale, found.scales[i]);
+      if (!found.zero_points.empty()) add_gradient(used[i]->state.zero_point, found.zero_points[i]);
+    }
+  }
+}
+
+}  // namespace satin::quant

@@ -1,0 +1,273 @@
+// What the fake-quant kernels share: how blocks find their matrix and threads their group, loads and stores, exact
+// division, sums within a group.
+//
+// A team of threads owns a group: part of a warp for groups below kBlockGroup weights, the whole block above. Each
+// thread takes V consecutive weights at a time (16-byte loads and stores when everything is aligned). Sums run in a
+// fixed order: a thread's own weights, then a butterfly within the warp, then the block's warps.
+#pragma once
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <type_traits>
+
+#include "kernels/fake_quant.h"
+#include "kernels/fake_quant_math.h"
+
+namespace satin::kernels {
+
+constexpr int kThreads = 256;
+constexpr int kWarp = 32;
+constexpr int64_t kBlockGroup = 1024;
+constexpr int kVector = 8;
+constexpr int kGroupsPerTeam = 2;  ///< consecutive rounds of a block, so that two loads are in flight a thread
+
+/// Arithmetic is fp32, or fp64 for fp64 weights.
+template <class W>
+using Compute = std::conditional_t<std::is_same_v<W, double>, double, float>;
+
+template <class C, class S>
+__device__ __forceinline__ C load_as(S x) {
+  if constexpr (std::is_same_v<S, __nv_bfloat16>) {
+    return static_cast<C>(__bfloat162float(x));
+  } else {
+    return static_cast<C>(x);
+  }
+}
+template <class S, class C>
+__device__ __forceinline__ S store_as(C x) {
+  if constexpr (std::is_same_v<S, __nv_bfloat16>) {
+    return __float2bfloat16_rn(static_cast<float>(x));
+  } else {
+    return static_cast<S>(x);
+  }
+}
+
+/// x rounded to the dequantised format, then to the output's.
+template <class O, class C>
+__device__ __forceinline__ O store_rounded(Rounding rounding, C x) {
+  if constexpr (std::is_same_v<C, double>) {
+    return store_as<O>(round_to(rounding, x));
+  } else {
+    if (rounding == Rounding::kFloat16) x = __half2float(__float2half_rn(x));
+    if constexpr (!std::is_same_v<O, __nv_bfloat16>) {
+      if (rounding == Rounding::kBFloat16) x = __bfloat162float(__float2bfloat16_rn(x));
+    }
+    return store_as<O>(x);
+  }
+}
+
+template <class S, int V>
+struct alignas(sizeof(S) * V < 16 ? sizeof(S) * V : 16) Pack {
+  S values[V];
+};
+template <int V, class S>
+__device__ __forceinline__ Pack<S, V> load_pack(const S* from) {
+  return *reinterpret_cast<const Pack<S, V>*>(from);
+}
+template <int V, class S>
+__device__ __forceinline__ void store_pack(S* to, const Pack<S, V>& pack) {
+  *reinterpret_cast<Pack<S, V>*>(to) = pack;
+}
+
+/// The correctly rounded quotients of many weights by one number.
+template <class C>
+struct Divider {
+  C a;
+  __device__ explicit Divider(C a) : a(a) {}
+  __device__ C operator()(C w) const { return w / a; }
+};
+template <>
+struct Divider<float> {
+  float a, reciprocal;
+  bool plain;  ///< a is so large or small that the products below could overflow or lose bits
+
+  __device__ __forceinline__ explicit Divider(float a)
+      : a(a), reciprocal(1.0f / a), plain(!(a > 1e-18f && a < 1e18f)) {}
+
+  /// Two Newton steps with exact remainders from a reciprocal that is rounded correctly give the correctly rounded
+  /// quotient (Markstein 1990, theorem 5: the first makes it faithful, the second correct), without the branch of a
+  /// plain division. Beyond every level a few units in the last place are as good, and infinity stays infinity.
+  __device__ __forceinline__ float operator()(float w) const {
+    if (plain) return w / a;
+    const float estimate = w * reciprocal;
+    const float faithful = fmaf(fmaf(-estimate, a, w), reciprocal, estimate);
+    const float exact = fmaf(fmaf(-faithful, a, w), reciprocal, faithful);
+    return fabsf(estimate) < 4096.0f ? exact : estimate;
+  }
+};
+
+/// Groups of one matrix over teams of 1 << log2_team threads (at most a warp, or the whole block).
+struct Layout {
+  int64_t num_groups;
+  int group_size, log2_team;
+  unsigned first_block;
+
+  /// Blocks that the matrix takes.
+  __host__ int64_t blocks() const {
+    const int64_t groups_per_block = int64_t{kThreads >> log2_team} * rounds();
+    return (num_groups + groups_per_block - 1) / groups_per_block;
+  }
+  __host__ __device__ int rounds() const { return (1 << log2_team) == kThreads ? 1 : kGroupsPerTeam; }
+};
+
+inline Layout make_layout(Extent extent, int64_t group_size, int vector, int64_t first_block) {
+  static_assert(kThreads == 1 << 8 && kWarp == 1 << 5);
+  int log2_team = 0;
+  if (group_size >= kBlockGroup) {
+    log2_team = 8;
+  } else {
+    while (log2_team < 5 && (int64_t{vector} << log2_team) < group_size) ++log2_team;
+  }
+  if (group_size > 0x7fffffff) throw std::invalid_argument("fake_quant: a group of more than 2^31 weights");
+  return {extent.num_rows * (extent.num_columns / group_size), static_cast<int>(group_size), log2_team,
+          static_cast<unsigned>(first_block)};
+}
+
+/// Matrices of one launch; with their pointers they fill the 4 KB of a kernel's arguments.
+template <class Item, int kMax>
+struct Batch {
+  static constexpr int kCapacity = kMax;
+  int num_items = 0;
+  Item items[kMax];
+
+  __device__ __forceinline__ const Item& find() const {
+    int low = 0, high = num_items;  // items[low].first_block <= block < items[high].first_block
+    while (high - low > 1) {
+      const int middle = (low + high) / 2;
+      if (items[middle].layout.first_block <= blockIdx.x) {
+        low = middle;
+      } else {
+        high = middle;
+      }
+    }
+    return items[low];
+  }
+};
+
+/// Where a thread works: its group in round 0, the distance to the next round's, its lane in the team.
+struct Place {
+  int64_t group;
+  int stride, lane, team;
+};
+__device__ __forceinline__ Place place(const Layout& layout) {
+  const int team = 1 << layout.log2_team, teams = kThreads >> layout.log2_team;
+  const int64_t block = blockIdx.x - layout.first_block;
+  return {block * teams * layout.rounds() + (static_cast<int>(threadIdx.x) >> layout.log2_team), teams,
+          static_cast<int>(threadIdx.x) & (team - 1), team};
+}
+
+/// The team's sum, valid in its lane 0. Called by every thread of the block.
+template <class C>
+__device__ __forceinline__ C team_sum(C value, int team) {
+  const int width = team < kWarp ? team : kWarp;
+  for (int offset = width / 2; offset > 0; offset /= 2) value += __shfl_xor_sync(0xffffffffu, value, offset);
+  if (team <= kWarp) return value;
+  __shared__ C warps[kThreads / kWarp];
+  __syncthreads();  // an earlier call's sums have been read
+  if (threadIdx.x % kWarp == 0) warps[threadIdx.x / kWarp] = value;
+  __syncthreads();
+  C sum = 0;
+  for (int i = 0; i < kThreads / kWarp; ++i) sum += warps[i];
+  return sum;
+}
+
+inline bool aligned(std::initializer_list<const void*> pointers) {
+  for (const void* pointer : pointers)
+    if (reinterpret_cast<uintptr_t>(pointer) % 16 != 0) return false;
+  return true;
+}
+
+inline void check_launch(const char* kernel) {
+  const cudaError_t error = cudaGetLastError();
+  if (error != cudaSuccess) throw std::runtime_error(std::string(kernel) + ": " + cudaGetErrorString(error));
+}
+
+/// Fills batches with the tasks that vectors of V fit (or, with V = 1, do not fit) and launches each:
+/// make_item(task, layout) -> Item; launch(batch, blocks).
+template <class Batch, int V, class Task, class Fits, class MakeItem, class Launch>
+void launch_batches(std::span<const Task> tasks, const Fits& fits, const MakeItem& make_item, const Launch& launch) {
+  Batch batch;
+  int64_t blocks = 0;
+  const auto flush = [&] {
+    if (batch.num_items) launch(batch, static_cast<unsigned>(blocks));
+    batch.num_items = 0;
+    blocks = 0;
+  };
+  for (const Task& task : tasks) {
+    if (task.extent.num_rows == 0 || task.extent.num_columns == 0 || fits(task) != (V > 1)) continue;
+    Layout layout = make_layout(task.extent, task.group_size, V, blocks);
+    if (layout.blocks() > 0x7fffffff) throw std::invalid_argument("fake_quant: too many groups for one launch");
+    if (batch.num_items == Batch::kCapacity || blocks + layout.blocks() > 0x7fffffff) {
+      flush();
+      layout.first_block = 0;
+    }
+    batch.items[batch.num_items++] = make_item(task, layout);
+    blocks += layout.blocks();
+  }
+  flush();
+}
+
+template <class T>
+struct Type {
+  using type = T;
+};
+
+/// body(Type<W>) for the dtype.
+template <class Body>
+void for_weight(Dtype dtype, const Body& body) {
+  switch (dtype) {
+    case Dtype::kFloat:
+      return body(Type<float>{});
+    case Dtype::kBFloat16:
+      return body(Type<__nv_bfloat16>{});
+    case Dtype::kDouble:
+      return body(Type<double>{});
+  }
+}
+
+/// body(Type<W>, Type<O>): fp64 goes with fp64, the others mix.
+template <class Body>
+void for_weight_and_value(Dtype weight, Dtype value, const Body& body) {
+  if ((weight == Dtype::kDouble) != (value == Dtype::kDouble))
+    throw std::invalid_argument("fake_quant: expected float64 values with float64 weights and only there");
+  for_weight(weight, [&]<class W>(Type<W> w) {
+    if constexpr (std::is_same_v<W, double>) {
+      body(w, Type<double>{});
+    } else if (value == Dtype::kBFloat16) {
+      body(w, Type<__nv_bfloat16>{});
+    } else {
+      body(w, Type<float>{});
+    }
+  });
+}
+
+/// body.template operator()<kGrid>()
+template <class Body>
+void for_grid_kind(Grid kind, const Body& body) {
+  switch (kind) {
+    case Grid::kSymmetric:
+      return body.template operator()<Grid::kSymmetric>();
+    case Grid::kAsymmetric:
+      return body.template operator()<Grid::kAsymmetric>();
+    case Grid::kSeq:
+      return body.template operator()<Grid::kSeq>();
+    case Grid::kTernary:
+      return body.template operator()<Grid::kTernary>();
+    case Grid::kBinary:
+      return body.template operator()<Grid::kBinary>();
+    case Grid::kBitNet:
+      return body.template operator()<Grid::kBitNet>();
+  }
+}
+
+inline void check_tasks(FakeQuantGrid grid, Extent extent, int64_t group_size) {
+  grid.group_size = group_size;
+  check(grid, extent);
+}
+
+}  // namespace satin::kernels
