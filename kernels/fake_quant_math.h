@@ -27,13 +27,22 @@ SATIN_INLINE float float_of(uint32_t bits) {
 
 /// Nearest bfloat16, ties to even.
 SATIN_INLINE float round_bfloat16(float x) {
+#if defined(__CUDA_ARCH__)
+  asm("{.reg .b16 h, zero; mov.b16 zero, 0; cvt.rn.bf16.f32 h, %0; mov.b32 %0, {zero, h};}" : "+f"(x));
+  return x;
+#else
   const uint32_t bits = bits_of(x);
   const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) & 0xffff0000u;
   return x != x ? x : float_of(rounded);
+#endif
 }
 
 /// Nearest fp16, ties to even, subnormals and overflow to infinity included.
 SATIN_INLINE float round_float16(float x) {
+#if defined(__CUDA_ARCH__)
+  asm("{.reg .b16 h; cvt.rn.f16.f32 h, %0; cvt.f32.f16 %0, h;}" : "+f"(x));
+  return x;
+#else
   const uint32_t sign = bits_of(x) & 0x80000000u, magnitude = bits_of(x) & 0x7fffffffu;
   const float size = float_of(magnitude);
   const float normal = float_of((magnitude + 0xfffu + ((magnitude >> 13) & 1u)) & 0xffffe000u);
@@ -41,6 +50,7 @@ SATIN_INLINE float round_float16(float x) {
   float rounded = size < 6.103515625e-05f ? subnormal : normal;
   rounded = size >= 65520.0f ? float_of(0x7f800000u) : rounded;
   return x != x ? x : float_of(bits_of(rounded) | sign);
+#endif
 }
 
 SATIN_INLINE float round_to(Rounding rounding, float x) {
@@ -109,26 +119,28 @@ struct Group {
     a = kGrid == Grid::kSeq ? stored * 4 : kGrid == Grid::kTernary ? stored * T(1.5) : stored;
   }
 
-  /// The integer level of u.
+  /// The integer level of u: after_rounding(round(before_rounding(u))), or its sign.
   SATIN_INLINE T level(T u) const {
-    if constexpr (kGrid == Grid::kSeq) {
-      return 2 * round_half_even(2 * clamp(u, T(-0.99), T(0.99)) - T(0.5)) + 1;
-    } else if constexpr (kGrid == Grid::kTernary) {
-      return round_half_even(T(1.5) * clamp(u, T(-0.99), T(0.99)));
-    } else if constexpr (kGrid == Grid::kBinary) {
+    if constexpr (kGrid == Grid::kBinary) {
       const T sign = u < T(0) ? T(-1) : T(1);
       return u == u ? sign : u;
     } else {
-      return round_half_even(clamp(u, low, high));  // the bounds are integers: clamping first is the same
+      return after_rounding(round_half_even(before_rounding(u)));
     }
   }
+  SATIN_INLINE T before_rounding(T u) const {
+    if constexpr (kGrid == Grid::kSeq) return 2 * clamp(u, T(-0.99), T(0.99)) - T(0.5);
+    if constexpr (kGrid == Grid::kTernary) return T(1.5) * clamp(u, T(-0.99), T(0.99));
+    return clamp(u, low, high);  // the bounds are integers: clamping first is the same
+  }
+  SATIN_INLINE T after_rounding(T rounded) const { return kGrid == Grid::kSeq ? 2 * rounded + 1 : rounded; }
 
   SATIN_INLINE bool inside(T u) const {
     if constexpr (kGrid == Grid::kSeq || kGrid == Grid::kTernary) {
       return (u < T(0.99)) & (u > T(-0.99));
     } else if constexpr (kGrid == Grid::kAsymmetric) {
       const T rounded = round_half_even(clamp(u, low - 1, high + 1));
-      return (rounded >= low) & (rounded <= high);
+      return rounded == clamp(rounded, low, high);
     } else if constexpr (kGrid == Grid::kBitNet) {
       return u == u;
     } else {

@@ -2,6 +2,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "kernels/data_scale.h"
 #include "kernels/fake_quant.h"
 
 namespace satin::kernels {
@@ -12,6 +13,10 @@ namespace {
 }
 
 }  // namespace
+
+void data_scale_cuda(const FakeQuantGrid&, std::span<const DataScaleTask>, Dtype, CUstream_st*) {
+  fail("data_scale_cuda");
+}
 
 void fake_quant_cuda(const FakeQuantGrid&, std::span<const FakeQuantTask>, Dtype, Dtype, CUstream_st*) {
   fail("fake_quant_cuda");

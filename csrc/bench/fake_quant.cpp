@@ -56,7 +56,8 @@ void measure(const Options& options, const std::string& name, const std::vector<
   copies.emplace_back(shapes, scheme, master, options.device);
   const double master_bytes = static_cast<double>(copies[0].batch.weights[0].element_size());
   const double num_weights = static_cast<double>(copies[0].num_weights);
-  while (options.device.is_cuda() && static_cast<double>(copies.size()) * num_weights * master_bytes < kBytesBeyondCaches)
+  while (options.device.is_cuda() &&
+         static_cast<double>(copies.size()) * num_weights * master_bytes < kBytesBeyondCaches)
     copies.emplace_back(shapes, scheme, master, options.device);
   const auto one = [&](const char* direction, double bytes_per_weight, const Call& call) {
     Measurement m = time_calls(options.device, static_cast<int>(copies.size()), call);
@@ -91,12 +92,13 @@ void bench_fake_quant(const Options& options) {
   for (const at::ScalarType master : {at::kBFloat16, at::kFloat}) {
     for (const Shape& shape : shapes)
       for (const int64_t group : {64, 128, -1})
-        for (const quant::Scheme& scheme : {quant::Scheme{Method::kLsq, 4, group}, quant::Scheme{Method::kSeq, 2, group},
-                                            quant::Scheme{Method::kLsqAsymmetric, 2, group}})
+        for (const quant::Scheme& scheme :
+             {quant::Scheme{Method::kLsq, 4, group}, quant::Scheme{Method::kSeq, 2, group},
+              quant::Scheme{Method::kLsqAsymmetric, 2, group}})
           measure(options,
                   cat(quant::to_string(scheme.method), " ", scheme.bits, " bits ",
-                      group < 0 ? std::string("per row") : cat("group ", group), " ", dtype_name(master), " [", shape.rows,
-                      ", ", shape.columns, "]"),
+                      group < 0 ? std::string("per row") : cat("group ", group), " ", dtype_name(master), " [",
+                      shape.rows, ", ", shape.columns, "]"),
                   {shape}, scheme, master, bandwidth);
     if (!options.device.is_cuda()) continue;
     for (const char* model : {"29m", "135m", "1.2b"})

@@ -1,3 +1,5 @@
+#include "train/step.h"
+
 #include <ATen/ATen.h>
 
 #include <algorithm>
@@ -9,7 +11,6 @@
 #include "optim/adamw.h"
 #include "optim/clip.h"
 #include "report/throughput.h"
-#include "train/step.h"
 
 namespace satin::bench {
 namespace {
@@ -45,8 +46,8 @@ class Training {
     objective_ = std::make_unique<losses::Objective>(loss);
     const int64_t vocabulary = student_->config().vocab_size;
     const int64_t chunk = std::max<int64_t>(1024, (int64_t{1} << 29) / vocabulary);
-    neighbourhood_ = std::make_unique<losses::Neighbourhood>(loss.neighbourhood, vocabulary, std::vector<int64_t>{}, 0,
-                                                             chunk);
+    neighbourhood_ =
+        std::make_unique<losses::Neighbourhood>(loss.neighbourhood, vocabulary, std::vector<int64_t>{}, 0, chunk);
     step_ = std::make_unique<train::TrainingStep>(*student_, registry_, nullptr, *objective_, *neighbourhood_, chunk);
     optimizer_ = std::make_unique<optim::AdamW>(student_->parameters().all(), config::Optimizer{});
     batch_.tokens = at::randint(vocabulary, {sequences, length}, at::kLong);
@@ -120,10 +121,11 @@ void bench_step(const Options& options) {
     for (const at::ScalarType master : {at::kFloat, at::kBFloat16}) {
       if (!cuda && master == at::kBFloat16) continue;
       double dense_us = 0;
-      for (const Mode& mode : {Mode{"dense", std::nullopt, master}, Mode{"minmax_asymmetric", rule("minmax_asymmetric", 2), master},
-                               Mode{"lsq", rule("lsq", 2), master},
-                               Mode{"lsq_asymmetric", rule("lsq_asymmetric", 2), master}}) {
-        const std::string name = cat(one.shape, " ", one.sequences, " x ", one.length, " ", master == at::kBFloat16 ? "bfloat16" : "float32", " masters ", mode.name);
+      for (const Mode& mode :
+           {Mode{"dense", std::nullopt, master}, Mode{"minmax_asymmetric", rule("minmax_asymmetric", 2), master},
+            Mode{"lsq", rule("lsq", 2), master}, Mode{"lsq_asymmetric", rule("lsq_asymmetric", 2), master}}) {
+        const std::string name = cat(one.shape, " ", one.sequences, " x ", one.length, " ",
+                                     master == at::kBFloat16 ? "bfloat16" : "float32", " masters ", mode.name);
         if (name.find(options.only) == std::string::npos) continue;
         Training training(one.shape, mode, one.sequences, one.length, options.device);
         Measurement m = time_steps(training, options.device, 8);
@@ -132,10 +134,14 @@ void bench_step(const Options& options) {
         const double tokens = static_cast<double>(one.sequences * one.length);
         m.note = cat(fixed(tokens / m.us * 1e6, 0), " tokens/s");
         if (const auto peak = report::peak_flops_per_second(ops::device_name(options.device)))
-          m.note += cat(", MFU ", fixed(100 * tokens * report::training_flops_per_token(training.size(), one.length) /
-                                            (m.us * 1e-6) / *peak, 1), " %");
+          m.note += cat(", MFU ",
+                        fixed(100 * tokens * report::training_flops_per_token(training.size(), one.length) /
+                                  (m.us * 1e-6) / *peak,
+                              1),
+                        " %");
         if (mode.rule && dense_us > 0)
-          m.note += cat(", dense + ", fixed((m.us - dense_us) * 1e-3, 2), " ms (", fixed(100 * (m.us / dense_us - 1), 2), " %)");
+          m.note += cat(", dense + ", fixed((m.us - dense_us) * 1e-3, 2), " ms (",
+                        fixed(100 * (m.us / dense_us - 1), 2), " %)");
         options.report(m);
       }
     }

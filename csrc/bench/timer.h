@@ -1,5 +1,5 @@
-// Times work on a device without what surrounds it: on CUDA a graph of many calls is replayed, so that launches from the
-// host cost nothing; calls rotate over copies of their data, so that nothing waits in a cache.
+// Times work on a device without what surrounds it: on CUDA a graph of many calls is replayed, so that launches from
+// the host cost nothing; calls rotate over copies of their data, so that nothing waits in a cache.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -17,7 +17,7 @@ using Call = std::function<std::vector<at::Tensor>(int i)>;
 /// CPU: single calls. `name` and the floor are left to the caller.
 Measurement time_calls(at::Device device, int num_copies, const Call& call);
 
-/// Bytes a second of a plain copy of 1 GiB (CPU: 256 MiB), read plus written.
+/// Bytes a second of a plain copy of 1 GiB (CPU: 256 MiB), read plus written: the better of the runtime and a kernel.
 double copy_bandwidth(at::Device device);
 
 /// CUDA's part of time_calls; throws UserError in a build without it.

@@ -1,5 +1,7 @@
 #include "ops/checks.h"
 
+#include <ATen/Functions.h>
+
 #include <stdexcept>
 
 #include "core/error.h"
@@ -48,6 +50,24 @@ FakeQuantInputs::FakeQuantInputs(const kernels::FakeQuantGrid& grid, const at::T
   const bool has_zero_point = zero_point && zero_point->defined();
   SATIN_CHECK_EQ(has_zero_point, grid.kind == kernels::Grid::kAsymmetric, "a zero point, with asymmetric grids only");
   if (has_zero_point) this->zero_point = prepare(*zero_point, "zero_point");
+}
+
+DataScaleOutputs::DataScaleOutputs(const kernels::FakeQuantGrid& grid, at::TensorList weights,
+                                   at::IntArrayRef group_sizes)
+    : grid(grid) {
+  SATIN_CHECK_EQ(group_sizes.size(), weights.size(), "group sizes and weights");
+  for (size_t i = 0; i < weights.size(); ++i) {
+    kernels::FakeQuantGrid own = grid;
+    own.group_size = group_sizes[i];
+    SATIN_CHECK_EQ(weights[i].scalar_type(), weights[0].scalar_type(), "dtypes of a batch");
+    SATIN_CHECK_EQ(weights[i].device(), weights[0].device(), "devices of a batch");
+    extents.push_back(checked_extent(own, weights[i]));
+    this->weights.push_back(weights[i].contiguous());
+    const auto options = weights[i].options().dtype(arithmetic_dtype(weights[i]));
+    const std::vector<int64_t> shape{extents[i].num_rows, extents[i].num_columns / group_sizes[i]};
+    scales.push_back(at::empty(shape, options));
+    if (grid.kind == kernels::Grid::kAsymmetric) zero_points.push_back(at::empty(shape, options));
+  }
 }
 
 std::vector<FakeQuantInputs> batch_inputs(kernels::FakeQuantGrid grid, at::TensorList weights, at::TensorList scales,

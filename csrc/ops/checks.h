@@ -31,6 +31,16 @@ struct FakeQuantInputs {
 std::vector<FakeQuantInputs> batch_inputs(kernels::FakeQuantGrid grid, at::TensorList weights, at::TensorList scales,
                                           at::TensorList zero_points, at::IntArrayRef group_sizes);
 
+/// Contiguous weights of a batch that has no scales yet, with their extents; outputs made for them.
+struct DataScaleOutputs {
+  kernels::FakeQuantGrid grid;
+  std::vector<at::Tensor> weights, scales, zero_points;  ///< zero_points empty where the grid has none
+  std::vector<kernels::Extent> extents;
+
+  /// Throws InternalError naming what does not fit.
+  DataScaleOutputs(const kernels::FakeQuantGrid& grid, at::TensorList weights, at::IntArrayRef group_sizes);
+};
+
 /// Checks the weight alone; returns its size.
 kernels::Extent checked_extent(const kernels::FakeQuantGrid& grid, const at::Tensor& weight);
 

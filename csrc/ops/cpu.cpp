@@ -4,6 +4,7 @@
 #include <torch/library.h>
 
 #include "kernels/clip_search.h"
+#include "kernels/data_scale.h"
 #include "ops/anchors.h"
 #include "ops/checks.h"
 
@@ -137,12 +138,31 @@ std::tuple<std::vector<at::Tensor>, std::vector<at::Tensor>, std::vector<at::Ten
   return {grad_weights, grad_scales, grad_zero_points};
 }
 
+std::tuple<std::vector<at::Tensor>, std::vector<at::Tensor>> data_scale_many(at::TensorList weights, int64_t kind,
+                                                                             int64_t bits, at::IntArrayRef group_sizes,
+                                                                             int64_t scale_rounding) {
+  DataScaleOutputs out(make_grid(kind, bits, 1, scale_rounding, 0), weights, group_sizes);
+  for (size_t i = 0; i < weights.size(); ++i) {
+    const at::Tensor w = out.weights[i].to(out.scales[i].scalar_type());
+    at::Tensor zero_point = out.zero_points.empty() ? at::Tensor() : out.zero_points[i];
+    out.grid.group_size = group_sizes[i];
+    for_scalar(w.scalar_type(), [&]<class T>(T) {
+      over_rows(out.extents[i], [&](int64_t begin, int64_t end) {
+        kernels::data_scale_cpu(out.grid, out.extents[i], begin, end, w.const_data_ptr<T>(),
+                                out.scales[i].mutable_data_ptr<T>(), mutable_data_or_null<T>(zero_point));
+      });
+    });
+  }
+  return {out.scales, out.zero_points};
+}
+
 TORCH_LIBRARY_IMPL(satin, CPU, m) {
   m.impl("fake_quant", fake_quant);
   m.impl("fake_quant_many", fake_quant_many);
   m.impl("fake_quant_backward", fake_quant_backward);
   m.impl("fake_quant_backward_many", fake_quant_backward_many);
   m.impl("fake_quant_codes", fake_quant_codes);
+  m.impl("data_scale_many", data_scale_many);
   m.impl("clip_search", clip_search);
 }
 

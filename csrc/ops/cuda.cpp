@@ -4,6 +4,7 @@
 #include <c10/cuda/CUDAStream.h>
 #include <torch/library.h>
 
+#include "kernels/data_scale.h"
 #include "ops/anchors.h"
 #include "ops/checks.h"
 #include "ops/clip_search_composed.h"
@@ -141,12 +142,27 @@ std::tuple<at::Tensor, at::Tensor> clip_search(const at::Tensor& weight, int64_t
   return clip_search_composed(weight, make_grid(kind, bits, group_size, scale_rounding, 0));
 }
 
+std::tuple<std::vector<at::Tensor>, std::vector<at::Tensor>> data_scale_many(at::TensorList weights, int64_t kind,
+                                                                             int64_t bits, at::IntArrayRef group_sizes,
+                                                                             int64_t scale_rounding) {
+  const DataScaleOutputs out(make_grid(kind, bits, 1, scale_rounding, 0), weights, group_sizes);
+  if (weights.empty()) return {out.scales, out.zero_points};
+  const c10::cuda::CUDAGuard guard(weights[0].device());
+  std::vector<kernels::DataScaleTask> tasks;
+  for (size_t i = 0; i < weights.size(); ++i)
+    tasks.push_back({out.extents[i], group_sizes[i], out.weights[i].const_data_ptr(), out.scales[i].mutable_data_ptr(),
+                     out.zero_points.empty() ? nullptr : out.zero_points[i].mutable_data_ptr()});
+  kernels::data_scale_cuda(out.grid, tasks, kernel_dtype(weights[0].scalar_type()), c10::cuda::getCurrentCUDAStream());
+  return {out.scales, out.zero_points};
+}
+
 TORCH_LIBRARY_IMPL(satin, CUDA, m) {
   m.impl("fake_quant", fake_quant);
   m.impl("fake_quant_many", fake_quant_many);
   m.impl("fake_quant_backward", fake_quant_backward);
   m.impl("fake_quant_backward_many", fake_quant_backward_many);
   m.impl("fake_quant_codes", fake_quant_codes);
+  m.impl("data_scale_many", data_scale_many);
   m.impl("clip_search", clip_search);
 }
 

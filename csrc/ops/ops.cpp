@@ -76,6 +76,15 @@ FakeQuantCodes fake_quant_codes(const at::Tensor& weight, const at::Tensor& scal
   return {codes, stored, zero};
 }
 
+DataScales data_scale_many(const FakeQuantBatch& batch) {
+  using Signature = std::tuple<std::vector<at::Tensor>, std::vector<at::Tensor>>(at::TensorList, int64_t, int64_t,
+                                                                                 at::IntArrayRef, int64_t);
+  static const auto op = find<Signature>("satin::data_scale_many");
+  auto [scales, zero_points] = op.call(batch.weights, number(batch.grid.kind), batch.grid.bits, batch.group_sizes,
+                                       number(batch.grid.scale_rounding));
+  return {scales, zero_points};
+}
+
 ClipSearchResult clip_search(const at::Tensor& weight, const FakeQuantGrid& grid) {
   using Signature = TensorPair(const at::Tensor&, int64_t, int64_t, int64_t, int64_t);
   static const auto op = find<Signature>("satin::clip_search");
@@ -94,7 +103,7 @@ at::Tensor effective_scale(const at::Tensor& scale, const FakeQuantGrid& grid) {
 }
 
 std::vector<std::string> wrapped_operators() {
-  return {"clip_search",      "fake_quant",     "fake_quant_backward", "fake_quant_backward_many",
+  return {"clip_search",      "data_scale_many", "fake_quant", "fake_quant_backward", "fake_quant_backward_many",
           "fake_quant_codes", "fake_quant_many"};
 }
 

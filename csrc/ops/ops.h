@@ -62,6 +62,14 @@ struct FakeQuantCodes {
 FakeQuantCodes fake_quant_codes(const at::Tensor& weight, const at::Tensor& scale,
                                 const std::optional<at::Tensor>& zero_point, const FakeQuantGrid& grid);
 
+struct DataScales {
+  std::vector<at::Tensor> scales;       ///< [N, G] float (double with double weights), one a weight
+  std::vector<at::Tensor> zero_points;  ///< [N, G] likewise; empty where the grid has none
+};
+/// Scales and zero points read off each group (kernels/data_scale.h). Only the batch's grid, weights and group sizes
+/// are read.
+DataScales data_scale_many(const FakeQuantBatch& batch);
+
 struct ClipSearchResult {
   at::Tensor scale;       ///< [N, G] float (double with a double weight)
   at::Tensor zero_point;  ///< [N, G]; undefined where the grid has none

@@ -19,6 +19,9 @@ TORCH_LIBRARY(satin, m) {
   m.def(
       "fake_quant_backward_many(Tensor[] grads, Tensor[] weights, Tensor[] scales, Tensor[] zero_points, int grid, "
       "int bits, int[] group_sizes, int scale_rounding) -> (Tensor[], Tensor[], Tensor[])");
+  m.def(
+      "data_scale_many(Tensor[] weights, int grid, int bits, int[] group_sizes, int scale_rounding) "
+      "-> (Tensor[], Tensor[])");
   m.def("clip_search(Tensor weight, int grid, int bits, int group_size, int scale_rounding) -> (Tensor, Tensor)");
 }
 

@@ -32,9 +32,10 @@ HeldWeights::HeldWeights(const Registry& registry, at::ScalarType dtype, bool tr
     auto batch = std::find_if(batches_.begin(), batches_.end(),
                               [&](const Batch& known) { return same_kernel(known.grid, grid); });
     if (batch == batches_.end()) batch = batches_.insert(batch, {grid, {}});
-    batch->layers.push_back({module.linear, module.linear->state(), {}, {}});
+    batch->layers.push_back({module.linear, module.linear->learned_state(), {}, {}});
   }
   for (Batch& batch : batches_) {
+    read_data_scales(batch);
     std::vector<const Layer*> all;
     for (const Layer& layer : batch.layers) all.push_back(&layer);
     const std::vector<at::Tensor> quantized = ops::fake_quant_many(inputs(batch, all), dtype);
@@ -44,6 +45,22 @@ HeldWeights::HeldWeights(const Registry& registry, at::ScalarType dtype, bool tr
       layer.linear->hold(layer.held);
     }
   }
+}
+
+void HeldWeights::read_data_scales(Batch& batch) {
+  ops::FakeQuantBatch in;
+  in.grid = batch.grid;
+  std::vector<Layer*> layers;
+  for (Layer& layer : batch.layers) {
+    if (layer.linear->scheme().learned_scale()) continue;
+    layers.push_back(&layer);
+    in.weights.push_back(layer.linear->master_weight().detach());
+    in.group_sizes.push_back(layer.linear->grid().group_size);
+  }
+  if (layers.empty()) return;
+  const ops::DataScales found = ops::data_scale_many(in);
+  for (size_t i = 0; i < layers.size(); ++i)
+    layers[i]->state = {found.scales[i], found.zero_points.empty() ? at::Tensor() : found.zero_points[i]};
 }
 
 HeldWeights::~HeldWeights() {

@@ -40,6 +40,8 @@ class HeldWeights {
     ops::FakeQuantGrid grid;
     std::vector<Layer> layers;
   };
+  /// Fills the states of layers that learn none.
+  static void read_data_scales(Batch& batch);
   static ops::FakeQuantBatch inputs(const Batch& batch, const std::vector<const Layer*>& layers);
 
   std::vector<Batch> batches_;

@@ -19,6 +19,8 @@ class QuantLinear : public nn::Linear {
   const Scheme& scheme() const { return quantizer_.scheme(); }
   /// The full-precision weight [out, in], a parameter.
   const at::Tensor& master_weight() const { return weight_; }
+  /// Undefined tensors where the scheme learns none.
+  const QuantizerState& learned_state() const { return quantizer_.learned_state(); }
   /// The scales and zero points of the next forward.
   QuantizerState state() const { return quantizer_.state(weight_); }
   /// Call when the weight has been loaded and before the first forward. Throws UserError for a weight that is not

@@ -57,32 +57,17 @@ ops::FakeQuantGrid kernel_grid(const Scheme& scheme, int64_t in_features) {
 
 QuantizerState state_from_data(const at::Tensor& weight, const Scheme& scheme) {
   const at::NoGradGuard no_grad;
-  const ops::FakeQuantGrid grid = kernel_grid(scheme, weight.size(1));
-  const at::Tensor groups = weight.contiguous().view({weight.size(0), -1, grid.group_size});
-  const at::ScalarType dtype = state_dtype(weight.scalar_type());
-  const at::Tensor low = groups.amin(-1).to(dtype).clamp_max(0), high = groups.amax(-1).to(dtype).clamp_min(0);
-  const double top = (1 << scheme.bits) - 1, highest = (1 << (scheme.bits - 1)) - 1;
-  // A tensor of the device divides exactly; CUDA would multiply by the reciprocal of a plain number.
-  const auto divided = [](const at::Tensor& x, double by) { return x / at::full({}, by, x.options()); };
-  const at::Tensor largest = at::maximum(-low, high);
-  switch (scheme.method) {
-    case Method::kMinMaxSymmetric:
-      return {divided(largest, top / 2), {}};
-    case Method::kLsq:
-      return {divided(largest, highest), {}};
-    case Method::kSeq:
-    case Method::kTernary:
-      return {largest, {}};
-    case Method::kBinary:
-    case Method::kBitNet:
-      return {groups.abs().to(dtype).mean(-1), {}};
-    case Method::kMinMaxAsymmetric:
-    case Method::kLsqAsymmetric: {
-      const at::Tensor scale = ops::effective_scale(divided(high - low, top), grid);
-      return {scale, at::clamp(at::round(-low / scale), 0, top)};
-    }
+  ops::FakeQuantBatch batch;
+  batch.grid = kernel_grid(scheme, weight.size(1));
+  batch.weights = {weight.detach()};
+  batch.group_sizes = {batch.grid.group_size};
+  const ops::DataScales found = ops::data_scale_many(batch);
+  QuantizerState state{found.scales[0], found.zero_points.empty() ? at::Tensor() : found.zero_points[0]};
+  if (scheme.method == Method::kLsq) {  // from the largest weight onto the highest level, not onto both ends
+    const double to_highest = ((1 << scheme.bits) - 1) / 2.0 / ((1 << (scheme.bits - 1)) - 1);
+    state.scale = state.scale * to_highest;
   }
-  throw InternalError("unknown quantization method");
+  return state;
 }
 
 QuantizerState initial_state(const at::Tensor& weight, const Scheme& scheme) {

@@ -42,6 +42,7 @@ class Quantizer {
 
   const Scheme& scheme() const { return scheme_; }
   const ops::FakeQuantGrid& grid() const { return grid_; }
+  const QuantizerState& learned_state() const { return learned_; }
   /// The learned parameters, or what this weight's data give, outside the graph.
   QuantizerState state(const at::Tensor& weight) const;
   /// The fake-quantized weight in `dtype`, differentiable.

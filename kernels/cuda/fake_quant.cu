@@ -12,54 +12,69 @@ struct ForwardItem {
 using ForwardBatch = Batch<ForwardItem, 64>;
 static_assert(sizeof(ForwardBatch) <= 4000);
 
+/// The levels of V weights.
+template <Grid kGrid, class C, class W, int V>
+struct LevelsOf {
+  const Group<kGrid, C>& group;
+  __device__ LevelsOf(const FakeQuantGrid&, const Group<kGrid, C>& group) : group(group) {}
+  __device__ void operator()(const Pack<W, V>& ws, C* levels) const {
+    for (int j = 0; j < V; ++j) levels[j] = group.level(load_as<C>(ws.values[j]) / group.a);
+  }
+};
+template <Grid kGrid, class W, int V>
+struct LevelsOf<kGrid, float, W, V> {
+  const Group<kGrid, float>& group;
+  QuickLevels<kGrid> quick;
+  __device__ __forceinline__ LevelsOf(const FakeQuantGrid& grid, const Group<kGrid, float>& group)
+      : group(group), quick(grid, group.a) {}
+  __device__ __forceinline__ void operator()(const Pack<W, V>& ws, float* levels) const {
+    bool doubt = quick.plain;
+#pragma unroll
+    for (int j = 0; j < V; ++j) levels[j] = quick(group, load_as<float>(ws.values[j]), doubt);
+    if (!doubt) return;
+#pragma unroll
+    for (int j = 0; j < V; ++j) levels[j] = group.level(load_as<float>(ws.values[j]) / group.a);
+  }
+};
+
 template <Grid kGrid, class W, class O, int V>
 __global__ void __launch_bounds__(kThreads)
     forward_kernel(const FakeQuantGrid grid, const __grid_constant__ ForwardBatch batch) {
   using C = Compute<W>;
   const ForwardItem& item = batch.find();
-  const auto* __restrict__ w = static_cast<const W*>(item.w);
-  const auto* __restrict__ scale = static_cast<const C*>(item.scale);
-  const auto* __restrict__ zero_point = static_cast<const C*>(item.zero_point);
-  auto* __restrict__ out = static_cast<O*>(item.out);
+  const W* __restrict__ w = static_cast<const W*>(item.w);
+  const C* __restrict__ scale = static_cast<const C*>(item.scale);
+  const C* __restrict__ zero_point = static_cast<const C*>(item.zero_point);
+  O* __restrict__ out = static_cast<O*>(item.out);
   const Place at = place(item.layout);
+  if (at.group >= item.layout.num_groups) return;
   const int group_size = item.layout.group_size, step = at.team * V;
+  w += at.group * group_size;
+  out += at.group * group_size;
 
-  const auto quantize = [&](const Group<kGrid, C>& group, const Divider<C>& divide, const Pack<W, V>& ws, O* to) {
+  const auto first = at.lane * V;
+  Pack<W, V> ws[kVectorsAThread];
+  const bool whole = group_size == step * kVectorsAThread;
+  if (whole) {
+#pragma unroll
+    for (int k = 0; k < kVectorsAThread; ++k) ws[k] = load_pack<V>(w + first + k * step);
+  }
+  const Group<kGrid, C> group(grid, scale[at.group], kGrid == Grid::kAsymmetric ? zero_point[at.group] : C(0));
+  const LevelsOf<kGrid, C, W, V> levels_of(grid, group);
+  const auto quantize = [&](const Pack<W, V>& from, O* to) {
+    C levels[V];
+    levels_of(from, levels);
     Pack<O, V> result;
 #pragma unroll
-    for (int j = 0; j < V; ++j)
-      result.values[j] =
-          store_rounded<O>(grid.dequant_rounding, group.stored * group.level(divide(load_as<C>(ws.values[j]))));
+    for (int j = 0; j < V; ++j) result.values[j] = store_rounded<O>(grid.dequant_rounding, group.stored * levels[j]);
     store_pack<V>(to, result);
   };
-  const auto constants = [&](int64_t g) {
-    return Group<kGrid, C>(grid, scale[g], kGrid == Grid::kAsymmetric ? zero_point[g] : C(0));
-  };
-
-  if (group_size == step && item.layout.rounds() == kGroupsPerTeam) {  // a vector a thread: all loads first
-    Pack<W, V> ws[kGroupsPerTeam];
+  if (whole) {
 #pragma unroll
-    for (int r = 0; r < kGroupsPerTeam; ++r) {
-      const int64_t g = at.group + r * at.stride;
-      if (g < item.layout.num_groups) ws[r] = load_pack<V>(w + g * group_size + at.lane * V);
-    }
-#pragma unroll
-    for (int r = 0; r < kGroupsPerTeam; ++r) {
-      const int64_t g = at.group + r * at.stride;
-      if (g >= item.layout.num_groups) return;
-      const Group<kGrid, C> group = constants(g);
-      quantize(group, Divider<C>(group.a), ws[r], out + g * group_size + at.lane * V);
-    }
-    return;
-  }
-  for (int r = 0; r < item.layout.rounds(); ++r) {
-    const int64_t g = at.group + r * at.stride;
-    if (g >= item.layout.num_groups) return;
-    const Group<kGrid, C> group = constants(g);
-    const Divider<C> divide(group.a);
+    for (int k = 0; k < kVectorsAThread; ++k) quantize(ws[k], out + first + k * step);
+  } else {
 #pragma unroll 2
-    for (int i = at.lane * V; i < group_size; i += step)
-      quantize(group, divide, load_pack<V>(w + g * group_size + i), out + g * group_size + i);
+    for (int i = first; i < group_size; i += step) quantize(load_pack<V>(w + i), out + i);
   }
 }
 
@@ -78,24 +93,22 @@ __global__ void __launch_bounds__(kThreads) codes_kernel(const FakeQuantGrid gri
   const auto* __restrict__ scale = static_cast<const C*>(item.scale);
   const auto* __restrict__ zero_point = static_cast<const C*>(item.zero_point);
   const Place at = place(item.layout);
+  if (at.group >= item.layout.num_groups) return;
   const int group_size = item.layout.group_size;
-  for (int r = 0; r < item.layout.rounds(); ++r) {
-    const int64_t g = at.group + r * at.stride;
-    if (g >= item.layout.num_groups) return;
-    const Group<kGrid, C> group(grid, scale[g], kGrid == Grid::kAsymmetric ? zero_point[g] : C(0));
-    const Divider<C> divide(group.a);
-    for (int i = at.lane * V; i < group_size; i += at.team * V) {
-      const Pack<W, V> ws = load_pack<V>(w + g * group_size + i);
-      Pack<uint8_t, V> result;
+  const int64_t first = at.group * group_size;
+  const Group<kGrid, C> group(grid, scale[at.group], kGrid == Grid::kAsymmetric ? zero_point[at.group] : C(0));
+  const LevelsOf<kGrid, C, W, V> levels_of(grid, group);
+  for (int i = at.lane * V; i < group_size; i += at.team * V) {
+    C levels[V];
+    levels_of(load_pack<V>(w + first + i), levels);
+    Pack<uint8_t, V> result;
 #pragma unroll
-      for (int j = 0; j < V; ++j)
-        result.values[j] = static_cast<uint8_t>(group.code(group.level(divide(load_as<C>(ws.values[j])))));
-      store_pack<V>(item.codes + g * group_size + i, result);
-    }
-    if (at.lane == 0) {
-      static_cast<C*>(item.stored)[g] = group.stored;
-      item.zero[g] = group.zero_code();
-    }
+    for (int j = 0; j < V; ++j) result.values[j] = static_cast<uint8_t>(group.code(levels[j]));
+    store_pack<V>(item.codes + first + i, result);
+  }
+  if (at.lane == 0) {
+    static_cast<C*>(item.stored)[at.group] = group.stored;
+    item.zero[at.group] = group.zero_code();
   }
 }
 

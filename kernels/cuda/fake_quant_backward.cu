@@ -18,76 +18,82 @@ __global__ void __launch_bounds__(kThreads)
     backward_kernel(const FakeQuantGrid grid, const __grid_constant__ BackwardBatch batch) {
   using C = Compute<W>;
   const BackwardItem& item = batch.find();
-  const auto* __restrict__ grad = static_cast<const O*>(item.grad);
-  const auto* __restrict__ w = static_cast<const W*>(item.w);
-  const auto* __restrict__ scale = static_cast<const C*>(item.scale);
-  const auto* __restrict__ zero_point = static_cast<const C*>(item.zero_point);
-  auto* __restrict__ grad_w = static_cast<W*>(item.grad_w);
+  const O* __restrict__ grad = static_cast<const O*>(item.grad);
+  const W* __restrict__ w = static_cast<const W*>(item.w);
+  const C* __restrict__ scale = static_cast<const C*>(item.scale);
+  const C* __restrict__ zero_point = static_cast<const C*>(item.zero_point);
+  W* __restrict__ grad_w = static_cast<W*>(item.grad_w);
   const Place at = place(item.layout);
-  const int group_size = item.layout.group_size, step = at.team * V;
-  const C multiplier = static_cast<C>(item.multiplier);
+  const bool active = at.group < item.layout.num_groups;  // every thread of the block takes part in the sums
+  const int64_t g = active ? at.group : 0;
+  const int group_size = item.layout.group_size, step = at.team * V, first = at.lane * V;
+  w += g * group_size;
+  grad += g * group_size;
+  grad_w += g * group_size;
 
-  const auto constants = [&](int64_t g) {
-    return Group<kGrid, C>(grid, scale[g], kGrid == Grid::kAsymmetric ? zero_point[g] : C(0));
+  Pack<W, V> ws[kVectorsAThread];
+  Pack<O, V> gs[kVectorsAThread];
+  const bool whole = group_size == step * kVectorsAThread;
+  if (whole) {
+#pragma unroll
+    for (int k = 0; k < kVectorsAThread; ++k) {
+      ws[k] = load_pack<V>(w + first + k * step);
+      gs[k] = load_pack<V>(grad + first + k * step);
+    }
+  }
+  const Group<kGrid, C> group(grid, scale[g], kGrid == Grid::kAsymmetric ? zero_point[g] : C(0));
+  const QuickLevels<kGrid> quick(grid, static_cast<float>(group.a));
+  using Exact = std::conditional_t<kGrid == Grid::kAsymmetric, PlainDivider<C>, Divider<C>>;
+  const Exact divide(group.a);
+  C scale_sum = 0, outside_sum = 0;
+  const auto add_one = [&](C u, C level, bool inside, O gradient, W& result) {
+    const C q = level * unit<kGrid, C>(), d = load_as<C>(gradient);
+    result = store_as<W>(inside ? d : C(0));
+    scale_sum = fma(d, inside && kGrid != Grid::kBinary ? q - u : q, scale_sum);
+    if (kGrid == Grid::kAsymmetric && !inside) outside_sum += d;
   };
-  C scale_sum, outside_sum;
-  const auto add = [&](const Group<kGrid, C>& group, const Divider<C>& divide, const Pack<W, V>& ws,
-                       const Pack<O, V>& gs, W* to) {
+  const auto add = [&](const Pack<W, V>& weights, const Pack<O, V>& gradients, W* to) {
     Pack<W, V> result;
+    if constexpr (kGrid == Grid::kAsymmetric && std::is_same_v<C, float>) {
+      // Here inside and level are one rounding's, so that a quick quotient is enough unless that rounding is in doubt.
+      const float scale_before = scale_sum, outside_before = outside_sum;
+      bool doubt = quick.plain;
+#pragma unroll
+      for (int j = 0; j < V; ++j) {
+        const float u = load_as<float>(weights.values[j]) * quick.reciprocal;
+        const float x = clamp(u, group.low - 1, group.high + 1), rounded = round_half_even(x);
+        doubt |= fabsf(x - rounded) > quick.sure;
+        const float level = clamp(rounded, group.low, group.high);
+        add_one(u, level, level == rounded, gradients.values[j], result.values[j]);
+      }
+      if (!doubt) return store_pack<V>(to, result);
+      scale_sum = scale_before;
+      outside_sum = outside_before;
+    }
 #pragma unroll
     for (int j = 0; j < V; ++j) {
-      const C u = divide(load_as<C>(ws.values[j])), d = load_as<C>(gs.values[j]);
-      const C q = group.level(u) * unit<kGrid, C>();
-      const bool inside = group.inside(u);
-      result.values[j] = store_as<W>(inside ? d : C(0));
-      scale_sum += d * (inside && kGrid != Grid::kBinary ? q - u : q);
-      outside_sum += inside ? C(0) : d;
+      const C u = divide(load_as<C>(weights.values[j]));
+      add_one(u, group.level(u), group.inside(u), gradients.values[j], result.values[j]);
     }
     store_pack<V>(to, result);
   };
-  const auto finish = [&](int64_t g, C a, bool active) {  // every thread of the block takes part
-    scale_sum = team_sum(scale_sum, at.team);
-    if constexpr (kGrid == Grid::kAsymmetric) outside_sum = team_sum(outside_sum, at.team);
-    if (!active || at.lane != 0) return;
-    static_cast<C*>(item.grad_scale)[g] = multiplier * scale_sum;
-    if constexpr (kGrid == Grid::kAsymmetric)
-      static_cast<C*>(item.grad_zero_point)[g] = multiplier * (-a * outside_sum);
-  };
-
-  if (group_size == step && item.layout.rounds() == kGroupsPerTeam) {  // a vector a thread: all loads first
-    Pack<W, V> ws[kGroupsPerTeam];
-    Pack<O, V> gs[kGroupsPerTeam];
+  if (whole) {
+    if (active) {
 #pragma unroll
-    for (int r = 0; r < kGroupsPerTeam; ++r) {
-      const int64_t g = at.group + r * at.stride;
-      if (g >= item.layout.num_groups) continue;
-      ws[r] = load_pack<V>(w + g * group_size + at.lane * V);
-      gs[r] = load_pack<V>(grad + g * group_size + at.lane * V);
+      for (int k = 0; k < kVectorsAThread; ++k) add(ws[k], gs[k], grad_w + first + k * step);
     }
-#pragma unroll
-    for (int r = 0; r < kGroupsPerTeam; ++r) {
-      const int64_t wanted = at.group + r * at.stride;
-      const bool active = wanted < item.layout.num_groups;
-      const int64_t g = active ? wanted : 0;
-      const Group<kGrid, C> group = constants(g);
-      scale_sum = outside_sum = 0;
-      if (active) add(group, Divider<C>(group.a), ws[r], gs[r], grad_w + g * group_size + at.lane * V);
-      finish(g, group.a, active);
-    }
-    return;
-  }
-  for (int r = 0; r < item.layout.rounds(); ++r) {
-    const int64_t wanted = at.group + r * at.stride;
-    const bool active = wanted < item.layout.num_groups;
-    const int64_t g = active ? wanted : 0, first = g * group_size;
-    const Group<kGrid, C> group = constants(g);
-    const Divider<C> divide(group.a);
-    scale_sum = outside_sum = 0;
+  } else {
 #pragma unroll 2
-    for (int i = active ? at.lane * V : group_size; i < group_size; i += step)
-      add(group, divide, load_pack<V>(w + first + i), load_pack<V>(grad + first + i), grad_w + first + i);
-    finish(g, group.a, active);
+    for (int i = active ? first : group_size; i < group_size; i += step)
+      add(load_pack<V>(w + i), load_pack<V>(grad + i), grad_w + i);
   }
+  scale_sum = team_sum(scale_sum, at.team);
+  if constexpr (kGrid == Grid::kAsymmetric) outside_sum = team_sum(outside_sum, at.team);
+  if (!active || at.lane != 0) return;
+  const C multiplier = static_cast<C>(item.multiplier);
+  static_cast<C*>(item.grad_scale)[g] = multiplier * scale_sum;
+  if constexpr (kGrid == Grid::kAsymmetric)
+    static_cast<C*>(item.grad_zero_point)[g] = multiplier * (-group.a * outside_sum);
 }
 
 }  // namespace

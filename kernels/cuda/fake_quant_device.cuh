@@ -1,5 +1,5 @@
-// What the fake-quant kernels share: how blocks find their matrix and threads their group, loads and stores, exact
-// division, sums within a group.
+// What the fake-quant kernels share: how blocks find their matrix and threads their group, loads and stores, levels and
+// exact quotients, sums within a group.
 //
 // A team of threads owns a group: part of a warp for groups below kBlockGroup weights, the whole block above. Each
 // thread takes V consecutive weights at a time (16-byte loads and stores when everything is aligned). Sums run in a
@@ -24,7 +24,7 @@ constexpr int kThreads = 256;
 constexpr int kWarp = 32;
 constexpr int64_t kBlockGroup = 1024;
 constexpr int kVector = 8;
-constexpr int kGroupsPerTeam = 2;  ///< consecutive rounds of a block, so that two loads are in flight a thread
+constexpr int kVectorsAThread = 2;  ///< of a group, both loaded first: constants are computed once for both
 
 /// Arithmetic is fp32, or fp64 for fp64 weights.
 template <class W>
@@ -74,12 +74,43 @@ __device__ __forceinline__ void store_pack(S* to, const Pack<S, V>& pack) {
   *reinterpret_cast<Pack<S, V>*>(to) = pack;
 }
 
+/// Levels of weights without a division for each: a product with the reciprocal is within a few units in the last place
+/// of the quotient, so it gives the same level unless it is that near to where levels change. `doubt` then becomes
+/// true, and the caller divides. (Two in a million weights at 2 bits; a division for each would take as long as the
+/// memory.)
+template <Grid kGrid>
+struct QuickLevels {
+  float reciprocal, sure;  ///< a distance from an integer up to which its rounding is the quotient's
+  bool plain;              ///< a is too small or large for the reciprocal
+
+  __device__ __forceinline__ QuickLevels(const FakeQuantGrid& grid, float a) : plain(!(a > 1e-18f && a < 1e18f)) {
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(reciprocal) : "f"(a));
+    sure = 0.5f - static_cast<float>(1 << grid.bits) * 4.76837158203125e-07f;  // 2^(bits - 21), for |u| < 2^bits
+  }
+
+  __device__ __forceinline__ float operator()(const Group<kGrid, float>& group, float w, bool& doubt) const {
+    const float u = w * reciprocal;
+    if constexpr (kGrid == Grid::kBinary) {
+      doubt |= fabsf(u) < 1e-30f;  // a quotient that underflows has no sign
+      return group.level(u);
+    } else {
+      const float x = group.before_rounding(u), rounded = round_half_even(x);
+      doubt |= fabsf(x - rounded) > sure;
+      return group.after_rounding(rounded);
+    }
+  }
+};
+
+template <class C>
+struct PlainDivider {
+  C a;
+  __device__ explicit PlainDivider(C a) : a(a) {}
+  __device__ C operator()(C w) const { return w / a; }
+};
 /// The correctly rounded quotients of many weights by one number.
 template <class C>
-struct Divider {
-  C a;
-  __device__ explicit Divider(C a) : a(a) {}
-  __device__ C operator()(C w) const { return w / a; }
+struct Divider : PlainDivider<C> {
+  using PlainDivider<C>::PlainDivider;
 };
 template <>
 struct Divider<float> {
@@ -109,10 +140,9 @@ struct Layout {
 
   /// Blocks that the matrix takes.
   __host__ int64_t blocks() const {
-    const int64_t groups_per_block = int64_t{kThreads >> log2_team} * rounds();
+    const int64_t groups_per_block = kThreads >> log2_team;
     return (num_groups + groups_per_block - 1) / groups_per_block;
   }
-  __host__ __device__ int rounds() const { return (1 << log2_team) == kThreads ? 1 : kGroupsPerTeam; }
 };
 
 inline Layout make_layout(Extent extent, int64_t group_size, int vector, int64_t first_block) {
@@ -121,7 +151,7 @@ inline Layout make_layout(Extent extent, int64_t group_size, int vector, int64_t
   if (group_size >= kBlockGroup) {
     log2_team = 8;
   } else {
-    while (log2_team < 5 && (int64_t{vector} << log2_team) < group_size) ++log2_team;
+    while (log2_team < 5 && (int64_t{kVectorsAThread * vector} << log2_team) < group_size) ++log2_team;
   }
   if (group_size > 0x7fffffff) throw std::invalid_argument("fake_quant: a group of more than 2^31 weights");
   return {extent.num_rows * (extent.num_columns / group_size), static_cast<int>(group_size), log2_team,
@@ -149,15 +179,15 @@ struct Batch {
   }
 };
 
-/// Where a thread works: its group in round 0, the distance to the next round's, its lane in the team.
+/// Where a thread works: its group, its lane in the team.
 struct Place {
   int64_t group;
-  int stride, lane, team;
+  int lane, team;
 };
 __device__ __forceinline__ Place place(const Layout& layout) {
   const int team = 1 << layout.log2_team, teams = kThreads >> layout.log2_team;
   const int64_t block = blockIdx.x - layout.first_block;
-  return {block * teams * layout.rounds() + (static_cast<int>(threadIdx.x) >> layout.log2_team), teams,
+  return {block * teams + (static_cast<int>(threadIdx.x) >> layout.log2_team),
           static_cast<int>(threadIdx.x) & (team - 1), team};
 }
 

@@ -110,8 +110,8 @@ TEST_P(Export, TransformersReadsTheSameWeights) {
 INSTANTIATE_TEST_SUITE_P(Schemes, Export,
                          testing::Values(Case{"lsq_asymmetric", 2, 64}, Case{"lsq_asymmetric", 4, 32},
                                          Case{"minmax_asymmetric", 3, -1}, Case{"lsq", 2, 64}, Case{"lsq", 3, 32},
-                                         Case{"minmax_symmetric", 8, -1}, Case{"seq", 2, 64},
-                                         Case{"ternary", 1.58, -1}, Case{"binary", 1, 64}, Case{"bitnet", 1.58, 64}));
+                                         Case{"minmax_symmetric", 8, -1}, Case{"seq", 2, 64}, Case{"ternary", 1.58, -1},
+                                         Case{"binary", 1, 64}, Case{"bitnet", 1.58, 64}));
 
 TEST(Format, UnknownNameSuggests) {
   try {

@@ -234,6 +234,28 @@ void expect_part(const BatchCase& test_case, size_t i, const std::vector<at::Ten
   }
 }
 
+const std::vector<std::pair<Grid, int>>& data_scale_grids() {
+  static const std::vector<std::pair<Grid, int>> grids = {
+      {Grid::kSymmetric, 2}, {Grid::kSymmetric, 8}, {Grid::kAsymmetric, 2}, {Grid::kAsymmetric, 4},
+      {Grid::kSeq, 2},       {Grid::kTernary, 2},   {Grid::kBinary, 1},     {Grid::kBitNet, 2}};
+  return grids;
+}
+
+ops::FakeQuantBatch make_data_scale_batch(Grid kind, int bits, at::ScalarType dtype) {
+  const auto generator = at::make_generator<at::CPUGeneratorImpl>(61);
+  ops::FakeQuantBatch batch;
+  batch.grid = {kind, bits, 1};
+  for (const int64_t group : {64, 8, 20, 1280, 128, 384})
+    for (const int64_t rows : {1, 37}) {
+      at::Tensor w = at::randn({rows, group * 2}, generator, at::TensorOptions().dtype(at::kDouble)) * 0.03;
+      w.narrow(1, 0, group).abs_();
+      if (rows > 1) w[0].zero_();
+      batch.weights.push_back(w.to(dtype));
+      batch.group_sizes.push_back(group);
+    }
+  return batch;
+}
+
 double relative_error(const at::Tensor& found, const at::Tensor& expected) {
   const at::Tensor x = found.to(at::kCPU, at::kDouble), y = expected.to(at::kCPU, at::kDouble);
   if (x.numel() == 0 || at::equal(x, y)) return 0;

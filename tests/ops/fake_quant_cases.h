@@ -50,6 +50,11 @@ BatchCase make_batch(ops::Grid kind, int bits, at::ScalarType dtype, int num_mat
 void expect_part(const BatchCase& test_case, size_t i, const std::vector<at::Tensor>& weights,
                  const ops::FakeQuantGradientsBatch& gradients);
 
+/// Kinds and bits, and weights of several shapes and group sizes, for scales that are read off the data: among them
+/// groups of one sign and of zeros.
+const std::vector<std::pair<ops::Grid, int>>& data_scale_grids();
+ops::FakeQuantBatch make_data_scale_batch(ops::Grid kind, int bits, at::ScalarType dtype);
+
 /// |a - b| / |b| in fp64 (0 for equal tensors, NaN where equal positions are NaN counts as equal).
 double relative_error(const at::Tensor& found, const at::Tensor& expected);
 

@@ -123,6 +123,24 @@ TEST(FakeQuantGpu, NaNPropagates) {
   }
 }
 
+TEST(DataScaleGpu, HasTheCpusBits) {
+  SATIN_NEEDS_GPU();
+  for (const auto& [kind, bits] : data_scale_grids())
+    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16, at::kDouble}) {
+      SCOPED_TRACE(testing::Message() << static_cast<int>(kind) << " " << bits << " " << toString(dtype));
+      ops::FakeQuantBatch batch = make_data_scale_batch(kind, bits, dtype);
+      const ops::DataScales cpu = ops::data_scale_many(batch);
+      for (at::Tensor& w : batch.weights) w = w.to(at::kCUDA);
+      const ops::DataScales gpu = ops::data_scale_many(batch);
+      for (size_t i = 0; i < cpu.scales.size(); ++i) {
+        EXPECT_TRUE(at::equal(gpu.scales[i].cpu(), cpu.scales[i])) << i;
+        if (!cpu.zero_points.empty()) {
+          EXPECT_TRUE(at::equal(gpu.zero_points[i].cpu(), cpu.zero_points[i])) << i;
+        }
+      }
+    }
+}
+
 TEST(ClipSearchGpu, IsTheCpusUpToNearTies) {
   SATIN_NEEDS_GPU();
   at::manual_seed(44);

@@ -18,11 +18,10 @@ struct Model {
 
   explicit Model(at::ScalarType compute) : store({at::kCPU, at::kFloat, compute, true}) {
     at::manual_seed(7);
-    const std::vector<Scheme> schemes = {{Method::kLsqAsymmetric, 2, 64},   {Method::kLsq, 3, 32},
-                                         {Method::kSeq, 2, -1},             {Method::kTernary, 2, 64},
-                                         {Method::kBinary, 1, 64},          {Method::kBitNet, 2, -1},
-                                         {Method::kMinMaxAsymmetric, 4, 8}, {Method::kLsqAsymmetric, 2, -1},
-                                         {Method::kLsqAsymmetric, 2, 64}};
+    const std::vector<Scheme> schemes = {
+        {Method::kLsqAsymmetric, 2, 64},   {Method::kLsq, 3, 32},           {Method::kSeq, 2, -1},
+        {Method::kTernary, 2, 64},         {Method::kBinary, 1, 64},        {Method::kBitNet, 2, -1},
+        {Method::kMinMaxAsymmetric, 4, 8}, {Method::kLsqAsymmetric, 2, -1}, {Method::kLsqAsymmetric, 2, 64}};
     for (size_t i = 0; i < schemes.size(); ++i) {
       const int64_t outs = 16 + 8 * static_cast<int64_t>(i);
       linears.push_back(std::make_unique<QuantLinear>(nn::LinearSpec{"m" + std::to_string(i), 128, outs, i % 2 == 0},

@@ -35,9 +35,7 @@ TEST(InitialState, PublishedErrorsOnGaussianWeights) {
 TEST(InitialState, ExtremesByHand) {
   // One group of 8: min -3, max 1.
   const at::Tensor w = at::tensor({-3.0f, 1.0f, 0.0f, 0.5f, -1.0f, -2.0f, 0.25f, 0.0f}).view({1, 8});
-  const auto state = [&](Method method, int bits) {
-    return state_from_data(w, {method, bits, 8, Storage::kExact});
-  };
+  const auto state = [&](Method method, int bits) { return state_from_data(w, {method, bits, 8, Storage::kExact}); };
   EXPECT_FLOAT_EQ(state(Method::kMinMaxSymmetric, 2).scale.item<float>(), 2);
   EXPECT_FLOAT_EQ(state(Method::kLsq, 3).scale.item<float>(), 1);
   EXPECT_FLOAT_EQ(state(Method::kSeq, 2).scale.item<float>(), 3);

@@ -56,7 +56,8 @@ TEST(Step, LossesAndGradientsEqualTransformersInDouble) {
     if (!expected["bits"].is_null()) {
       config::Quantization quantization;
       quantization.default_rule.method = expected["method"];
-      quantization.default_rule.bits = expected["method"] == "ternary" || expected["method"] == "bitnet" ? 1.58 : expected["bits"].get<double>();
+      quantization.default_rule.bits =
+          expected["method"] == "ternary" || expected["method"] == "bitnet" ? 1.58 : expected["bits"].get<double>();
       quantization.default_rule.group_size = 8;
       factory = quant::quant_linear_factory(quant::Policy(quantization), registry);
     }

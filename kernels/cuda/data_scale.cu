@@ -1,0 +1,84 @@
+// CUDA kernel of data_scale.h: one pass over the weights.
+#include "kernels/cuda/fake_quant_device.cuh"
+#include "kernels/data_scale_math.h"
+
+namespace satin::kernels {
+namespace {
+
+struct DataScaleItem {
+  const void* w;
+  void *scale, *zero_point;
+  Layout layout;
+};
+using DataScaleBatch = Batch<DataScaleItem, 64>;
+static_assert(sizeof(DataScaleBatch) <= 4000);
+
+/// The team's statistics, valid in its lane 0. Called by every thread of the block.
+template <class Statistics>
+__device__ Statistics team_statistics(Statistics value, int team) {
+  const int width = team < kWarp ? team : kWarp;
+  for (int offset = width / 2; offset > 0; offset /= 2) {
+    Statistics other;
+    other.low = __shfl_xor_sync(0xffffffffu, value.low, offset);
+    other.high = __shfl_xor_sync(0xffffffffu, value.high, offset);
+    other.sum = __shfl_xor_sync(0xffffffffu, value.sum, offset);
+    value.add(other);
+  }
+  if (team <= kWarp) return value;
+  __shared__ alignas(Statistics) unsigned char storage[sizeof(Statistics) * (kThreads / kWarp)];
+  auto* parts = reinterpret_cast<Statistics*>(storage);
+  const int warp = static_cast<int>(threadIdx.x) / kWarp;
+  if (threadIdx.x % kWarp == 0) parts[warp] = value;
+  __syncthreads();
+  Statistics all = parts[0];
+  for (int i = 1; i < kThreads / kWarp; ++i) all.add(parts[i]);
+  return all;
+}
+
+template <Grid kGrid, class W, int V>
+__global__ void __launch_bounds__(kThreads)
+    data_scale_kernel(const FakeQuantGrid grid, const __grid_constant__ DataScaleBatch batch) {
+  using C = Compute<W>;
+  const DataScaleItem& item = batch.find();
+  const Place at = place(item.layout);
+  const bool active = at.group < item.layout.num_groups;
+  const int group_size = item.layout.group_size;
+  const W* __restrict__ w = static_cast<const W*>(item.w) + (active ? at.group : 0) * group_size;
+  GroupStatistics<kGrid, C> statistics;
+#pragma unroll 2
+  for (int i = active ? at.lane * V : group_size; i < group_size; i += at.team * V) {
+    const Pack<W, V> ws = load_pack<V>(w + i);
+#pragma unroll
+    for (int j = 0; j < V; ++j) statistics.add(load_as<C>(ws.values[j]));
+  }
+  statistics = team_statistics(statistics, at.team);
+  if (!active || at.lane != 0) return;
+  const DataScale<C> found = data_scale<kGrid, C>(grid, statistics, group_size);
+  static_cast<C*>(item.scale)[at.group] = found.scale;
+  if constexpr (kGrid == Grid::kAsymmetric) static_cast<C*>(item.zero_point)[at.group] = found.zero_point;
+}
+
+}  // namespace
+
+void data_scale_cuda(const FakeQuantGrid& grid, std::span<const DataScaleTask> tasks, Dtype w_dtype,
+                     CUstream_st* stream) {
+  for (const DataScaleTask& task : tasks) check_tasks(grid, task.extent, task.group_size);
+  const auto fits = [](const DataScaleTask& task) { return task.group_size % kVector == 0 && aligned({task.w}); };
+  const auto make_item = [](const DataScaleTask& task, const Layout& layout) {
+    return DataScaleItem{task.w, task.scale, task.zero_point, layout};
+  };
+  for_weight(w_dtype, [&]<class W>(Type<W>) {
+    for_grid_kind(grid.kind, [&]<Grid kGrid>() {
+      const auto run = [&]<int V>() {
+        launch_batches<DataScaleBatch, V>(tasks, fits, make_item, [&](const DataScaleBatch& batch, unsigned blocks) {
+          data_scale_kernel<kGrid, W, V><<<blocks, kThreads, 0, stream>>>(grid, batch);
+        });
+      };
+      run.template operator()<kVector>();
+      run.template operator()<1>();
+    });
+  });
+  check_launch("data_scale_cuda");
+}
+
+}  // namespace satin::kernels
