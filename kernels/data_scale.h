@@ -1,5 +1,5 @@
-// Scales and zero points read off the weights of each group, for methods that compute them anew at every step and as the
-// start of others.
+// Scales and zero points read off the weights of each group, for methods that compute them anew at every step and as
+// the start of others.
 //
 //   symmetric        scale = max|w| / ((2^b - 1) / 2)
 //   asymmetric       scale = stored((max - min) / (2^b - 1)), zero = clamp(round(-min / scale), 0, 2^b - 1);

@@ -7,8 +7,8 @@
 
 namespace satin::kernels {
 
-/// What a group's scale is made of: smallest and largest weight (and 0), or the sum of absolute values in fp64, which is
-/// the same number in any order but for one in a hundred million. `sum` is NaN when a weight is not finite.
+/// What a group's scale is made of: smallest and largest weight (and 0), or the sum of absolute values in fp64, which
+/// is the same number in any order but for one in a hundred million. `sum` is NaN when a weight is not finite.
 template <Grid kGrid, class T>
 struct GroupStatistics {
   static constexpr bool kMean = kGrid == Grid::kBinary || kGrid == Grid::kBitNet;

@@ -1,7 +1,6 @@
 #include "bench/timer.h"
 
 #include <ATen/ATen.h>
-#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 #include <chrono>
@@ -27,7 +26,6 @@ std::vector<double> time_cpu(int num_copies, const Call& call) {
 }  // namespace
 
 Measurement time_calls(at::Device device, int num_copies, const Call& call) {
-  const at::NoGradGuard no_grad;
   std::vector<double> times = device.is_cuda() ? time_cuda_graph(device, num_copies, call) : time_cpu(num_copies, call);
   std::sort(times.begin(), times.end());
   Measurement result;

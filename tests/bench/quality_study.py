@@ -6,7 +6,7 @@
       --losses "ce kd kd+smoothness0.5 kd+neighbourhood0.15" --seeds 0,1,2 --tokens 24e6 --output out/
 
 A loss is ce or kd, then optionally +smoothnessW (top-k KL of weight W, on from half of training) and +neighbourhoodR or
-+randomR (rate R). Rows also without training: full precision and round-to-nearest (the best of four starts on the first
++randomR (rate R). --schemes "lsq:3 seq:2" trains each of them with each loss. Rows also without training: full precision and round-to-nearest (the best of four starts on the first
 text). Every perplexity: fp32 arithmetic on the model as it is shipped, windows of 1,024. One JSON of everything at
 --output/study.json after each run, a table last. --budget-s: no run starts that would end later.
 """
@@ -33,6 +33,7 @@ def parse():
     ap.add_argument("--eval", action="append", default=[], metavar="NAME=FILE")
     ap.add_argument("--annotations", metavar="JSONL")
     ap.add_argument("--losses", default="ce kd kd+smoothness0.5 kd+neighbourhood0.15")
+    ap.add_argument("--schemes", default="", help="METHOD:BITS ..., each with every loss; the config's when left out")
     ap.add_argument("--seeds", default="0,1,2")
     ap.add_argument("--tokens", type=float, default=24e6)
     ap.add_argument("--output", required=True)
@@ -77,13 +78,20 @@ def evaluate(args, model):
     return row
 
 
-def train(args, loss, seed):
+def scheme_overrides(text):
+    if not text:
+        return []
+    method, bits = text.split(":")
+    return [f"quantization.default.method={method}", f"quantization.default.bits={bits}"]
+
+
+def train(args, scheme, loss, seed):
     run = f"{args.output}/run"
     shutil.rmtree(run, ignore_errors=True)
     start = time.time()
     call([args.satin, "train", f"{HERE}/quality_study.yaml", f"model.path={args.model}", f"data.train.0.path={args.train}",
           f"data.cache_dir={args.output}/cache", f"train.output_dir={run}", f"train.seed={seed}", f"train.max_tokens={int(args.tokens)}",
-          *loss_overrides(loss), *args.set])
+          *scheme_overrides(scheme), *loss_overrides(loss), *args.set])
     seconds = time.time() - start
     last = [entry for entry in map(json.loads, open(f"{run}/metrics.jsonl")) if "loss" in entry][-1]
     checkpoint = f"{run}/checkpoints/" + open(f"{run}/checkpoints/latest").read().strip()
@@ -134,16 +142,17 @@ def main():
         note(f"rtn ({best[0]})", best[1])
     longest = 0
     for seed in (int(s) for s in args.seeds.split(",")):
-        for loss in args.losses.split():
+        for scheme, loss in [(s, l) for s in args.schemes.split() or [""] for l in args.losses.split()]:
+            name = f"{scheme} {loss}".strip()
             if time.time() - START + longest * 1.05 > args.budget_s:
-                study["skipped"].append(f"{loss}:{seed}")
+                study["skipped"].append(f"{name}:{seed}")
                 continue
             start = time.time()
             try:
-                note(loss, train(args, loss, seed))
+                note(name, train(args, scheme, loss, seed))
             except Exception as error:
-                study["failed"][f"{loss}:{seed}"] = str(error)
-                print(f"FAILED {loss}:{seed}: {error}", flush=True)
+                study["failed"][f"{name}:{seed}"] = str(error)
+                print(f"FAILED {name}:{seed}: {error}", flush=True)
             longest = max(longest, time.time() - start)
     json.dump(study, open(f"{args.output}/study.json", "w"), indent=1)
     columns = [e.split("=", 1)[0] for e in args.eval] + (["annotations"] if args.annotations else []) + ["tokens_per_second"]
