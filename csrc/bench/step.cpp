@@ -1,6 +1,7 @@
 #include "train/step.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 #include <chrono>
@@ -38,7 +39,12 @@ class Training {
       factory = quant::quant_linear_factory(quant::Policy(quantization), registry_);
     }
     student_ = std::make_unique<models::Decoder>(named_shape(shape), factory, build);
-    models::initialise_randomly(*student_, 1);
+    {
+      const at::NoGradGuard no_grad;  // on the device: what the weights are does not matter here
+      for (const nn::Parameter& parameter : student_->parameters().all())
+        parameter.role == nn::Role::kNorm ? at::Tensor(parameter.value).fill_(1)
+                                          : at::Tensor(parameter.value).normal_(0, 0.02);
+    }
     quant::initialise_from_weights(registry_);
     config::Loss loss;
     loss.ce.weight = 1;

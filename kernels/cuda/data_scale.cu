@@ -10,8 +10,7 @@ struct DataScaleItem {
   void *scale, *zero_point;
   Layout layout;
 };
-using DataScaleBatch = Batch<DataScaleItem, 64>;
-static_assert(sizeof(DataScaleBatch) <= 4000);
+using DataScaleBatch = Batch<DataScaleItem>;
 
 /// The team's statistics, valid in its lane 0. Called by every thread of the block.
 template <class Statistics>

@@ -1,16 +1,20 @@
 // Forward and codes of fake_quant.h.
+#include <vector>
+
 #include "kernels/cuda/fake_quant_device.cuh"
 
 namespace satin::kernels {
 namespace {
 
+constexpr int64_t kPart = 64;
+
 struct ForwardItem {
   const void *w, *scale, *zero_point;
   void* out;
+  int parts_a_group;  ///< a large group is several groups of the layout: nothing is summed here, and short ones balance
   Layout layout;
 };
-using ForwardBatch = Batch<ForwardItem, 64>;
-static_assert(sizeof(ForwardBatch) <= 4000);
+using ForwardBatch = Batch<ForwardItem>;
 
 /// The levels of V weights.
 template <Grid kGrid, class C, class W, int V>
@@ -59,7 +63,8 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
     for (int k = 0; k < kVectorsAThread; ++k) ws[k] = load_pack<V>(w + first + k * step);
   }
-  const Group<kGrid, C> group(grid, scale[at.group], kGrid == Grid::kAsymmetric ? zero_point[at.group] : C(0));
+  const int64_t g = static_cast<uint32_t>(at.group) / static_cast<uint32_t>(item.parts_a_group);
+  const Group<kGrid, C> group(grid, scale[g], kGrid == Grid::kAsymmetric ? zero_point[g] : C(0));
   const LevelsOf<kGrid, C, W, V> levels_of(grid, group);
   const auto quantize = [&](const Pack<W, V>& from, O* to) {
     C levels[V];
@@ -120,15 +125,24 @@ void fake_quant_cuda(const FakeQuantGrid& grid, std::span<const FakeQuantTask> t
   const auto fits = [](const FakeQuantTask& task) {
     return task.group_size % kVector == 0 && aligned({task.w, task.out});
   };
-  const auto make_item = [](const FakeQuantTask& task, const Layout& layout) {
-    return ForwardItem{task.w, task.scale, task.zero_point, task.out, layout};
+  const auto part_of = [](const FakeQuantTask& task) {
+    const bool splits = task.group_size > 8 * kPart && task.group_size % kPart == 0;
+    return splits && task.extent.num_rows * task.extent.num_columns / kPart < 0x7fffffff ? kPart : task.group_size;
+  };
+  std::vector<FakeQuantTask> parts(tasks.begin(), tasks.end());
+  for (FakeQuantTask& task : parts) task.group_size = part_of(task);
+  const auto make_item = [&](const FakeQuantTask& part, const Layout& layout) {
+    const FakeQuantTask& whole = tasks[static_cast<size_t>(&part - parts.data())];
+    return ForwardItem{
+        part.w, part.scale, part.zero_point, part.out, static_cast<int>(whole.group_size / part.group_size), layout};
   };
   for_weight_and_value(w_dtype, out_dtype, [&]<class W, class O>(Type<W>, Type<O>) {
     for_grid_kind(grid.kind, [&]<Grid kGrid>() {
       const auto run = [&]<int V>() {
-        launch_batches<ForwardBatch, V>(tasks, fits, make_item, [&](const ForwardBatch& batch, unsigned blocks) {
-          forward_kernel<kGrid, W, O, V><<<blocks, kThreads, 0, stream>>>(grid, batch);
-        });
+        launch_batches<ForwardBatch, V>(std::span<const FakeQuantTask>(parts), fits, make_item,
+                                        [&](const ForwardBatch& batch, unsigned blocks) {
+                                          forward_kernel<kGrid, W, O, V><<<blocks, kThreads, 0, stream>>>(grid, batch);
+                                        });
       };
       run.template operator()<kVector>();
       run.template operator()<1>();

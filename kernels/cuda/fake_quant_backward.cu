@@ -10,11 +10,10 @@ struct BackwardItem {
   double multiplier;
   Layout layout;
 };
-using BackwardBatch = Batch<BackwardItem, 44>;
-static_assert(sizeof(BackwardBatch) <= 4000);
+using BackwardBatch = Batch<BackwardItem>;
 
 template <Grid kGrid, class W, class O, int V>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, std::is_same_v<W, double> ? 1 : 4)
     backward_kernel(const FakeQuantGrid grid, const __grid_constant__ BackwardBatch batch) {
   using C = Compute<W>;
   const BackwardItem& item = batch.find();
@@ -46,10 +45,12 @@ __global__ void __launch_bounds__(kThreads)
   using Exact = std::conditional_t<kGrid == Grid::kAsymmetric, PlainDivider<C>, Divider<C>>;
   const Exact divide(group.a);
   C scale_sum = 0, outside_sum = 0;
-  const auto add_one = [&](C u, C level, bool inside, O gradient, W& result) {
-    const C q = level * unit<kGrid, C>(), d = load_as<C>(gradient);
+  // With a q = stored level, the term d (q - u) is d (stored level - w) / a: divided once a group, and exact whatever
+  // was enough to find the level.
+  const auto add_one = [&](W weight, C level, bool inside, O gradient, W& result) {
+    const C w = load_as<C>(weight), d = load_as<C>(gradient);
     result = store_as<W>(inside ? d : C(0));
-    scale_sum = fma(d, inside && kGrid != Grid::kBinary ? q - u : q, scale_sum);
+    scale_sum = fma(d, fma(group.stored, level, inside && kGrid != Grid::kBinary ? -w : C(0)), scale_sum);
     if (kGrid == Grid::kAsymmetric && !inside) outside_sum += d;
   };
   const auto add = [&](const Pack<W, V>& weights, const Pack<O, V>& gradients, W* to) {
@@ -64,7 +65,7 @@ __global__ void __launch_bounds__(kThreads)
         const float x = clamp(u, group.low - 1, group.high + 1), rounded = round_half_even(x);
         doubt |= fabsf(x - rounded) > quick.sure;
         const float level = clamp(rounded, group.low, group.high);
-        add_one(u, level, level == rounded, gradients.values[j], result.values[j]);
+        add_one(weights.values[j], level, level == rounded, gradients.values[j], result.values[j]);
       }
       if (!doubt) return store_pack<V>(to, result);
       scale_sum = scale_before;
@@ -73,7 +74,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
     for (int j = 0; j < V; ++j) {
       const C u = divide(load_as<C>(weights.values[j]));
-      add_one(u, group.level(u), group.inside(u), gradients.values[j], result.values[j]);
+      add_one(weights.values[j], group.level(u), group.inside(u), gradients.values[j], result.values[j]);
     }
     store_pack<V>(to, result);
   };
@@ -83,15 +84,23 @@ __global__ void __launch_bounds__(kThreads)
       for (int k = 0; k < kVectorsAThread; ++k) add(ws[k], gs[k], grad_w + first + k * step);
     }
   } else {
-#pragma unroll 2
-    for (int i = active ? first : group_size; i < group_size; i += step)
-      add(load_pack<V>(w + i), load_pack<V>(grad + i), grad_w + i);
+    for (int i = active ? first : group_size; i < group_size; i += kVectorsAThread * step) {
+#pragma unroll
+      for (int k = 0; k < kVectorsAThread; ++k) {
+        if (i + k * step >= group_size) break;
+        ws[k] = load_pack<V>(w + i + k * step);
+        gs[k] = load_pack<V>(grad + i + k * step);
+      }
+#pragma unroll
+      for (int k = 0; k < kVectorsAThread; ++k)
+        if (i + k * step < group_size) add(ws[k], gs[k], grad_w + i + k * step);
+    }
   }
   scale_sum = team_sum(scale_sum, at.team);
   if constexpr (kGrid == Grid::kAsymmetric) outside_sum = team_sum(outside_sum, at.team);
   if (!active || at.lane != 0) return;
   const C multiplier = static_cast<C>(item.multiplier);
-  static_cast<C*>(item.grad_scale)[g] = multiplier * scale_sum;
+  static_cast<C*>(item.grad_scale)[g] = multiplier * (scale_sum / group.a);
   if constexpr (kGrid == Grid::kAsymmetric)
     static_cast<C*>(item.grad_zero_point)[g] = multiplier * (-group.a * outside_sum);
 }

@@ -158,12 +158,13 @@ inline Layout make_layout(Extent extent, int64_t group_size, int vector, int64_t
           static_cast<unsigned>(first_block)};
 }
 
-/// Matrices of one launch; with their pointers they fill the 4 KB of a kernel's arguments.
-template <class Item, int kMax>
+/// Matrices of one launch. A kernel's arguments hold 32764 bytes (since CUDA 12.1); each launch costs some microseconds
+/// of an idle device.
+template <class Item>
 struct Batch {
-  static constexpr int kCapacity = kMax;
+  static constexpr int kCapacity = 256;
   int num_items = 0;
-  Item items[kMax];
+  Item items[kCapacity];
 
   __device__ __forceinline__ const Item& find() const {
     int low = 0, high = num_items;  // items[low].first_block <= block < items[high].first_block
@@ -221,6 +222,7 @@ inline void check_launch(const char* kernel) {
 /// make_item(task, layout) -> Item; launch(batch, blocks).
 template <class Batch, int V, class Task, class Fits, class MakeItem, class Launch>
 void launch_batches(std::span<const Task> tasks, const Fits& fits, const MakeItem& make_item, const Launch& launch) {
+  static_assert(sizeof(Batch) <= 32000);
   Batch batch;
   int64_t blocks = 0;
   const auto flush = [&] {

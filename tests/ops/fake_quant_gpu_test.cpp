@@ -133,7 +133,10 @@ TEST(DataScaleGpu, HasTheCpusBits) {
       for (at::Tensor& w : batch.weights) w = w.to(at::kCUDA);
       const ops::DataScales gpu = ops::data_scale_many(batch);
       for (size_t i = 0; i < cpu.scales.size(); ++i) {
-        EXPECT_TRUE(at::equal(gpu.scales[i].cpu(), cpu.scales[i])) << i;
+        // A mean in fp64 of fp64 weights is a sum in another order; every other number is the same.
+        const bool mean = kind == ops::Grid::kBinary || kind == ops::Grid::kBitNet;
+        const double tolerance = mean && dtype == at::kDouble ? 1e-14 : 0;
+        EXPECT_LE(relative_error(gpu.scales[i], cpu.scales[i]), tolerance) << i;
         if (!cpu.zero_points.empty()) {
           EXPECT_TRUE(at::equal(gpu.zero_points[i].cpu(), cpu.zero_points[i])) << i;
         }
