@@ -24,7 +24,7 @@ __device__ Statistics team_statistics(Statistics value, int team) {
     value.add(other);
   }
   if (team <= kWarp) return value;
-  __shared__ alignas(Statistics) unsigned char storage[sizeof(Statistics) * (kThreads / kWarp)];
+  alignas(Statistics) __shared__ unsigned char storage[sizeof(Statistics) * (kThreads / kWarp)];
   auto* parts = reinterpret_cast<Statistics*>(storage);
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   if (threadIdx.x % kWarp == 0) parts[warp] = value;
@@ -70,7 +70,7 @@ void data_scale_cuda(const FakeQuantGrid& grid, std::span<const DataScaleTask> t
     for_grid_kind(grid.kind, [&]<Grid kGrid>() {
       const auto run = [&]<int V>() {
         launch_batches<DataScaleBatch, V>(tasks, fits, make_item, [&](const DataScaleBatch& batch, unsigned blocks) {
-          data_scale_kernel<kGrid, W, V><<<blocks, kThreads, 0, stream>>>(grid, batch);
+          launch_kernel(data_scale_kernel<kGrid, W, V>, blocks, stream, grid, batch);
         });
       };
       run.template operator()<kVector>();

@@ -141,7 +141,7 @@ void fake_quant_cuda(const FakeQuantGrid& grid, std::span<const FakeQuantTask> t
       const auto run = [&]<int V>() {
         launch_batches<ForwardBatch, V>(std::span<const FakeQuantTask>(parts), fits, make_item,
                                         [&](const ForwardBatch& batch, unsigned blocks) {
-                                          forward_kernel<kGrid, W, O, V><<<blocks, kThreads, 0, stream>>>(grid, batch);
+                                          launch_kernel(forward_kernel<kGrid, W, O, V>, blocks, stream, grid, batch);
                                         });
       };
       run.template operator()<kVector>();
@@ -160,8 +160,8 @@ void fake_quant_codes_cuda(const FakeQuantGrid& grid, Extent extent, Dtype w_dty
       const auto run = [&]<int V>() {
         const Layout layout = make_layout(extent, grid.group_size, V, 0);
         if (layout.blocks() > 0x7fffffff) throw std::invalid_argument("fake_quant: too many groups for one launch");
-        codes_kernel<kGrid, W, V><<<static_cast<unsigned>(layout.blocks()), kThreads, 0, stream>>>(
-            grid, {w, scale, zero_point, codes, stored, zero, layout});
+        launch_kernel(codes_kernel<kGrid, W, V>, static_cast<unsigned>(layout.blocks()), stream, grid,
+                      CodesItem{w, scale, zero_point, codes, stored, zero, layout});
       };
       if (grid.group_size % kVector == 0 && aligned({w, codes})) {
         run.template operator()<kVector>();

@@ -124,7 +124,7 @@ void fake_quant_backward_cuda(const FakeQuantGrid& grid, std::span<const FakeQua
     for_grid_kind(grid.kind, [&]<Grid kGrid>() {
       const auto run = [&]<int V>() {
         launch_batches<BackwardBatch, V>(tasks, fits, make_item, [&](const BackwardBatch& batch, unsigned blocks) {
-          backward_kernel<kGrid, W, O, V><<<blocks, kThreads, 0, stream>>>(grid, batch);
+          launch_kernel(backward_kernel<kGrid, W, O, V>, blocks, stream, grid, batch);
         });
       };
       run.template operator()<kVector>();

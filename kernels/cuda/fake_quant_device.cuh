@@ -5,9 +5,13 @@
 // thread takes V consecutive weights at a time (16-byte loads and stores when everything is aligned). Sums run in a
 // fixed order: a thread's own weights, then a butterfly within the warp, then the block's warps.
 #pragma once
+#if defined(__CUDACC__)
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
+#else
+#include "kernels/cuda/emulation.h"
+#endif
 
 #include <algorithm>
 #include <cstdint>
@@ -84,7 +88,11 @@ struct QuickLevels {
   bool plain;              ///< a is too small or large for the reciprocal
 
   __device__ __forceinline__ QuickLevels(const FakeQuantGrid& grid, float a) : plain(!(a > 1e-18f && a < 1e18f)) {
+#if defined(__CUDA_ARCH__)
     asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(reciprocal) : "f"(a));
+#else
+    reciprocal = 1.0f / a;
+#endif
     sure = 0.5f - static_cast<float>(1 << grid.bits) * 4.76837158203125e-07f;  // 2^(bits - 21), for |u| < 2^bits
   }
 
@@ -216,6 +224,18 @@ inline bool aligned(std::initializer_list<const void*> pointers) {
 inline void check_launch(const char* kernel) {
   const cudaError_t error = cudaGetLastError();
   if (error != cudaSuccess) throw std::runtime_error(std::string(kernel) + ": " + cudaGetErrorString(error));
+}
+
+/// kernel<<<num_blocks, kThreads, 0, stream>>>(arguments...)
+template <class... Parameters>
+void launch_kernel(void (*kernel)(Parameters...), unsigned num_blocks, CUstream_st* stream,
+                   const std::type_identity_t<Parameters>&... arguments) {
+#if defined(__CUDACC__)
+  kernel<<<num_blocks, kThreads, 0, stream>>>(arguments...);
+#else
+  emulation::Block block(kThreads, [&] { kernel(arguments...); });
+  for (blockIdx.x = 0; blockIdx.x < num_blocks; ++blockIdx.x) block.run();
+#endif
 }
 
 /// Fills batches with the tasks that vectors of V fit (or, with V = 1, do not fit) and launches each:

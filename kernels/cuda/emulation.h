@@ -1,0 +1,123 @@
+// Runs the kernels of this folder on the CPU, so that their indexing, sums and rounding are tested where there is no GPU:
+// a test includes a .cu file as C++, and this header stands in for CUDA's. A block's threads are fibers that take turns
+// at barriers and shuffles; blocks run one after the other. Slow, and silent about races: for those there is
+// compute-sanitizer.
+#pragma once
+#include <ucontext.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+#define __grid_constant__
+#define __shared__ static
+using std::fma;
+
+struct EmulatedIndex {
+  unsigned x;
+};
+inline EmulatedIndex blockIdx, threadIdx;
+
+struct __nv_bfloat16 {
+  uint16_t bits;
+};
+inline float __bfloat162float(__nv_bfloat16 x) {
+  const uint32_t bits = uint32_t{x.bits} << 16;
+  float result;
+  std::memcpy(&result, &bits, sizeof result);
+  return result;
+}
+inline __nv_bfloat16 __float2bfloat16_rn(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  if (x != x) return {0x7fff};
+  return {static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16)};
+}
+using EmulatedHalf = _Float16;
+inline float __half2float(EmulatedHalf x) { return static_cast<float>(x); }
+inline EmulatedHalf __float2half_rn(float x) { return static_cast<EmulatedHalf>(x); }
+
+using cudaError_t = int;
+constexpr cudaError_t cudaSuccess = 0;
+inline cudaError_t cudaGetLastError() { return cudaSuccess; }
+inline const char* cudaGetErrorString(cudaError_t) { return ""; }
+
+namespace satin::kernels::emulation {
+
+constexpr unsigned kMaxThreads = 1024;
+constexpr size_t kStackBytes = 64 << 10;
+
+/// The fibers of one block.
+class Block {
+ public:
+  Block(unsigned num_threads, std::function<void()> body) : body_(std::move(body)), fibers_(num_threads) {
+    for (Fiber& fiber : fibers_) fiber.stack = std::make_unique<char[]>(kStackBytes);
+  }
+
+  void run() {
+    current() = this;
+    for (Fiber& fiber : fibers_) {
+      fiber.done = false;
+      getcontext(&fiber.context);
+      fiber.context.uc_stack.ss_sp = fiber.stack.get();
+      fiber.context.uc_stack.ss_size = kStackBytes;
+      fiber.context.uc_link = &scheduler_;
+      makecontext(&fiber.context, enter, 0);
+    }
+    for (bool some = true; some;) {  // each round takes every fiber to its next barrier, or to its end
+      some = false;
+      for (index_ = 0; index_ < fibers_.size(); ++index_) {
+        if (fibers_[index_].done) continue;
+        some = true;
+        threadIdx.x = static_cast<unsigned>(index_);
+        swapcontext(&scheduler_, &fibers_[index_].context);
+      }
+    }
+  }
+  void wait() { swapcontext(&fibers_[index_].context, &scheduler_); }
+
+  static Block*& current() {
+    static Block* block = nullptr;
+    return block;
+  }
+
+ private:
+  struct Fiber {
+    ucontext_t context;
+    std::unique_ptr<char[]> stack;
+    bool done;
+  };
+  static void enter() {
+    Block& block = *current();
+    block.body_();
+    block.fibers_[block.index_].done = true;
+  }
+
+  std::function<void()> body_;
+  std::vector<Fiber> fibers_;
+  ucontext_t scheduler_;
+  size_t index_ = 0;
+};
+
+}  // namespace satin::kernels::emulation
+
+inline void __syncthreads() { satin::kernels::emulation::Block::current()->wait(); }
+
+template <class T>
+T __shfl_xor_sync(unsigned, T value, int offset) {
+  static T exchange[satin::kernels::emulation::kMaxThreads];
+  exchange[threadIdx.x] = value;
+  __syncthreads();
+  const T result = exchange[threadIdx.x ^ static_cast<unsigned>(offset)];
+  __syncthreads();
+  return result;
+}
