@@ -1,6 +1,6 @@
-// Runs the kernels of this folder on the CPU, so that their indexing, sums and rounding are tested where there is no GPU:
-// a test includes a .cu file as C++, and this header stands in for CUDA's. A block's threads are fibers that take turns
-// at barriers and shuffles; blocks run one after the other. Slow, and silent about races: for those there is
+// Runs the kernels of this folder on the CPU, so that their indexing, sums and rounding are tested where there is no
+// GPU: a test includes a .cu file as C++, and this header stands in for CUDA's. A block's threads are fibers that take
+// turns at barriers and shuffles; blocks run one after the other. Slow, and silent about races: for those there is
 // compute-sanitizer.
 #pragma once
 #include <ucontext.h>

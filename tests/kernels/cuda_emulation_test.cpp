@@ -1,6 +1,6 @@
-// The CUDA kernels' own code on the CPU (kernels/cuda/emulation.h) against the CPU kernels: batches of matrices with group
-// sizes for every path (part of a warp, a warp's loop, a block's loop, unaligned tails), NaN and infinity among them.
-// Whether the GPU agrees is tested in tests/ops, on a GPU.
+// The CUDA kernels' own code on the CPU (kernels/cuda/emulation.h) against the CPU kernels: batches of matrices with
+// group sizes for every path (part of a warp, a warp's loop, a block's loop, unaligned tails), NaN and infinity among
+// them. Whether the GPU agrees is tested in tests/ops, on a GPU.
 #include <gtest/gtest.h>
 
 #include <random>
@@ -16,8 +16,8 @@ struct GridCase {
   Grid kind;
   int bits;
 };
-constexpr GridCase kGrids[] = {{Grid::kSymmetric, 2}, {Grid::kSymmetric, 8}, {Grid::kAsymmetric, 2},
-                               {Grid::kAsymmetric, 8}, {Grid::kSeq, 2},      {Grid::kTernary, 2},
+constexpr GridCase kGrids[] = {{Grid::kSymmetric, 2},  {Grid::kSymmetric, 8}, {Grid::kAsymmetric, 2},
+                               {Grid::kAsymmetric, 8}, {Grid::kSeq, 2},       {Grid::kTernary, 2},
                                {Grid::kBinary, 1},     {Grid::kBitNet, 2}};
 
 /// bf16 values as both kinds of kernel take them.
@@ -59,8 +59,16 @@ std::vector<Matrix> matrices(GridCase grid, float size) {
   struct Shape {
     int64_t rows, group, groups;
   };
-  for (const Shape& s : {Shape{5, 64, 3}, {3, 1280, 2}, {7, 8, 5}, {2, 20, 3}, {0, 64, 2}, {4, 2048, 1}, {3, 128, 4},
-                         {2, 1000, 1}, {3, 384, 2}, {1, 11008, 1}})
+  for (const Shape& s : {Shape{5, 64, 3},
+                         {3, 1280, 2},
+                         {7, 8, 5},
+                         {2, 20, 3},
+                         {0, 64, 2},
+                         {4, 2048, 1},
+                         {3, 128, 4},
+                         {2, 1000, 1},
+                         {3, 384, 2},
+                         {1, 11008, 1}})
     all.emplace_back(random, grid, size, s.rows, s.group, s.groups);
   return all;
 }
@@ -71,7 +79,8 @@ template <class Body>
 void for_all(const Body& body) {
   for (const GridCase& grid : kGrids)
     for (const float size : {1.0f, 1e30f}) {  // the second divides plainly
-      SCOPED_TRACE(testing::Message() << "grid " << static_cast<int>(grid.kind) << ", " << grid.bits << " bits, " << size);
+      SCOPED_TRACE(testing::Message() << "grid " << static_cast<int>(grid.kind) << ", " << grid.bits << " bits, "
+                                      << size);
       body(FakeQuantGrid{grid.kind, grid.bits, 1}, matrices(grid, size));
     }
 }

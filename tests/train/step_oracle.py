@@ -2,6 +2,9 @@
 
   step_oracle.py OUT    writes OUT/model (weights), OUT/inputs.safetensors and, for every case, OUT/<case>.json with the
                         losses and OUT/<case>.safetensors with the gradient of every parameter
+  step_oracle.py OUT CONTEXT.safetensors
+                        one more case, <method>-neighbourhood, of student and teacher reading the tensor "context" instead
+                        of the tokens, which stay the targets
 """
 import json
 import math
@@ -10,7 +13,7 @@ import sys
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama import modeling_llama
 
@@ -120,7 +123,7 @@ def distillation(s, z, kind, T):
     return T * T * ((p.exp() * (p - q)) if kind == "forward" else (q.exp() * (q - p))).sum(-1)
 
 
-def main(out):
+def main(out, context_file=None):
     fp64_model()
     torch.manual_seed(0)
     config = LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
@@ -130,7 +133,8 @@ def main(out):
     for name, p in base.named_parameters():
         if "norm" in name:
             torch.nn.init.uniform_(p, 0.5, 1.5)
-    base.save_pretrained(out + "/model")
+    if context_file is None:
+        base.save_pretrained(out + "/model")
     tokens = torch.randint(0, 32, (4, 12))
     mask = torch.rand(4, 12) < 0.8
     mask[:, -1] = False
@@ -144,15 +148,21 @@ def main(out):
             scales[name] = (big * (0.3 + 0.5 * torch.rand(shape))).float()
             zeros[name] = (1 + 1.6 * torch.rand(shape)).float()
             inputs[name + "_scale"], inputs[name + "_zero_point"] = scales[name], zeros[name]
-    save_file(inputs, out + "/inputs.safetensors")
+    methods, losses, context = METHODS, LOSSES, tokens
+    if context_file is None:
+        save_file(inputs, out + "/inputs.safetensors")
+    else:
+        methods, losses = {"lsq_asymmetric": 2}, {"neighbourhood": {"ce": 0.3, "kd": 0.7}}
+        context = load_file(context_file)["context"]
+        assert not torch.equal(context, tokens)
 
     teacher = LlamaForCausalLM.from_pretrained(out + "/model", dtype=torch.float64, attn_implementation="sdpa")
     with torch.no_grad():
-        z = teacher(tokens).logits
+        z = teacher(context).logits
     targets = tokens.roll(-1, 1)
-    for label, bits in METHODS.items():
+    for label, bits in methods.items():
         method = "lsq" if label == "lsq2" else label
-        for loss_name, weights in LOSSES.items():
+        for loss_name, weights in losses.items():
             model = LlamaForCausalLM.from_pretrained(out + "/model", dtype=torch.float64, attn_implementation="sdpa")
             params = dict(model.named_parameters())
             leaves = dict(params)
@@ -165,7 +175,7 @@ def main(out):
                     leaves[name + "_scale"] = s
                 if zp is not None:
                     leaves[name + "_zero_point"] = zp
-            logits = torch.func.functional_call(model, call, (tokens,)).logits
+            logits = torch.func.functional_call(model, call, (context,)).logits
             kind, T = KD.get(loss_name, ("forward", 1.0))
             parts = {"ce": -torch.log_softmax(logits, -1).gather(-1, targets[..., None])[..., 0], "kd": distillation(logits, z, kind, T),
                      "smoothness": smoothness(logits, z)}
@@ -179,4 +189,4 @@ def main(out):
 
 if __name__ == "__main__":
     os.makedirs(sys.argv[1], exist_ok=True)
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -5,6 +5,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "io/pretrained.h"
 #include "io/safetensors.h"
@@ -28,58 +29,65 @@ config::Loss loss_config(const nlohmann::json& expected) {
   loss.smoothness.weight = weights.value("smoothness", 0.0);
   loss.smoothness.top_k = 5;
   loss.smoothness.start = 0;
-  loss.neighbourhood.rate = 0;
   return loss;
 }
 
-/// Cases are what the oracle wrote, so that one table (in the script) drives both sides.
-TEST(Step, LossesAndGradientsEqualTransformersInDouble) {
-  SATIN_NEEDS_PYTHON("transformers");
+/// The oracle's folder: model, inputs, and one .json and .safetensors a case.
+class Step : public testing::Test {
+ protected:
   test::TempDir dir;
-  const auto made = test::run_python("train/step_oracle.py " + (dir / "oracle").string());
-  ASSERT_EQ(made.exit_code, 0) << made.output;
-  const fs::path oracle = dir / "oracle";
-  const io::SafetensorsFile inputs(oracle / "inputs.safetensors");
+  fs::path oracle = dir / "oracle";
   nn::BuildOptions build{.master_dtype = at::kDouble, .compute_dtype = at::kDouble};
-  auto teacher = io::load_pretrained(oracle / "model", nn::dense_linear_factory(), build);
-  build.trainable = true;
+  std::unique_ptr<models::Decoder> teacher;
+  std::optional<io::SafetensorsFile> inputs;
 
-  int num_cases = 0;
-  for (const auto& entry : fs::directory_iterator(oracle)) {
-    if (entry.path().extension() != ".json") continue;
-    SCOPED_TRACE(entry.path().stem().string());
-    const auto expected = nlohmann::json::parse(test::read_file(entry.path()));
-    const io::SafetensorsFile gradients(fs::path(entry.path()).replace_extension(".safetensors"));
+  void make_oracle() {
+    const auto made = test::run_python("train/step_oracle.py " + oracle.string());
+    ASSERT_EQ(made.exit_code, 0) << made.output;
+    inputs.emplace(oracle / "inputs.safetensors");
+    teacher = io::load_pretrained(oracle / "model", nn::dense_linear_factory(), build);
+  }
+
+  /// Two micro-batches: accumulation is part of the claim.
+  std::vector<data::Batch> batches() const {
+    std::vector<data::Batch> halves(2);
+    for (int64_t half = 0; half < 2; ++half) {
+      halves[half].tokens = inputs->tensor("tokens").slice(0, 2 * half, 2 * half + 2).clone();
+      halves[half].loss_mask = inputs->tensor("mask").slice(0, 2 * half, 2 * half + 2).to(at::kBool);
+      halves[half].sample_ids = {static_cast<uint64_t>(2 * half), static_cast<uint64_t>(2 * half + 1)};
+    }
+    return halves;
+  }
+
+  /// Runs the case on our side and compares its losses and every gradient.
+  void compare(const fs::path& case_file, const config::Neighbourhood& neighbours) {
+    SCOPED_TRACE(case_file.stem().string());
+    const auto expected = nlohmann::json::parse(test::read_file(case_file));
+    const io::SafetensorsFile gradients(fs::path(case_file).replace_extension(".safetensors"));
 
     quant::Registry registry;
     nn::LinearFactory factory = nn::dense_linear_factory();
     if (!expected["bits"].is_null()) {
+      const bool three_levels = expected["method"] == "ternary" || expected["method"] == "bitnet";
       config::Quantization quantization;
       quantization.default_rule.method = expected["method"];
-      quantization.default_rule.bits =
-          expected["method"] == "ternary" || expected["method"] == "bitnet" ? 1.58 : expected["bits"].get<double>();
+      quantization.default_rule.bits = three_levels ? 1.58 : expected["bits"].get<double>();
       quantization.default_rule.group_size = 8;
       factory = quant::quant_linear_factory(quant::Policy(quantization), registry);
     }
-    auto student = io::load_pretrained(oracle / "model", factory, build);
+    nn::BuildOptions trainable = build;
+    trainable.trainable = true;
+    auto student = io::load_pretrained(oracle / "model", factory, trainable);
     {
       at::NoGradGuard no_grad;
       for (const auto& parameter : student->parameters().all())
         if (parameter.role == nn::Role::kScale || parameter.role == nn::Role::kZeroPoint)
-          parameter.value.copy_(inputs.tensor(parameter.name));
+          parameter.value.copy_(inputs->tensor(parameter.name));
     }
-
-    const config::Loss loss = loss_config(expected);
-    const losses::Objective objective(loss);
-    const losses::Neighbourhood neighbourhood(loss.neighbourhood, 32, {}, 0, 64);
+    const losses::Objective objective(loss_config(expected));
+    const losses::Neighbourhood neighbourhood(neighbours, 32, {}, 0, 64);
     TrainingStep step(*student, registry, teacher.get(), objective, neighbourhood, /*chunk_tokens=*/7);
-    std::vector<data::Batch> batches(2);  // two micro-batches: accumulation is part of the claim
-    for (int64_t half = 0; half < 2; ++half) {
-      batches[half].tokens = inputs.tensor("tokens").slice(0, 2 * half, 2 * half + 2).clone();
-      batches[half].loss_mask = inputs.tensor("mask").slice(0, 2 * half, 2 * half + 2).to(at::kBool);
-      batches[half].sample_ids = {0, 1};
-    }
-    const StepResult result = step.run(batches, 0.5);
+    const StepResult result = step.run(batches(), 0.5);
 
     for (const auto& [name, value] : expected["losses"].items())
       EXPECT_NEAR(result.losses.at(name).item<double>(), value.get<double>(), 1e-10) << name;
@@ -90,9 +98,48 @@ TEST(Step, LossesAndGradientsEqualTransformersInDouble) {
           parameter.value.grad().defined() ? parameter.value.grad() : at::zeros_like(parameter.value);
       EXPECT_LE((got - want).norm().item<double>(), 1e-10 * (1 + want.norm().item<double>())) << parameter.name;
     }
+  }
+};
+
+/// Cases are what the oracle wrote, so that one table (in the script) drives both sides.
+TEST_F(Step, LossesAndGradientsEqualTransformersInDouble) {
+  SATIN_NEEDS_PYTHON("transformers");
+  make_oracle();
+  if (HasFatalFailure()) return;
+  config::Neighbourhood none;
+  none.rate = 0;
+  int num_cases = 0;
+  for (const auto& entry : fs::directory_iterator(oracle)) {
+    if (entry.path().extension() != ".json") continue;
+    compare(entry.path(), none);
     ++num_cases;
   }
   EXPECT_EQ(num_cases, 70);
+}
+
+/// Which tokens are drawn is tested in tests/losses; here, what a step does with them: both models read the perturbed
+/// text, the clean tokens stay the targets.
+TEST_F(Step, NeighbourhoodTrainsOnThePerturbedText) {
+  SATIN_NEEDS_PYTHON("transformers");
+  make_oracle();
+  if (HasFatalFailure()) return;
+  config::Neighbourhood neighbours;
+  neighbours.rate = 0.4;
+  neighbours.top_k = 5;
+  const losses::Neighbourhood neighbourhood(neighbours, 32, {}, 0, 64);
+  const losses::Source source = [&](const at::Tensor& tokens) -> losses::SourceStates {
+    at::NoGradGuard no_grad;
+    return {teacher->hidden(tokens), teacher->head().weight()};
+  };
+  std::vector<at::Tensor> contexts;
+  for (const data::Batch& batch : batches())
+    contexts.push_back(
+        neighbourhood.perturb(batch.tokens, {batch.tokens, batch.document_starts, batch.sample_ids}, source));
+  io::write_safetensors(dir / "context.safetensors", {{"context", at::cat(contexts)}});
+  const auto made =
+      test::run_python("train/step_oracle.py " + oracle.string() + " " + (dir / "context.safetensors").string());
+  ASSERT_EQ(made.exit_code, 0) << made.output;
+  compare(oracle / "lsq_asymmetric-neighbourhood.json", neighbours);
 }
 
 }  // namespace
