@@ -1,5 +1,6 @@
 // satin bench: kernels and steps beside their floors.
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -33,6 +34,8 @@ void add_bench(CLI::App& app) {
     for (const auto& name : options->names)
       if (std::find(all.begin(), all.end(), name) == all.end())
         throw UserError(cat("bench: unknown benchmark '", name, "'", did_you_mean(name, all)));
+    const auto folder = std::filesystem::absolute(options->json.empty() ? "x" : options->json).parent_path();
+    if (!std::filesystem::is_directory(folder)) throw UserError(cat("--json: there is no folder ", folder.string()));
     ops::configure_numerics(false);
     bench::Options run;
     run.device = ops::resolve_device(options->device);

@@ -164,6 +164,7 @@ inline constexpr auto kFields<Eval> = std::tuple{
 template <>
 inline constexpr auto kFields<Logging> = std::tuple{
     field("every_n_steps", &Logging::every_n_steps, {.help = "Write losses, learning rate, gradient norm and speed to metrics.jsonl this often", .unit = "steps", .at_least = 1, .known_as = "logging_steps | log_every_n_steps | log_interval"}),
+    field("quantizers_every_n_steps", &Logging::quantizers_every_n_steps, {.help = "Measure the quantizers (clipped weights, changed codes, drift of scales, use of levels) this often into metrics.jsonl and quantizers.jsonl; 0: never", .unit = "steps", .at_least = 0}),
     field("tensorboard", &Logging::tensorboard, {.help = "Write TensorBoard events beside metrics.jsonl", .known_as = "metric_logger | report_to"}),
 };
 

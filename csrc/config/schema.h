@@ -133,6 +133,7 @@ struct Eval {
 };
 struct Logging {
   int64_t every_n_steps = 10;
+  int64_t quantizers_every_n_steps = 100;
   bool tensorboard = true;
   bool operator==(const Logging&) const = default;
 };

@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/interrupt.h"
 #include "data/text_source.h"
 #include "data/tokenise.h"
 
@@ -52,6 +53,7 @@ std::vector<int32_t> read_tokens(const config::DataSource& source, const tokeniz
     default: {
       data::TextSource documents(source);
       for (data::Document document; !full() && documents.next(document);) {
+        if (interrupt_signal()) throw InterruptedError(cat("stopped while reading ", source.path));
         if (tokenizer.bos_id() >= 0) tokens.push_back(tokenizer.bos_id());
         const std::vector<int32_t> ids = tokenizer.encode(document.text);
         tokens.insert(tokens.end(), ids.begin(), ids.end());

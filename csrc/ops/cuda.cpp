@@ -75,7 +75,9 @@ Gradients differentiate(at::TensorList grads, const std::vector<FakeQuantInputs>
   if (inputs.empty()) return out;
   const at::Tensor& first = inputs[0].weight;
   const c10::cuda::CUDAGuard guard(first.device());
-  const at::ScalarType grad_dtype = value_dtype(first, grads[0].scalar_type());
+  const bool narrow = std::all_of(grads.begin(), grads.end(),
+                                  [](const at::Tensor& grad) { return grad.scalar_type() == at::kBFloat16; });
+  const at::ScalarType grad_dtype = value_dtype(first, narrow ? at::kBFloat16 : at::kFloat);
   std::vector<at::Tensor> contiguous;  // keeps copies alive until the launch
   std::vector<kernels::FakeQuantBackwardTask> tasks;
   for (size_t i = 0; i < inputs.size(); ++i) {

@@ -8,6 +8,9 @@
 namespace satin::quant {
 namespace {
 
+/// Layers whose gradients before and after the mask are in memory together.
+constexpr size_t kLayersAFold = 64;
+
 bool same_kernel(const ops::FakeQuantGrid& a, const ops::FakeQuantGrid& b) {
   return a.kind == b.kind && a.bits == b.bits && a.scale_rounding == b.scale_rounding &&
          a.dequant_rounding == b.dequant_rounding;
@@ -42,9 +45,10 @@ HeldWeights::HeldWeights(const Registry& registry, at::ScalarType dtype, bool tr
     for (size_t i = 0; i < quantized.size(); ++i) {
       Layer& layer = batch.layers[i];
       layer.held = at::Tensor(quantized[i]).requires_grad_(trainable);
-      layer.linear->hold(layer.held);
     }
   }
+  for (Batch& batch : batches_)  // last, where nothing can fail: no layer keeps a weight that nobody takes back
+    for (Layer& layer : batch.layers) layer.linear->hold(layer.held);
 }
 
 void HeldWeights::read_data_scales(Batch& batch) {
@@ -98,23 +102,28 @@ void HeldWeights::collect() {
 
 void HeldWeights::fold() {
   const at::NoGradGuard no_grad;
-  for (Batch& batch : batches_) {
-    std::vector<const Layer*> used;
-    std::vector<at::Tensor> gradients;
-    for (Layer& layer : batch.layers) {
-      if (!layer.gradient.defined()) continue;
-      used.push_back(&layer);
-      gradients.push_back(std::move(layer.gradient));
-      layer.gradient = at::Tensor();
-    }
-    if (used.empty()) continue;
-    const ops::FakeQuantGradientsBatch found = ops::fake_quant_backward_many(gradients, inputs(batch, used));
-    for (size_t i = 0; i < used.size(); ++i) {
-      add_gradient(used[i]->linear->master_weight(), found.weights[i]);
-      if (!used[i]->linear->scheme().learned_scale()) continue;
-      add_gradient(used[i]->state.scale, found.scales[i]);
-      if (!found.zero_points.empty()) add_gradient(used[i]->state.zero_point, found.zero_points[i]);
-    }
+  for (Batch& batch : batches_)
+    for (size_t begin = 0; begin < batch.layers.size(); begin += kLayersAFold)
+      fold_slice(batch, begin, std::min(begin + kLayersAFold, batch.layers.size()));
+}
+
+void HeldWeights::fold_slice(Batch& batch, size_t begin, size_t end) {
+  std::vector<const Layer*> used;
+  std::vector<at::Tensor> gradients;
+  for (size_t i = begin; i < end; ++i) {
+    Layer& layer = batch.layers[i];
+    if (!layer.gradient.defined()) continue;
+    used.push_back(&layer);
+    gradients.push_back(std::move(layer.gradient));
+    layer.gradient = at::Tensor();
+  }
+  if (used.empty()) return;
+  const ops::FakeQuantGradientsBatch found = ops::fake_quant_backward_many(gradients, inputs(batch, used));
+  for (size_t i = 0; i < used.size(); ++i) {
+    add_gradient(used[i]->linear->master_weight(), found.weights[i]);
+    if (!used[i]->linear->scheme().learned_scale()) continue;
+    add_gradient(used[i]->state.scale, found.scales[i]);
+    if (!found.zero_points.empty()) add_gradient(used[i]->state.zero_point, found.zero_points[i]);
   }
 }
 

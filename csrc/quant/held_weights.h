@@ -40,6 +40,7 @@ class HeldWeights {
     ops::FakeQuantGrid grid;
     std::vector<Layer> layers;
   };
+  void fold_slice(Batch& batch, size_t begin, size_t end);
   /// Fills the states of layers that learn none.
   static void read_data_scales(Batch& batch);
   static ops::FakeQuantBatch inputs(const Batch& batch, const std::vector<const Layer*>& layers);

@@ -29,6 +29,8 @@ MetricKind kind_of(const std::string& metric) {
   if (metric.starts_with("eval/")) return {metric.substr(5), 1};
   if (metric.starts_with("lr")) return {"learning rate" + (metric == "lr" ? "" : " (" + metric + ")"), 2};
   if (metric.starts_with("grad_norm")) return {"gradient norm" + (metric == "grad_norm" ? "" : " (" + metric + ")"), 2};
+  if (metric == "quantizers/scale_drift") return {"quantizers: relative change of scales", 2};
+  if (metric.starts_with("quantizers/")) return {"quantizers: share of weights " + metric.substr(11), 2};
   if (metric == "tokens_per_second") return {"tokens per second", 3};
   if (metric == "mfu") return {"MFU (share of the device's peak)", 3};
   if (metric.starts_with("memory")) return {metric == "memory" ? "memory" : metric, 3};

@@ -2,7 +2,8 @@
 //
 // An entry of training has "step" (steps completed, from 1) and plain numbers: tokens, loss and its parts, lr,
 // grad_norm, tokens_per_second, mfu, memory (bytes). An entry of evaluation has "step" and "eval": {"<text>":
-// {"perplexity": ..., ...}}. Readers take every other number as a further part of the loss and show it. NaN and
+// {"perplexity": ..., ...}}; one of the quantizers' health has "step" and "quantizers": {"clipped", "changed",
+// "scale_drift"}. Readers take every other number as a further part of the loss and show it. NaN and
 // infinity are written as null.
 #pragma once
 #include <cstdint>

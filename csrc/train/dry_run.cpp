@@ -25,7 +25,7 @@ void check_readable(const config::DataSource& source, const tokenizer::Tokenizer
   if (kind == data::SourceKind::kTokens) return data::check_tokenizer(data::TokenFile(source.path), tokenizer);
   if (kind == data::SourceKind::kRawTokens) return void(eval::read_tokens(source, tokenizer, 1));
   data::Document document;
-  data::TextSource(source).next(document);
+  if (!data::TextSource(source).next(document)) throw UserError(cat(source.path, ": holds no documents"));
 }
 
 }  // namespace

@@ -55,6 +55,8 @@ MemoryEstimate estimate_memory(const config::Config& config, const models::Decod
   estimate.parts.emplace_back("teacher",
                               teacher ? num_parameters(*teacher) * compute + m * teacher->hidden_size * compute : 0);
   estimate.parts.emplace_back("activations", activations);
+  if (config.quantization && config.logging.quantizers_every_n_steps > 0)
+    estimate.parts.emplace_back("codes", linear_elements);  // of the last look at the quantizers
   estimate.parts.emplace_back("loss", loss);
   estimate.parts.emplace_back("workspace", std::max<int64_t>(0, backward - loss));
   return estimate;

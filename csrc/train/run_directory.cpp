@@ -21,11 +21,15 @@ void RunDirectory::check(const fs::path& path, const Resume& resume) {
     throw UserError(cat("train.output_dir: expected a directory, found a file: ", existing.string()));
   if (::access(existing.c_str(), W_OK) != 0)
     throw UserError(cat("train.output_dir: ", existing.string(), " is not writable"));
-  if (!resume.enabled && fs::exists(path) && !fs::is_empty(path))
-    throw UserError(cat(
-        "train.output_dir: ", path.string(),
-        fs::exists(path / "checkpoints") || fs::exists(path / "config.yaml") ? " already holds a run" : " is not empty",
-        "; choose another directory, delete it, or continue it with --resume auto"));
+  if (resume.enabled || !fs::exists(path)) return;
+  for (const auto& entry : fs::directory_iterator(path)) {
+    const std::string name = entry.path().filename().string();
+    if (name == "log.txt" || name == "cache") continue;  // what a start that failed leaves
+    const bool run = fs::exists(path / "checkpoints") || fs::exists(path / "config.yaml");
+    throw UserError(cat("train.output_dir: ", path.string(),
+                        run ? " already holds a run" : cat(" is not empty (it holds ", name, ")"),
+                        "; choose another directory, delete it, or continue it with --resume auto"));
+  }
 }
 
 RunDirectory::RunDirectory(const fs::path& path, const Resume& resume) : path_(path) {

@@ -15,10 +15,11 @@ struct Resume {
   static Resume parse(const std::string& text);
 };
 
-/// config.yaml, metrics.jsonl, events.*, checkpoints/, export/<format>/, report.html, log.txt
+/// config.yaml, metrics.jsonl, quantizers.jsonl, events.*, checkpoints/, export/<format>/, report.html, log.txt
 class RunDirectory {
  public:
-  /// Creates the folder. One that is not empty is refused (UserError) unless `resume` is enabled.
+  /// Creates the folder. One that holds more than the log and cache of a start that failed is refused (UserError)
+  /// unless `resume` is enabled.
   RunDirectory(const fs::path& path, const Resume& resume);
   /// The same errors, as far as they can be foreseen, and nothing is created.
   static void check(const fs::path& path, const Resume& resume);
@@ -28,6 +29,7 @@ class RunDirectory {
   fs::path config() const { return path_ / "config.yaml"; }
   fs::path log() const { return path_ / "log.txt"; }
   fs::path quantization_table() const { return path_ / "quantization.json"; }
+  fs::path quantizer_health() const { return path_ / "quantizers.jsonl"; }
   fs::path evaluation() const { return path_ / "evaluation.json"; }
   fs::path report() const { return path_ / "report.html"; }
   fs::path exported(const std::string& format) const { return path_ / "export" / format; }

@@ -53,7 +53,6 @@ Trainer::Trainer(const config::Config& config, const Resume& resume)
       compute_dtype_(ops::resolve_compute_dtype(config.train.compute_dtype, device_)),
       directory_(config.train.output_dir, resume),
       tokenizer_(tokenizer::Tokenizer::load(config.model.path)),
-      validation_(config, tokenizer_),
       total_steps_(total_steps(config.train)) {
   log_to_file(directory_.log());
   ops::configure_numerics(config.train.deterministic);
@@ -74,6 +73,7 @@ Trainer::Trainer(const config::Config& config, const Resume& resume)
   const auto table = quant::quantization_table(*student_.registry, student_.decoder->parameters());
   if (config_.quantization) log_info(quantization_text(table));
   check_exports(config_, student_);
+  validation_ = std::make_unique<Validation>(config_, tokenizer_);
 
   objective_ = std::make_unique<losses::Objective>(config_.loss, tokenizer_.vocab_size());
   std::vector<int64_t> special(tokenizer_.special_ids().begin(), tokenizer_.special_ids().end());
@@ -119,6 +119,10 @@ Trainer::Trainer(const config::Config& config, const Resume& resume)
   write_file_atomically(directory_.config(), config::dump(config_));
   write_file_atomically(directory_.quantization_table(), quantization_json(table).dump(1) + "\n");
   metrics_ = std::make_unique<report::MetricsLog>(directory_.metrics(), checkpoint ? steps_done_ : -1);
+  if (config_.logging.quantizers_every_n_steps > 0 && !student_.registry->modules().empty()) {
+    health_ = std::make_unique<quant::HealthMonitor>(*student_.registry);
+    quantizer_log_ = std::make_unique<report::MetricsLog>(directory_.quantizer_health(), checkpoint ? steps_done_ : -1);
+  }
   if (config_.logging.tensorboard)
     tensorboard_ = std::make_unique<report::TensorBoardWriter>(directory_.path(), checkpoint ? steps_done_ : -1);
   flops_per_token_ = report::training_flops_per_token(model_size(*student_.decoder), config_.train.sequence_length);
@@ -137,6 +141,7 @@ void Trainer::run() {
           config_.train.micro_batch_size * config_.train.gradient_accumulation_steps * config_.train.sequence_length,
           " tokens on ", ops::device_name(device_)));
   ops::reset_peak_memory(device_);
+  if (health_) health_->measure();  // what later measurements compare with
   rate_.mark(now_s(), 0);
   while (steps_done_ < total_steps_) {
     train_step(steps_done_);
@@ -150,6 +155,7 @@ void Trainer::run() {
       } catch (const InterruptedError&) {  // what follows saves first
       }
     }
+    if (health_ && steps_done_ % config_.logging.quantizers_every_n_steps == 0) log_quantizers(steps_done_);
     if (const int signal = interrupt_signal()) {
       save(steps_done_);
       throw InterruptedError(cat("stopped by signal ", signal, " after step ", steps_done_,
@@ -159,13 +165,15 @@ void Trainer::run() {
   save(total_steps_);
   end_progress();
   log_info(cat("trained ", tokens_done_, " tokens; peak memory ", report::bytes_text(ops::peak_memory_bytes(device_))));
+  health_.reset();
+  quantizer_log_.reset();
   metrics_.reset();  // closed; and nothing of training stays in memory for what follows
   loader_.reset();
   optimizer_.reset();
   step_.reset();
   student_.decoder.reset();
   teacher_.reset();
-  finish_run(config_, directory_, validation_, *io::latest_checkpoint(directory_.path()), device_, compute_dtype_);
+  finish_run(config_, directory_, *validation_, *io::latest_checkpoint(directory_.path()), device_, compute_dtype_);
 }
 
 void Trainer::train_step(int64_t step) {
@@ -227,6 +235,35 @@ void Trainer::log_step(int64_t step, const StepResult& result, double grad_norm)
   report::show_progress(line);
 }
 
+void Trainer::log_quantizers(int64_t steps_done) {
+  const std::vector<quant::LayerHealth> layers = health_->measure();
+  const quant::HealthSummary mean = quant::summary(layers);
+  const nlohmann::ordered_json means = {
+      {"clipped", mean.clipped}, {"changed", mean.changed}, {"scale_drift", mean.scale_drift}};
+  metrics_->append({{"step", steps_done}, {"quantizers", means}});
+  nlohmann::ordered_json rows = nlohmann::ordered_json::array();
+  for (const auto& layer : layers)
+    rows.push_back({{"name", layer.name},
+                    {"clipped", layer.clipped},
+                    {"changed", layer.changed},
+                    {"scale_drift", layer.scale_drift},
+                    {"levels", layer.levels}});
+  quantizer_log_->append({{"step", steps_done}, {"layers", rows}});
+  if (tensorboard_) {
+    for (const auto& [name, value] : report::numbers_of(means))
+      tensorboard_->add_scalar(cat("quantizers/", name), value, steps_done);
+    tensorboard_->flush();
+  }
+  constexpr int kMostLines = 3;
+  int num_new = 0;
+  for (const auto& warning :
+       quant::health_warnings(layers, static_cast<double>(steps_done) / static_cast<double>(total_steps_)))
+    if (warned_layers_.insert(warning.layer).second && ++num_new <= kMostLines)
+      log_warning(cat("quantizer of ", warning.layer, ": ", warning.text));
+  if (num_new > kMostLines)
+    log_warning(cat("... and ", num_new - kMostLines, " more layers; see ", directory_.quantizer_health().string()));
+}
+
 void Trainer::save(int64_t steps_done) {
   if (steps_done == last_saved_) return;
   io::CheckpointContents contents = checkpoint_contents(config_, student_);
@@ -240,7 +277,7 @@ void Trainer::save(int64_t steps_done) {
 
 void Trainer::evaluate_live(int64_t steps_done) {
   const quant::HeldWeights weights(*student_.registry, compute_dtype_, /*trainable=*/false);
-  const nlohmann::json results = validation_.evaluate(*student_.decoder, cat("step ", steps_done));
+  const nlohmann::json results = validation_->evaluate(*student_.decoder, cat("step ", steps_done));
   if (results.empty()) return;
   metrics_->append({{"step", steps_done}, {"eval", results}});
   if (tensorboard_)

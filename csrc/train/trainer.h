@@ -2,12 +2,15 @@
 #pragma once
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
+#include <set>
+#include <string>
 
 #include "config/schema.h"
 #include "data/loader.h"
 #include "losses/neighbourhood.h"
 #include "losses/objective.h"
 #include "optim/adamw.h"
+#include "quant/health.h"
 #include "report/metrics.h"
 #include "report/tensorboard.h"
 #include "report/throughput.h"
@@ -33,6 +36,7 @@ class Trainer {
   void train_step(int64_t step);
   [[noreturn]] void diverged(int64_t step, const StepResult& result);
   void log_step(int64_t step, const StepResult& result, double grad_norm);
+  void log_quantizers(int64_t steps_done);
   void save(int64_t steps_done);
   void evaluate_live(int64_t steps_done);
 
@@ -41,7 +45,7 @@ class Trainer {
   at::ScalarType compute_dtype_;
   RunDirectory directory_;
   tokenizer::Tokenizer tokenizer_;
-  Validation validation_;
+  std::unique_ptr<Validation> validation_;
   Student student_;
   std::unique_ptr<models::Decoder> teacher_;
   std::unique_ptr<losses::Objective> objective_;
@@ -51,7 +55,9 @@ class Trainer {
   std::unique_ptr<data::Dataset> dataset_;
   std::unique_ptr<data::Loader> loader_;
   data::Position position_;
-  std::unique_ptr<report::MetricsLog> metrics_;
+  std::unique_ptr<report::MetricsLog> metrics_, quantizer_log_;
+  std::unique_ptr<quant::HealthMonitor> health_;
+  std::set<std::string> warned_layers_;
   std::unique_ptr<report::TensorBoardWriter> tensorboard_;
   report::RateMeter rate_;
 

@@ -13,9 +13,13 @@ namespace satin::train {
 Validation::Validation(const config::Config& config, const tokenizer::Tokenizer& tokenizer)
     : sequence_length_(config.eval.sequence_length), limit_(config.eval.limit) {
   const size_t max_tokens = limit_ > 0 ? static_cast<size_t>(limit_ * sequence_length_) : 0;
-  for (const auto& source : config.data.valid)
+  for (const auto& source : config.data.valid) {
     texts_.push_back({data::source_name(source), eval::documents_protocol(source),
                       eval::read_tokens(source, tokenizer, max_tokens)});
+    if (texts_.back().tokens.size() < 2)
+      throw UserError(
+          cat("data.valid: expected at least 2 tokens in ", source.path, ", found ", texts_.back().tokens.size()));
+  }
 }
 
 nlohmann::json Validation::evaluate(models::Decoder& decoder, const std::string& label) const {

@@ -1,7 +1,7 @@
-// Forward and codes of fake_quant.h.
+// Forward of fake_quant.h.
 #include <vector>
 
-#include "kernels/cuda/fake_quant_device.cuh"
+#include "kernels/cuda/fake_quant_levels.cuh"
 
 namespace satin::kernels {
 namespace {
@@ -15,31 +15,6 @@ struct ForwardItem {
   Layout layout;
 };
 using ForwardBatch = Batch<ForwardItem>;
-
-/// The levels of V weights.
-template <Grid kGrid, class C, class W, int V>
-struct LevelsOf {
-  const Group<kGrid, C>& group;
-  __device__ LevelsOf(const FakeQuantGrid&, const Group<kGrid, C>& group) : group(group) {}
-  __device__ void operator()(const Pack<W, V>& ws, C* levels) const {
-    for (int j = 0; j < V; ++j) levels[j] = group.level(load_as<C>(ws.values[j]) / group.a);
-  }
-};
-template <Grid kGrid, class W, int V>
-struct LevelsOf<kGrid, float, W, V> {
-  const Group<kGrid, float>& group;
-  QuickLevels<kGrid> quick;
-  __device__ __forceinline__ LevelsOf(const FakeQuantGrid& grid, const Group<kGrid, float>& group)
-      : group(group), quick(grid, group.a) {}
-  __device__ __forceinline__ void operator()(const Pack<W, V>& ws, float* levels) const {
-    bool doubt = quick.plain;
-#pragma unroll
-    for (int j = 0; j < V; ++j) levels[j] = quick(group, load_as<float>(ws.values[j]), doubt);
-    if (!doubt) return;
-#pragma unroll
-    for (int j = 0; j < V; ++j) levels[j] = group.level(load_as<float>(ws.values[j]) / group.a);
-  }
-};
 
 template <Grid kGrid, class W, class O, int V>
 __global__ void __launch_bounds__(kThreads)
@@ -83,40 +58,6 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-struct CodesItem {
-  const void *w, *scale, *zero_point;
-  uint8_t* codes;
-  void* stored;
-  int32_t* zero;
-  Layout layout;
-};
-
-template <Grid kGrid, class W, int V>
-__global__ void __launch_bounds__(kThreads) codes_kernel(const FakeQuantGrid grid, const CodesItem item) {
-  using C = Compute<W>;
-  const auto* __restrict__ w = static_cast<const W*>(item.w);
-  const auto* __restrict__ scale = static_cast<const C*>(item.scale);
-  const auto* __restrict__ zero_point = static_cast<const C*>(item.zero_point);
-  const Place at = place(item.layout);
-  if (at.group >= item.layout.num_groups) return;
-  const int group_size = item.layout.group_size;
-  const int64_t first = at.group * group_size;
-  const Group<kGrid, C> group(grid, scale[at.group], kGrid == Grid::kAsymmetric ? zero_point[at.group] : C(0));
-  const LevelsOf<kGrid, C, W, V> levels_of(grid, group);
-  for (int i = at.lane * V; i < group_size; i += at.team * V) {
-    C levels[V];
-    levels_of(load_pack<V>(w + first + i), levels);
-    Pack<uint8_t, V> result;
-#pragma unroll
-    for (int j = 0; j < V; ++j) result.values[j] = static_cast<uint8_t>(group.code(levels[j]));
-    store_pack<V>(item.codes + first + i, result);
-  }
-  if (at.lane == 0) {
-    static_cast<C*>(item.stored)[at.group] = group.stored;
-    item.zero[at.group] = group.zero_code();
-  }
-}
-
 }  // namespace
 
 void fake_quant_cuda(const FakeQuantGrid& grid, std::span<const FakeQuantTask> tasks, Dtype w_dtype, Dtype out_dtype,
@@ -149,28 +90,6 @@ void fake_quant_cuda(const FakeQuantGrid& grid, std::span<const FakeQuantTask> t
     });
   });
   check_launch("fake_quant_cuda");
-}
-
-void fake_quant_codes_cuda(const FakeQuantGrid& grid, Extent extent, Dtype w_dtype, const void* w, const void* scale,
-                           const void* zero_point, uint8_t* codes, void* stored, int32_t* zero, CUstream_st* stream) {
-  check(grid, extent);
-  if (extent.num_rows == 0 || extent.num_columns == 0) return;
-  for_weight(w_dtype, [&]<class W>(Type<W>) {
-    for_grid_kind(grid.kind, [&]<Grid kGrid>() {
-      const auto run = [&]<int V>() {
-        const Layout layout = make_layout(extent, grid.group_size, V, 0);
-        if (layout.blocks() > 0x7fffffff) throw std::invalid_argument("fake_quant: too many groups for one launch");
-        launch_kernel(codes_kernel<kGrid, W, V>, static_cast<unsigned>(layout.blocks()), stream, grid,
-                      CodesItem{w, scale, zero_point, codes, stored, zero, layout});
-      };
-      if (grid.group_size % kVector == 0 && aligned({w, codes})) {
-        run.template operator()<kVector>();
-      } else {
-        run.template operator()<1>();
-      }
-    });
-  });
-  check_launch("fake_quant_codes_cuda");
 }
 
 }  // namespace satin::kernels

@@ -1,5 +1,5 @@
 // Backward of fake_quant.h: mask, scale and zero-point gradients in one pass over weight and gradient.
-#include "kernels/cuda/fake_quant_device.cuh"
+#include "kernels/cuda/fake_quant_levels.cuh"
 
 namespace satin::kernels {
 namespace {

@@ -66,22 +66,31 @@ TEST_F(Cli, UsageErrorsExitTwo) {
 }
 
 TEST_F(Cli, TrainsEvaluatesExportsAndReports) {
-  expect(satin(tiny("run")), 0, {"lsq_asymmetric", "student as shipped", "equal bit for bit"});
+  expect(satin(tiny("run", "logging.quantizers_every_n_steps=5")), 0,
+         {"lsq_asymmetric", "student as shipped", "equal bit for bit"});
   for (const char* file :
        {"config.yaml", "metrics.jsonl", "log.txt", "report.html", "evaluation.json", "quantization.json",
-        "checkpoints/latest", "checkpoints/step-6/satin.json", "export/hf/model.safetensors",
+        "quantizers.jsonl", "checkpoints/latest", "checkpoints/step-6/satin.json", "export/hf/model.safetensors",
         "export/compressed-tensors/config.json", "events.out.tfevents.0.satin"})
     EXPECT_TRUE(fs::exists(dir / "run" / file)) << file;
   std::ifstream lines(dir / "run/metrics.jsonl");
-  int num_steps = 0;
+  int num_steps = 0, num_measured = 0;
   for (std::string line; std::getline(lines, line);) {
     const auto entry = nlohmann::json::parse(line);
     if (entry.contains("eval")) continue;  // what the shipped model scored
+    if (entry.contains("quantizers")) {
+      EXPECT_EQ(entry["step"], 5);
+      EXPECT_GT(entry["quantizers"]["changed"], 0);
+      ++num_measured;
+      continue;
+    }
     for (const char* key : {"step", "tokens", "loss", "kd", "lr", "grad_norm", "tokens_per_second", "memory"})
       EXPECT_TRUE(entry.contains(key)) << key;
     EXPECT_EQ(entry["step"], ++num_steps);
   }
   EXPECT_EQ(num_steps, 6);
+  EXPECT_EQ(num_measured, 1);
+  EXPECT_EQ(nlohmann::json::parse(test::read_file(dir / "run/quantizers.jsonl"))["layers"].size(), 28u);
 
   expect(satin(tiny("run")), 2, {"already holds a run", "--resume auto"});
   expect(satin(tiny("run", "--resume auto")), 0,
@@ -113,6 +122,16 @@ TEST_F(Cli, TrainsEvaluatesExportsAndReports) {
                (quick / "text/valid.jsonl").string()),
          0, {"perplexity before", "perplexity after"});
   expect(satin("report " + (dir / "run").string() + " --output " + (dir / "r.html").string()), 0, {});
+}
+
+TEST_F(Cli, AStartThatFailedDoesNotOccupyTheDirectory) {
+  test::write_file(dir / "empty.jsonl", "");
+  expect(satin(tiny("again", "data.train.0.path=" + (dir / "empty.jsonl").string())), 2, {"empty.jsonl"});
+  EXPECT_TRUE(fs::exists(dir / "again/log.txt"));
+  expect(satin(tiny("again")), 0, {"student as shipped"});
+  fs::create_directories(dir / "other");
+  test::write_file(dir / "other/thesis.txt", "");
+  expect(satin(tiny("other")), 2, {"is not empty", "thesis.txt"});
 }
 
 TEST_F(Cli, DryRunWritesNothing) {

@@ -8,6 +8,7 @@
 #include "kernels/cuda/data_scale.cu"
 #include "kernels/cuda/fake_quant.cu"
 #include "kernels/cuda/fake_quant_backward.cu"
+#include "kernels/cuda/fake_quant_codes.cu"
 
 namespace satin::kernels {
 namespace {
@@ -173,6 +174,53 @@ TEST(CudaEmulation, Backward) {
       }
     }
   });
+}
+
+// Weights within a few units in the last place of where a code or the mask changes: any quotient that is not the
+// correctly rounded one shows.
+TEST(CudaEmulation, NearEveryTieAndEnd) {
+  std::mt19937 random(2);
+  for (const GridCase& grid_case : kGrids)
+    for (const float size : {1e-5f, 3e-3f, 0.7f, 1e17f, 1e20f}) {
+      FakeQuantGrid grid{grid_case.kind, grid_case.bits, 64, Rounding::kBFloat16, Rounding::kBFloat16};
+      constexpr int64_t kRows = 32;
+      std::vector<float> w, scale, zero_point, grad(kRows * 64, 1);
+      const double ties[] = {0.5, 1, 0.99, 0.25, 1.0 / 3, 0.75};  // of u, or of its fractional part
+      for (int64_t row = 0; row < kRows; ++row) {
+        scale.push_back(size * (1 + static_cast<float>(random() % 1000) / 1000));
+        zero_point.push_back(static_cast<float>(random() % (1u << grid.bits)));
+        uint8_t code;
+        float stored;
+        int32_t zero;
+        const float nothing = 0;
+        FakeQuantGrid one = grid;
+        one.group_size = 1;
+        fake_quant_codes_cpu<float>(one, {1, 1}, 0, 1, &nothing, &scale.back(), &zero_point.back(), &code, &stored,
+                                    &zero);
+        const double unit = grid.kind == Grid::kSeq ? 4 : grid.kind == Grid::kTernary ? 1.5 : 1;
+        for (int i = 0; i < 64; ++i) {
+          const double whole = static_cast<double>(random() % (1u << grid.bits)) * (random() % 2 ? 1 : -1);
+          const double u = (grid.bits > 2 ? whole : 0) + ties[random() % 6] * (random() % 2 ? 1 : -1);
+          w.push_back(static_cast<float>(u * unit * stored * (1 + (static_cast<int>(random() % 7) - 3) * 6e-8)));
+        }
+      }
+      const Extent extent{kRows, 64};
+      std::vector<uint8_t> codes(w.size()), expected_codes(w.size());
+      std::vector<float> stored(kRows), grad_w(w.size()), mask(w.size()), grad_scale(kRows), grad_zero(kRows);
+      std::vector<int32_t> zero(kRows);
+      fake_quant_codes_cuda(grid, extent, Dtype::kFloat, w.data(), scale.data(), zero_point.data(), codes.data(),
+                            stored.data(), zero.data(), nullptr);
+      fake_quant_codes_cpu<float>(grid, extent, 0, kRows, w.data(), scale.data(), zero_point.data(),
+                                  expected_codes.data(), stored.data(), zero.data());
+      ASSERT_EQ(codes, expected_codes) << static_cast<int>(grid.kind) << " " << grid.bits << " " << size;
+      const std::vector<FakeQuantBackwardTask> tasks = {{extent, 64, grad.data(), w.data(), scale.data(),
+                                                         zero_point.data(), grad_w.data(), grad_scale.data(),
+                                                         grad_zero.data()}};
+      fake_quant_backward_cuda(grid, tasks, Dtype::kFloat, Dtype::kFloat, nullptr);
+      fake_quant_backward_cpu<float>(grid, extent, 0, kRows, grad.data(), w.data(), scale.data(), zero_point.data(),
+                                     mask.data(), grad_scale.data(), grad_zero.data());
+      ASSERT_EQ(grad_w, mask) << static_cast<int>(grid.kind) << " " << grid.bits << " " << size;
+    }
 }
 
 TEST(CudaEmulation, DataScale) {
