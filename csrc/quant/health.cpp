@@ -11,7 +11,7 @@ namespace satin::quant {
 namespace {
 
 constexpr int kMostBitsWithLevels = 4;
-constexpr double kNearlyAll = 0.995, kManyClipped = 0.5, kManyChanged = 0.05;
+constexpr double kNearlyAll = 0.995, kManyClipped = 0.5, kManyChanged = 0.15;
 
 int num_levels(const Scheme& scheme) {
   if (scheme.bits > kMostBitsWithLevels) return 0;
