@@ -85,7 +85,7 @@ void fake_quant_backward_cpu(const FakeQuantGrid& grid, Extent extent, int64_t r
                              T* grad_zero_point);
 
 // CUDA: asynchronous on `stream`; deterministic (no atomics). Pointers are device memory. A batch of matrices takes one
-// launch for several dozen of them: a small model has hundreds, and their launches would cost more than their bytes.
+// launch for up to 256 of them: a small model has hundreds, and their launches would cost more than their bytes.
 
 enum class Dtype { kFloat, kBFloat16, kDouble };
 

@@ -11,6 +11,8 @@ const std::vector<Benchmark>& benchmarks() {
   return all;
 }
 
+const char* dtype_name(at::ScalarType master) { return master == at::kBFloat16 ? "bfloat16" : "float32"; }
+
 models::ModelConfig named_shape(const std::string& name) {
   struct Shape {
     const char* name;
@@ -19,7 +21,6 @@ models::ModelConfig named_shape(const std::string& name) {
   static const Shape shapes[] = {{"tiny", 128, 2, 4, 2, 384, 512},
                                  {"29m", 512, 8, 8, 4, 1536, 8192},
                                  {"135m", 576, 30, 9, 3, 1536, 49152},
-                                 {"0.5b", 896, 24, 14, 2, 4864, 151936},
                                  {"1.2b", 2048, 16, 32, 8, 8192, 128256}};
   for (const Shape& shape : shapes) {
     if (shape.name != name) continue;

@@ -31,7 +31,9 @@ void bench_fake_quant(const Options& options);
 /// Whole training steps with cross-entropy, dense and quantized, random weights and tokens: what quantization adds.
 void bench_step(const Options& options);
 
-/// The shapes that benchmarks speak of: 29m, 135m, 0.5b, 1.2b (Llama-3.2-1B), as Llama models with random weights.
+/// The shapes that benchmarks speak of, as Llama models: tiny, 29m, 135m, 1.2b (Llama-3.2-1B).
 models::ModelConfig named_shape(const std::string& name);
+/// Of master weights, in a measurement's name.
+const char* dtype_name(at::ScalarType master);
 
 }  // namespace satin::bench

@@ -23,8 +23,6 @@ std::vector<Shape> linears(const std::string& model) {
   return all;
 }
 
-const char* dtype_name(at::ScalarType dtype) { return dtype == at::kBFloat16 ? "bfloat16" : "float32"; }
-
 /// Matrices with gradients, quantized by one scheme.
 struct Work {
   ops::FakeQuantBatch batch;

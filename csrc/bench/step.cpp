@@ -13,29 +13,28 @@
 #include "optim/adamw.h"
 #include "optim/clip.h"
 #include "report/throughput.h"
+#include "train/models.h"
 
 namespace satin::bench {
 namespace {
 
-struct Mode {
-  const char* name;
-  std::optional<config::QuantizationRule> rule;
-  at::ScalarType master;
-};
+const std::string kDense = "dense";
 
 /// A model in training, as the trainer steps it, on the same random tokens each time.
 class Training {
  public:
-  Training(const std::string& shape, const Mode& mode, int64_t sequences, int64_t length, at::Device device) {
+  Training(const std::string& shape, const std::string& method, at::ScalarType master, int64_t sequences,
+           int64_t length, at::Device device) {
     nn::BuildOptions build;
     build.device = device;
-    build.master_dtype = device.is_cuda() ? mode.master : at::kFloat;
+    build.master_dtype = device.is_cuda() ? master : at::kFloat;
     build.compute_dtype = device.is_cuda() ? at::kBFloat16 : at::kFloat;
     build.trainable = true;
     nn::LinearFactory factory = nn::dense_linear_factory();
-    if (mode.rule) {
-      config::Quantization quantization;
-      quantization.default_rule = *mode.rule;
+    if (method != kDense) {
+      config::Quantization quantization;  // 2 bits, group 64
+      quantization.default_rule.method = method;
+      quantization.default_rule.init = "data";
       factory = quant::quant_linear_factory(quant::Policy(quantization), registry_);
     }
     student_ = std::make_unique<models::Decoder>(named_shape(shape), factory, build);
@@ -77,14 +76,7 @@ class Training {
     optimizer_->zero_grad();
   }
 
-  report::ModelSize size() const {
-    const models::ModelConfig& config = student_->config();
-    report::ModelSize size{config.vocab_size * config.hidden_size, config.num_layers,
-                           config.num_heads * config.head_dim};
-    for (const auto& parameter : student_->parameters().all())
-      if (parameter.role == nn::Role::kWeight) size.matmul_parameters += parameter.value.numel();
-    return size;
-  }
+  report::ModelSize size() const { return train::model_size(*student_); }
 
  private:
   quant::Registry registry_;
@@ -109,8 +101,7 @@ Measurement time_steps(Training& training, at::Device device) {
     const double us = std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count();
     if (i >= 3) times.push_back(us);
   }
-  std::sort(times.begin(), times.end());
-  Measurement eager{"", times[times.size() / 2], times.front(), times.back(), 0, ""};
+  const Measurement eager = summarise(times);
   if (!device.is_cuda()) return eager;
   Measurement graph = time_calls(device, 1, [&](int) {
     training.step();
@@ -130,28 +121,19 @@ void bench_step(const Options& options) {
   const bool cuda = options.device.is_cuda();
   const std::vector<Case> cases = cuda ? std::vector<Case>{{"1.2b", 8, 2048}, {"135m", 16, 1024}, {"29m", 96, 1024}}
                                        : std::vector<Case>{{"tiny", 4, 64}};
-  const auto rule = [](const char* method, double bits) {
-    config::QuantizationRule rule;
-    rule.method = method;
-    rule.bits = bits;
-    rule.group_size = 64;
-    rule.init = "data";
-    return rule;
-  };
   for (const Case& one : cases)
     for (const at::ScalarType master : {at::kFloat, at::kBFloat16}) {
       if (!cuda && master == at::kBFloat16) continue;
       double dense_us = 0;
-      for (const Mode& mode :
-           {Mode{"dense", std::nullopt, master}, Mode{"minmax_asymmetric", rule("minmax_asymmetric", 2), master},
-            Mode{"lsq", rule("lsq", 2), master}, Mode{"lsq_asymmetric", rule("lsq_asymmetric", 2), master}}) {
-        const std::string name = cat(one.shape, " ", one.sequences, " x ", one.length, " ",
-                                     master == at::kBFloat16 ? "bfloat16" : "float32", " masters ", mode.name);
+      for (const std::string& method :
+           {kDense, std::string("minmax_asymmetric"), std::string("lsq"), std::string("lsq_asymmetric")}) {
+        const std::string name =
+            cat(one.shape, " ", one.sequences, " x ", one.length, " ", dtype_name(master), " masters ", method);
         if (name.find(options.only) == std::string::npos) continue;
-        Training training(one.shape, mode, one.sequences, one.length, options.device);
+        Training training(one.shape, method, master, one.sequences, one.length, options.device);
         Measurement m = time_steps(training, options.device);
         m.name = name;
-        if (!mode.rule) dense_us = m.us;
+        if (method == kDense) dense_us = m.us;
         const double tokens = static_cast<double>(one.sequences * one.length);
         m.note += cat(fixed(tokens / m.us * 1e6, 0), " tokens/s");
         if (const auto peak = report::peak_flops_per_second(ops::device_name(options.device)))
@@ -160,7 +142,7 @@ void bench_step(const Options& options) {
                                   (m.us * 1e-6) / *peak,
                               1),
                         " %");
-        if (mode.rule && dense_us > 0)
+        if (method != kDense && dense_us > 0)
           m.note += cat(", dense + ", fixed((m.us - dense_us) * 1e-3, 2), " ms (",
                         fixed(100 * (m.us / dense_us - 1), 2), " %)");
         options.report(m);

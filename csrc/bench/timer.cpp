@@ -25,14 +25,17 @@ std::vector<double> time_cpu(int num_copies, const Call& call) {
 
 }  // namespace
 
-Measurement time_calls(at::Device device, int num_copies, const Call& call) {
-  std::vector<double> times = device.is_cuda() ? time_cuda_graph(device, num_copies, call) : time_cpu(num_copies, call);
+Measurement summarise(std::vector<double> times) {
   std::sort(times.begin(), times.end());
   Measurement result;
   result.us = times[times.size() / 2];
   result.least_us = times.front();
   result.most_us = times.back();
   return result;
+}
+
+Measurement time_calls(at::Device device, int num_copies, const Call& call) {
+  return summarise(device.is_cuda() ? time_cuda_graph(device, num_copies, call) : time_cpu(num_copies, call));
 }
 
 double copy_bandwidth(at::Device device) {

@@ -13,6 +13,9 @@ namespace satin::bench {
 /// Runs call number i (on copy i % num_copies) and returns what it made, which stays alive for num_copies calls.
 using Call = std::function<std::vector<at::Tensor>(int i)>;
 
+/// Median, least and most of single times in microseconds (at least one).
+Measurement summarise(std::vector<double> times);
+
 /// Median, least and most time of one call. CUDA: replays of a graph of 20 calls (5 when a call takes over 2 ms).
 /// CPU: single calls. `name` and the floor are left to the caller.
 Measurement time_calls(at::Device device, int num_copies, const Call& call);

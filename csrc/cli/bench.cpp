@@ -1,14 +1,13 @@
 // satin bench: kernels and steps beside their floors.
 #include <cstdio>
-#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "bench/benchmarks.h"
 #include "cli/commands.h"
+#include "cli/json_file.h"
 #include "cli/version.h"
 #include "core/error.h"
-#include "core/file.h"
 #include "core/nearest.h"
 #include "ops/device.h"
 
@@ -34,8 +33,7 @@ void add_bench(CLI::App& app) {
     for (const auto& name : options->names)
       if (std::find(all.begin(), all.end(), name) == all.end())
         throw UserError(cat("bench: unknown benchmark '", name, "'", did_you_mean(name, all)));
-    const auto folder = std::filesystem::absolute(options->json.empty() ? "x" : options->json).parent_path();
-    if (!std::filesystem::is_directory(folder)) throw UserError(cat("--json: there is no folder ", folder.string()));
+    check_json_file(options->json);
     ops::configure_numerics(false);
     bench::Options run;
     run.device = ops::resolve_device(options->device);
@@ -53,12 +51,9 @@ void add_bench(CLI::App& app) {
       std::printf("== %s: %s\n", benchmark.name.c_str(), benchmark.help.c_str());
       benchmark.run(run);
     }
-    if (!options->json.empty())
-      write_file_atomically(options->json, nlohmann::json{{"version", version_text()},
-                                                          {"device", ops::device_name(run.device)},
-                                                          {"measurements", bench::to_json(found)}}
-                                                   .dump(1) +
-                                               "\n");
+    write_json_file(options->json, {{"version", version_text()},
+                                    {"device", ops::device_name(run.device)},
+                                    {"measurements", bench::to_json(found)}});
   });
 }
 

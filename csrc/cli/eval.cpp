@@ -1,15 +1,14 @@
 // satin eval: any model directory on any text, every number with its protocol.
 #include <cstdio>
-#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <sstream>
 
 #include "cli/commands.h"
+#include "cli/json_file.h"
 #include "cli/open_model.h"
 #include "core/error.h"
-#include "core/file.h"
 #include "core/interrupt.h"
 #include "core/nearest.h"
 #include "data/text_source.h"
@@ -67,10 +66,7 @@ void run(const Options& options) {
     if (!names.insert(data::source_name(source)).second)
       throw UserError(
           cat("--data: two texts are called '", data::source_name(source), "'; tell them apart with --name"));
-  const std::filesystem::path json_folder =
-      std::filesystem::absolute(options.json.empty() ? "x" : options.json).parent_path();
-  if (!std::filesystem::is_directory(json_folder))
-    throw UserError(cat("--json: there is no folder ", json_folder.string()));
+  check_json_file(options.json);
 
   install_interrupt_handlers();
   const auto [model, tokenizer, decoder] = open_model(options.model, options.device, options.compute_dtype);
@@ -98,7 +94,7 @@ void run(const Options& options) {
   }
   if (tokenizer.invalid_utf8_count())
     std::printf("%lu times invalid UTF-8 was replaced by U+FFFD\n", tokenizer.invalid_utf8_count());
-  if (!options.json.empty()) write_file_atomically(options.json, all.dump(1) + "\n");
+  write_json_file(options.json, all);
 }
 
 }  // namespace

@@ -34,11 +34,7 @@ T* mutable_data_or_null(at::Tensor& tensor) {
   return tensor.defined() ? tensor.mutable_data_ptr<T>() : nullptr;
 }
 
-at::Tensor fake_quant(const at::Tensor& weight, const at::Tensor& scale, const std::optional<at::Tensor>& zero_point,
-                      int64_t kind, int64_t bits, int64_t group_size, int64_t scale_rounding, int64_t dequant_rounding,
-                      at::ScalarType dtype) {
-  const FakeQuantInputs in(make_grid(kind, bits, group_size, scale_rounding, dequant_rounding), weight, scale,
-                           zero_point);
+at::Tensor quantize(const FakeQuantInputs& in, at::ScalarType dtype) {
   const at::Tensor w = in.weight.to(in.scale.scalar_type());
   at::Tensor out = at::empty_like(w);
   for_scalar(w.scalar_type(), [&]<class T>(T) {
@@ -50,12 +46,25 @@ at::Tensor fake_quant(const at::Tensor& weight, const at::Tensor& scale, const s
   return out.to(dtype);
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor> fake_quant_backward(const at::Tensor& grad, const at::Tensor& weight,
-                                                                   const at::Tensor& scale,
-                                                                   const std::optional<at::Tensor>& zero_point,
-                                                                   int64_t kind, int64_t bits, int64_t group_size,
-                                                                   int64_t scale_rounding) {
-  const FakeQuantInputs in(make_grid(kind, bits, group_size, scale_rounding, 0), weight, scale, zero_point);
+at::Tensor fake_quant(const at::Tensor& weight, const at::Tensor& scale, const std::optional<at::Tensor>& zero_point,
+                      int64_t kind, int64_t bits, int64_t group_size, int64_t scale_rounding, int64_t dequant_rounding,
+                      at::ScalarType dtype) {
+  const kernels::FakeQuantGrid grid = make_grid(kind, bits, group_size, scale_rounding, dequant_rounding);
+  return quantize(FakeQuantInputs(grid, weight, scale, zero_point), dtype);
+}
+
+std::vector<at::Tensor> fake_quant_many(at::TensorList weights, at::TensorList scales, at::TensorList zero_points,
+                                        int64_t kind, int64_t bits, at::IntArrayRef group_sizes, int64_t scale_rounding,
+                                        int64_t dequant_rounding, at::ScalarType dtype) {
+  const kernels::FakeQuantGrid grid = make_grid(kind, bits, 1, scale_rounding, dequant_rounding);
+  std::vector<at::Tensor> outs;
+  for (const FakeQuantInputs& in : batch_inputs(grid, weights, scales, zero_points, group_sizes))
+    outs.push_back(quantize(in, dtype));
+  return outs;
+}
+
+/// Gradients of weight (in its dtype), scale and zero point (in the arithmetic dtype).
+std::tuple<at::Tensor, at::Tensor, at::Tensor> differentiate(const at::Tensor& grad, const FakeQuantInputs& in) {
   const at::Tensor w = in.weight.to(in.scale.scalar_type()), g = grad.to(w.scalar_type()).contiguous();
   TORCH_CHECK(g.sizes() == w.sizes(), "fake_quant_backward: expected a gradient ", w.sizes(), ", found ", g.sizes());
   at::Tensor grad_weight = at::empty_like(w), grad_scale = at::empty_like(in.scale), grad_zero_point;
@@ -68,8 +77,35 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> fake_quant_backward(const at::Ten
                                        mutable_data_or_null<T>(grad_zero_point));
     });
   });
-  if (grad_zero_point.defined()) grad_zero_point = grad_zero_point.to(zero_point->scalar_type());
-  return {grad_weight.to(weight.scalar_type()), grad_scale.to(scale.scalar_type()), grad_zero_point};
+  return {grad_weight.to(in.weight.scalar_type()), grad_scale, grad_zero_point};
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> fake_quant_backward(const at::Tensor& grad, const at::Tensor& weight,
+                                                                   const at::Tensor& scale,
+                                                                   const std::optional<at::Tensor>& zero_point,
+                                                                   int64_t kind, int64_t bits, int64_t group_size,
+                                                                   int64_t scale_rounding) {
+  const kernels::FakeQuantGrid grid = make_grid(kind, bits, group_size, scale_rounding, 0);
+  auto [grad_weight, grad_scale, grad_zero] = differentiate(grad, FakeQuantInputs(grid, weight, scale, zero_point));
+  if (grad_zero.defined()) grad_zero = grad_zero.to(zero_point->scalar_type());
+  return {grad_weight, grad_scale.to(scale.scalar_type()), grad_zero};
+}
+
+std::tuple<std::vector<at::Tensor>, std::vector<at::Tensor>, std::vector<at::Tensor>> fake_quant_backward_many(
+    at::TensorList grads, at::TensorList weights, at::TensorList scales, at::TensorList zero_points, int64_t kind,
+    int64_t bits, at::IntArrayRef group_sizes, int64_t scale_rounding) {
+  TORCH_CHECK(grads.size() == weights.size(), "fake_quant_backward_many: ", grads.size(), " gradients for ",
+              weights.size(), " weights");
+  const kernels::FakeQuantGrid grid = make_grid(kind, bits, 1, scale_rounding, 0);
+  const auto inputs = batch_inputs(grid, weights, scales, zero_points, group_sizes);
+  std::vector<at::Tensor> grad_weights, grad_scales, grad_zero_points;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const auto [w, s, z] = differentiate(grads[i], inputs[i]);
+    grad_weights.push_back(w);
+    grad_scales.push_back(s.to(scales[i].scalar_type()));
+    if (z.defined()) grad_zero_points.push_back(z.to(zero_points[i].scalar_type()));
+  }
+  return {grad_weights, grad_scales, grad_zero_points};
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> fake_quant_codes(const at::Tensor& weight, const at::Tensor& scale,
@@ -104,38 +140,6 @@ std::tuple<at::Tensor, at::Tensor> clip_search(const at::Tensor& weight, int64_t
     });
   });
   return {scale, zero_point};
-}
-
-std::optional<at::Tensor> element(at::TensorList list, size_t i) {
-  return list.empty() ? std::nullopt : std::optional<at::Tensor>(list[i]);
-}
-
-std::vector<at::Tensor> fake_quant_many(at::TensorList weights, at::TensorList scales, at::TensorList zero_points,
-                                        int64_t kind, int64_t bits, at::IntArrayRef group_sizes, int64_t scale_rounding,
-                                        int64_t dequant_rounding, at::ScalarType dtype) {
-  batch_inputs(make_grid(kind, bits, 1, scale_rounding, dequant_rounding), weights, scales, zero_points, group_sizes);
-  std::vector<at::Tensor> outs;
-  for (size_t i = 0; i < weights.size(); ++i)
-    outs.push_back(fake_quant(weights[i], scales[i], element(zero_points, i), kind, bits, group_sizes[i],
-                              scale_rounding, dequant_rounding, dtype));
-  return outs;
-}
-
-std::tuple<std::vector<at::Tensor>, std::vector<at::Tensor>, std::vector<at::Tensor>> fake_quant_backward_many(
-    at::TensorList grads, at::TensorList weights, at::TensorList scales, at::TensorList zero_points, int64_t kind,
-    int64_t bits, at::IntArrayRef group_sizes, int64_t scale_rounding) {
-  TORCH_CHECK(grads.size() == weights.size(), "fake_quant_backward_many: ", grads.size(), " gradients for ",
-              weights.size(), " weights");
-  batch_inputs(make_grid(kind, bits, 1, scale_rounding, 0), weights, scales, zero_points, group_sizes);
-  std::vector<at::Tensor> grad_weights, grad_scales, grad_zero_points;
-  for (size_t i = 0; i < weights.size(); ++i) {
-    auto [w, s, z] = fake_quant_backward(grads[i], weights[i], scales[i], element(zero_points, i), kind, bits,
-                                         group_sizes[i], scale_rounding);
-    grad_weights.push_back(w);
-    grad_scales.push_back(s);
-    if (z.defined()) grad_zero_points.push_back(z);
-  }
-  return {grad_weights, grad_scales, grad_zero_points};
 }
 
 std::tuple<std::vector<at::Tensor>, std::vector<at::Tensor>> data_scale_many(at::TensorList weights, int64_t kind,

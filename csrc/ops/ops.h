@@ -34,7 +34,7 @@ struct FakeQuantGradients {
 FakeQuantGradients fake_quant_backward(const at::Tensor& grad, const at::Tensor& weight, const at::Tensor& scale,
                                        const std::optional<at::Tensor>& zero_point, const FakeQuantGrid& grid);
 
-/// A batch of weights with one kind of grid; on CUDA a launch serves dozens of them. Each has its own group size, which
+/// A batch of weights with one kind of grid; on CUDA up to 256 share a launch. Each has its own group size, which
 /// replaces the grid's.
 struct FakeQuantBatch {
   FakeQuantGrid grid;

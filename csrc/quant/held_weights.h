@@ -1,5 +1,5 @@
 // Every quantized weight of a model, made once and shared by all uses until the parameters change: in training by the
-// micro-batches of a step, in evaluation by all batches. On CUDA a launch makes dozens of weights.
+// micro-batches of a step, in evaluation by all batches. On CUDA up to 256 weights share a launch.
 //
 //   HeldWeights held(registry, compute_dtype, /*trainable=*/true);
 //   for each micro-batch: forward, backward, held.collect();

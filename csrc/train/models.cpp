@@ -95,6 +95,15 @@ void check_exports(const config::Config& config, const Student& student) {
   for (const auto& name : config.export_.formats) exporting::check_exact(exporting::format(name), schemes, dtype);
 }
 
+report::ModelSize model_size(const models::Decoder& decoder) {
+  report::ModelSize size{0, decoder.config().num_layers, decoder.config().num_heads * decoder.config().head_dim};
+  for (const auto& parameter : decoder.parameters().all())
+    if (parameter.role == nn::Role::kWeight ||
+        (parameter.role == nn::Role::kEmbedding && decoder.config().tied_embeddings))
+      size.matmul_parameters += parameter.value.numel();
+  return size;
+}
+
 io::CheckpointContents checkpoint_contents(const config::Config& config, const Student& student) {
   io::CheckpointContents contents;
   contents.manifest.state = nlohmann::json::object();

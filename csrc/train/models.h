@@ -8,6 +8,7 @@
 #include "io/checkpoint.h"
 #include "models/decoder.h"
 #include "quant/registry.h"
+#include "report/throughput.h"
 #include "tokenizer/tokenizer.h"
 
 namespace satin::train {
@@ -34,6 +35,9 @@ config::Neighbourhood effective_neighbourhood(const config::Loss& loss);
 
 /// Throws UserError when a configured export cannot hold a configured scheme exactly.
 void check_exports(const config::Config& config, const Student& student);
+
+/// What the count of floating-point operations needs of a model.
+report::ModelSize model_size(const models::Decoder& decoder);
 
 /// The student as a checkpoint's contents; the caller adds step, tokens, state and optimizer.
 io::CheckpointContents checkpoint_contents(const config::Config& config, const Student& student);

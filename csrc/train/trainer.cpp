@@ -23,15 +23,6 @@ namespace {
 
 double now_s() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
-report::ModelSize model_size(const models::Decoder& decoder) {
-  report::ModelSize size{0, decoder.config().num_layers, decoder.config().num_heads * decoder.config().head_dim};
-  for (const auto& parameter : decoder.parameters().all())
-    if (parameter.role == nn::Role::kWeight ||
-        (parameter.role == nn::Role::kEmbedding && decoder.config().tied_embeddings))
-      size.matmul_parameters += parameter.value.numel();
-  return size;
-}
-
 /// Lines of the stored config that differ from the new one, for the log.
 void warn_about_changes(const std::string& before, const std::string& after) {
   std::istringstream old_lines(before), new_lines(after);

@@ -67,14 +67,10 @@ void data_scale_cuda(const FakeQuantGrid& grid, std::span<const DataScaleTask> t
     return DataScaleItem{task.w, task.scale, task.zero_point, layout};
   };
   for_weight(w_dtype, [&]<class W>(Type<W>) {
-    for_grid_kind(grid.kind, [&]<Grid kGrid>() {
-      const auto run = [&]<int V>() {
-        launch_batches<DataScaleBatch, V>(tasks, fits, make_item, [&](const DataScaleBatch& batch, unsigned blocks) {
-          launch_kernel(data_scale_kernel<kGrid, W, V>, blocks, stream, grid, batch);
-        });
-      };
-      run.template operator()<kVector>();
-      run.template operator()<1>();
+    for_grid(grid.kind, [&]<Grid kGrid>() {
+      launch_batches<DataScaleBatch>(tasks, fits, make_item, [&]<int V>(const DataScaleBatch& batch, unsigned blocks) {
+        launch_kernel(data_scale_kernel<kGrid, W, V>, blocks, stream, grid, batch);
+      });
     });
   });
   check_launch("data_scale_cuda");

@@ -42,9 +42,6 @@ inline __nv_bfloat16 __float2bfloat16_rn(float x) {
   if (x != x) return {0x7fff};
   return {static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16)};
 }
-using EmulatedHalf = _Float16;
-inline float __half2float(EmulatedHalf x) { return static_cast<float>(x); }
-inline EmulatedHalf __float2half_rn(float x) { return static_cast<EmulatedHalf>(x); }
 
 using cudaError_t = int;
 constexpr cudaError_t cudaSuccess = 0;

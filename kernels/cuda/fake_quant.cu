@@ -78,15 +78,11 @@ void fake_quant_cuda(const FakeQuantGrid& grid, std::span<const FakeQuantTask> t
         part.w, part.scale, part.zero_point, part.out, static_cast<int>(whole.group_size / part.group_size), layout};
   };
   for_weight_and_value(w_dtype, out_dtype, [&]<class W, class O>(Type<W>, Type<O>) {
-    for_grid_kind(grid.kind, [&]<Grid kGrid>() {
-      const auto run = [&]<int V>() {
-        launch_batches<ForwardBatch, V>(std::span<const FakeQuantTask>(parts), fits, make_item,
-                                        [&](const ForwardBatch& batch, unsigned blocks) {
-                                          launch_kernel(forward_kernel<kGrid, W, O, V>, blocks, stream, grid, batch);
-                                        });
-      };
-      run.template operator()<kVector>();
-      run.template operator()<1>();
+    for_grid(grid.kind, [&]<Grid kGrid>() {
+      launch_batches<ForwardBatch>(std::span<const FakeQuantTask>(parts), fits, make_item,
+                                   [&]<int V>(const ForwardBatch& batch, unsigned blocks) {
+                                     launch_kernel(forward_kernel<kGrid, W, O, V>, blocks, stream, grid, batch);
+                                   });
     });
   });
   check_launch("fake_quant_cuda");

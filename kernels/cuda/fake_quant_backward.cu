@@ -121,14 +121,10 @@ void fake_quant_backward_cuda(const FakeQuantGrid& grid, std::span<const FakeQua
                         layout};
   };
   for_weight_and_value(w_dtype, grad_dtype, [&]<class W, class O>(Type<W>, Type<O>) {
-    for_grid_kind(grid.kind, [&]<Grid kGrid>() {
-      const auto run = [&]<int V>() {
-        launch_batches<BackwardBatch, V>(tasks, fits, make_item, [&](const BackwardBatch& batch, unsigned blocks) {
-          launch_kernel(backward_kernel<kGrid, W, O, V>, blocks, stream, grid, batch);
-        });
-      };
-      run.template operator()<kVector>();
-      run.template operator()<1>();
+    for_grid(grid.kind, [&]<Grid kGrid>() {
+      launch_batches<BackwardBatch>(tasks, fits, make_item, [&]<int V>(const BackwardBatch& batch, unsigned blocks) {
+        launch_kernel(backward_kernel<kGrid, W, O, V>, blocks, stream, grid, batch);
+      });
     });
   });
   check_launch("fake_quant_backward_cuda");

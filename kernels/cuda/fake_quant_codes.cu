@@ -45,7 +45,7 @@ void fake_quant_codes_cuda(const FakeQuantGrid& grid, Extent extent, Dtype w_dty
   check(grid, extent);
   if (extent.num_rows == 0 || extent.num_columns == 0) return;
   for_weight(w_dtype, [&]<class W>(Type<W>) {
-    for_grid_kind(grid.kind, [&]<Grid kGrid>() {
+    for_grid(grid.kind, [&]<Grid kGrid>() {
       const auto run = [&]<int V>() {
         const Layout layout = make_layout(extent, grid.group_size, V, 0);
         if (layout.blocks() > 0x7fffffff) throw std::invalid_argument("fake_quant: too many groups for one launch");

@@ -7,7 +7,6 @@
 #pragma once
 #if defined(__CUDACC__)
 #include <cuda_bf16.h>
-#include <cuda_fp16.h>
 #include <cuda_runtime.h>
 #else
 #include "kernels/cuda/emulation.h"
@@ -21,6 +20,7 @@
 
 #include "kernels/fake_quant.h"
 #include "kernels/fake_quant_math.h"
+#include "kernels/for_grid.h"
 
 namespace satin::kernels {
 
@@ -54,14 +54,10 @@ __device__ __forceinline__ S store_as(C x) {
 /// x rounded to the dequantised format, then to the output's.
 template <class O, class C>
 __device__ __forceinline__ O store_rounded(Rounding rounding, C x) {
-  if constexpr (std::is_same_v<C, double>) {
-    return store_as<O>(round_to(rounding, x));
+  if constexpr (std::is_same_v<O, __nv_bfloat16>) {  // to bfloat16 twice is once
+    return store_as<O>(rounding == Rounding::kFloat16 ? round_to(Rounding::kFloat16, x) : x);
   } else {
-    if (rounding == Rounding::kFloat16) x = __half2float(__float2half_rn(x));
-    if constexpr (!std::is_same_v<O, __nv_bfloat16>) {
-      if (rounding == Rounding::kBFloat16) x = __bfloat162float(__float2bfloat16_rn(x));
-    }
-    return store_as<O>(x);
+    return store_as<O>(round_to(rounding, x));
   }
 }
 
@@ -176,15 +172,13 @@ void launch_kernel(void (*kernel)(Parameters...), unsigned num_blocks, CUstream_
 #endif
 }
 
-/// Fills batches with the tasks that vectors of V fit (or, with V = 1, do not fit) and launches each:
-/// make_item(task, layout) -> Item; launch(batch, blocks).
 template <class Batch, int V, class Task, class Fits, class MakeItem, class Launch>
-void launch_batches(std::span<const Task> tasks, const Fits& fits, const MakeItem& make_item, const Launch& launch) {
+void launch_width(std::span<const Task> tasks, const Fits& fits, const MakeItem& make_item, const Launch& launch) {
   static_assert(sizeof(Batch) <= 32000);
   Batch batch;
   int64_t blocks = 0;
   const auto flush = [&] {
-    if (batch.num_items) launch(batch, static_cast<unsigned>(blocks));
+    if (batch.num_items) launch.template operator()<V>(batch, static_cast<unsigned>(blocks));
     batch.num_items = 0;
     blocks = 0;
   };
@@ -200,6 +194,14 @@ void launch_batches(std::span<const Task> tasks, const Fits& fits, const MakeIte
     blocks += layout.blocks();
   }
   flush();
+}
+
+/// Fills batches with tasks and launches each: fits(task): vectors of kVector weights do; make_item(task, layout) ->
+/// Item; launch.template operator()<V>(batch, blocks), V = kVector for the tasks that fit and 1 for the others.
+template <class Batch, class Task, class Fits, class MakeItem, class Launch>
+void launch_batches(std::span<const Task> tasks, const Fits& fits, const MakeItem& make_item, const Launch& launch) {
+  launch_width<Batch, kVector>(tasks, fits, make_item, launch);
+  launch_width<Batch, 1>(tasks, fits, make_item, launch);
 }
 
 template <class T>
@@ -234,25 +236,6 @@ void for_weight_and_value(Dtype weight, Dtype value, const Body& body) {
       body(w, Type<float>{});
     }
   });
-}
-
-/// body.template operator()<kGrid>()
-template <class Body>
-void for_grid_kind(Grid kind, const Body& body) {
-  switch (kind) {
-    case Grid::kSymmetric:
-      return body.template operator()<Grid::kSymmetric>();
-    case Grid::kAsymmetric:
-      return body.template operator()<Grid::kAsymmetric>();
-    case Grid::kSeq:
-      return body.template operator()<Grid::kSeq>();
-    case Grid::kTernary:
-      return body.template operator()<Grid::kTernary>();
-    case Grid::kBinary:
-      return body.template operator()<Grid::kBinary>();
-    case Grid::kBitNet:
-      return body.template operator()<Grid::kBitNet>();
-  }
 }
 
 inline void check_tasks(FakeQuantGrid grid, Extent extent, int64_t group_size) {

@@ -75,7 +75,7 @@ TEST(FakeQuantGpu, ABatchHasTheBitsOfItsParts) {
                                                                            {ops::Grid::kAsymmetric, 2},
                                                                            {ops::Grid::kTernary, 2},
                                                                            {ops::Grid::kBinary, 1}}) {
-      BatchCase test_case = make_batch(kind, bits, dtype, 200, 51);  // several launches
+      BatchCase test_case = make_batch(kind, bits, dtype, 600, 51);  // several launches
       for (auto* list :
            {&test_case.batch.weights, &test_case.batch.scales, &test_case.batch.zero_points, &test_case.grads})
         for (at::Tensor& tensor : *list) tensor = tensor.to(at::kCUDA);
