@@ -10,7 +10,6 @@ struct DataScaleItem {
   void *scale, *zero_point;
   Layout layout;
 };
-using DataScaleBatch = Batch<DataScaleItem>;
 
 /// The team's statistics, valid in its lane 0. Called by every thread of the block.
 template <class Statistics>
@@ -36,10 +35,10 @@ __device__ Statistics team_statistics(Statistics value, int team) {
 
 template <Grid kGrid, class W, int V>
 __global__ void __launch_bounds__(kThreads)
-    data_scale_kernel(const FakeQuantGrid grid, const __grid_constant__ DataScaleBatch batch) {
+    data_scale_kernel(const FakeQuantGrid grid, const __grid_constant__ Batch<DataScaleItem> batch) {
   using C = Compute<W>;
-  const DataScaleItem& item = batch.find();
-  const Place at = place(item.layout);
+  const auto [item, block] = batch.find();
+  const Place at = place(item.layout, block);
   const bool active = at.group < item.layout.num_groups;
   const int group_size = item.layout.group_size;
   const W* __restrict__ w = static_cast<const W*>(item.w) + (active ? at.group : 0) * group_size;
@@ -57,20 +56,28 @@ __global__ void __launch_bounds__(kThreads)
   if constexpr (kGrid == Grid::kAsymmetric) static_cast<C*>(item.zero_point)[at.group] = found.zero_point;
 }
 
+/// The task for vectors of V weights, when those are the widest that fit it.
+template <int V>
+std::optional<Work<DataScaleItem>> data_scale_work(const DataScaleTask& task) {
+  if ((task.group_size % kVector == 0 && aligned({task.w})) != (V > 1)) return std::nullopt;
+  const Layout layout = make_layout(task.extent, task.group_size, V);
+  return Work<DataScaleItem>{{task.w, task.scale, task.zero_point, layout}, layout.blocks()};
+}
+
 }  // namespace
 
 void data_scale_cuda(const FakeQuantGrid& grid, std::span<const DataScaleTask> tasks, Dtype w_dtype,
                      CUstream_st* stream) {
   for (const DataScaleTask& task : tasks) check_tasks(grid, task.extent, task.group_size);
-  const auto fits = [](const DataScaleTask& task) { return task.group_size % kVector == 0 && aligned({task.w}); };
-  const auto make_item = [](const DataScaleTask& task, const Layout& layout) {
-    return DataScaleItem{task.w, task.scale, task.zero_point, layout};
-  };
   for_weight(w_dtype, [&]<class W>(Type<W>) {
     for_grid(grid.kind, [&]<Grid kGrid>() {
-      launch_batches<DataScaleBatch>(tasks, fits, make_item, [&]<int V>(const DataScaleBatch& batch, unsigned blocks) {
-        launch_kernel(data_scale_kernel<kGrid, W, V>, blocks, stream, grid, batch);
-      });
+      const auto run = [&]<int V>() {
+        launch_batches<DataScaleItem>(tasks, data_scale_work<V>, [&](const Batch<DataScaleItem>& batch) {
+          launch_kernel(data_scale_kernel<kGrid, W, V>, batch.num_blocks(), stream, grid, batch);
+        });
+      };
+      run.template operator()<kVector>();
+      run.template operator()<1>();
     });
   });
   check_launch("data_scale_cuda");

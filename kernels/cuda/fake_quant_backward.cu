@@ -10,19 +10,25 @@ struct BackwardItem {
   double multiplier;
   Layout layout;
 };
-using BackwardBatch = Batch<BackwardItem>;
 
-template <Grid kGrid, class W, class O, int V>
-__global__ void __launch_bounds__(kThreads, std::is_same_v<W, double> ? 1 : 4)
-    backward_kernel(const FakeQuantGrid grid, const __grid_constant__ BackwardBatch batch) {
+/// Blocks that a multiprocessor should hold at once: found by measurement, more would spill registers.
+template <class W, bool kWhole>
+constexpr int kResidentBlocks = std::is_same_v<W, double>                   ? 1
+                                : std::is_same_v<W, __nv_bfloat16>&& kWhole ? 5
+                                                                            : 4;
+
+/// kWhole: a thread takes exactly kVectorsAThread vectors of its group.
+template <Grid kGrid, class W, class O, int V, bool kWhole>
+__global__ void __launch_bounds__(kThreads, kResidentBlocks<W, kWhole>)
+    backward_kernel(const FakeQuantGrid grid, const __grid_constant__ Batch<BackwardItem> batch) {
   using C = Compute<W>;
-  const BackwardItem& item = batch.find();
+  const auto [item, block] = batch.find();
   const O* __restrict__ grad = static_cast<const O*>(item.grad);
   const W* __restrict__ w = static_cast<const W*>(item.w);
   const C* __restrict__ scale = static_cast<const C*>(item.scale);
   const C* __restrict__ zero_point = static_cast<const C*>(item.zero_point);
   W* __restrict__ grad_w = static_cast<W*>(item.grad_w);
-  const Place at = place(item.layout);
+  const Place at = place(item.layout, block);
   const bool active = at.group < item.layout.num_groups;  // every thread of the block takes part in the sums
   const int64_t g = active ? at.group : 0;
   const int group_size = item.layout.group_size, step = at.team * V, first = at.lane * V;
@@ -32,8 +38,7 @@ __global__ void __launch_bounds__(kThreads, std::is_same_v<W, double> ? 1 : 4)
 
   Pack<W, V> ws[kVectorsAThread];
   Pack<O, V> gs[kVectorsAThread];
-  const bool whole = group_size == step * kVectorsAThread;
-  if (whole) {
+  if constexpr (kWhole) {
 #pragma unroll
     for (int k = 0; k < kVectorsAThread; ++k) {
       ws[k] = load_pack<V>(w + first + k * step);
@@ -78,7 +83,7 @@ __global__ void __launch_bounds__(kThreads, std::is_same_v<W, double> ? 1 : 4)
     }
     store_pack<V>(to, result);
   };
-  if (whole) {
+  if constexpr (kWhole) {
     if (active) {
 #pragma unroll
       for (int k = 0; k < kVectorsAThread; ++k) add(ws[k], gs[k], grad_w + first + k * step);
@@ -105,26 +110,35 @@ __global__ void __launch_bounds__(kThreads, std::is_same_v<W, double> ? 1 : 4)
     static_cast<C*>(item.grad_zero_point)[g] = multiplier * (-group.a * outside_sum);
 }
 
+/// The task for vectors of V weights, when those are the widest that fit it.
+template <int V, bool kWhole>
+std::optional<Work<BackwardItem>> backward_work(const FakeQuantGrid& grid, const FakeQuantBackwardTask& task) {
+  const bool fits = task.group_size % kVector == 0 && aligned({task.grad, task.w, task.grad_w});
+  const Layout layout = make_layout(task.extent, task.group_size, V);
+  if (fits != (V > 1) || (fits && layout.whole(V)) != kWhole) return std::nullopt;
+  FakeQuantGrid own = grid;
+  own.group_size = task.group_size;
+  return Work<BackwardItem>{{task.grad, task.w, task.scale, task.zero_point, task.grad_w, task.grad_scale,
+                             task.grad_zero_point, gradient_multiplier(own), layout},
+                            layout.blocks()};
+}
+
 }  // namespace
 
 void fake_quant_backward_cuda(const FakeQuantGrid& grid, std::span<const FakeQuantBackwardTask> tasks, Dtype grad_dtype,
                               Dtype w_dtype, CUstream_st* stream) {
   for (const FakeQuantBackwardTask& task : tasks) check_tasks(grid, task.extent, task.group_size);
-  const auto fits = [](const FakeQuantBackwardTask& task) {
-    return task.group_size % kVector == 0 && aligned({task.grad, task.w, task.grad_w});
-  };
-  const auto make_item = [&](const FakeQuantBackwardTask& task, const Layout& layout) {
-    FakeQuantGrid own = grid;
-    own.group_size = task.group_size;
-    return BackwardItem{task.grad,   task.w,          task.scale,           task.zero_point,
-                        task.grad_w, task.grad_scale, task.grad_zero_point, gradient_multiplier(own),
-                        layout};
-  };
   for_weight_and_value(w_dtype, grad_dtype, [&]<class W, class O>(Type<W>, Type<O>) {
     for_grid(grid.kind, [&]<Grid kGrid>() {
-      launch_batches<BackwardBatch>(tasks, fits, make_item, [&]<int V>(const BackwardBatch& batch, unsigned blocks) {
-        launch_kernel(backward_kernel<kGrid, W, O, V>, blocks, stream, grid, batch);
-      });
+      const auto run = [&]<int V, bool kWhole>() {
+        const auto make_work = [&](const FakeQuantBackwardTask& task) { return backward_work<V, kWhole>(grid, task); };
+        launch_batches<BackwardItem>(tasks, make_work, [&](const Batch<BackwardItem>& batch) {
+          launch_kernel(backward_kernel<kGrid, W, O, V, kWhole>, batch.num_blocks(), stream, grid, batch);
+        });
+      };
+      run.template operator()<kVector, true>();
+      run.template operator()<kVector, false>();
+      run.template operator()<1, false>();
     });
   });
   check_launch("fake_quant_backward_cuda");

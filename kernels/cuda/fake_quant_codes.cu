@@ -18,7 +18,7 @@ __global__ void __launch_bounds__(kThreads) codes_kernel(const FakeQuantGrid gri
   const auto* __restrict__ w = static_cast<const W*>(item.w);
   const auto* __restrict__ scale = static_cast<const C*>(item.scale);
   const auto* __restrict__ zero_point = static_cast<const C*>(item.zero_point);
-  const Place at = place(item.layout);
+  const Place at = place(item.layout, blockIdx.x);
   if (at.group >= item.layout.num_groups) return;
   const int group_size = item.layout.group_size;
   const int64_t first = at.group * group_size;
@@ -47,7 +47,7 @@ void fake_quant_codes_cuda(const FakeQuantGrid& grid, Extent extent, Dtype w_dty
   for_weight(w_dtype, [&]<class W>(Type<W>) {
     for_grid(grid.kind, [&]<Grid kGrid>() {
       const auto run = [&]<int V>() {
-        const Layout layout = make_layout(extent, grid.group_size, V, 0);
+        const Layout layout = make_layout(extent, grid.group_size, V);
         if (layout.blocks() > 0x7fffffff) throw std::invalid_argument("fake_quant: too many groups for one launch");
         launch_kernel(codes_kernel<kGrid, W, V>, static_cast<unsigned>(layout.blocks()), stream, grid,
                       CodesItem{w, scale, zero_point, codes, stored, zero, layout});

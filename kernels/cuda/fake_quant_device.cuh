@@ -13,7 +13,9 @@
 #endif
 
 #include <algorithm>
+#include <bit>
 #include <cstdint>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
@@ -78,16 +80,17 @@ __device__ __forceinline__ void store_pack(S* to, const Pack<S, V>& pack) {
 struct Layout {
   int64_t num_groups;
   int group_size, log2_team;
-  unsigned first_block;
 
   /// Blocks that the matrix takes.
   __host__ int64_t blocks() const {
     const int64_t groups_per_block = kThreads >> log2_team;
     return (num_groups + groups_per_block - 1) / groups_per_block;
   }
+  /// Whether a thread takes exactly kVectorsAThread vectors, no loop.
+  __host__ bool whole(int vector) const { return group_size == (kVectorsAThread * vector) << log2_team; }
 };
 
-inline Layout make_layout(Extent extent, int64_t group_size, int vector, int64_t first_block) {
+inline Layout make_layout(Extent extent, int64_t group_size, int vector) {
   static_assert(kThreads == 1 << 8 && kWarp == 1 << 5);
   int log2_team = 0;
   if (group_size >= kBlockGroup) {
@@ -96,30 +99,53 @@ inline Layout make_layout(Extent extent, int64_t group_size, int vector, int64_t
     while (log2_team < 5 && (int64_t{kVectorsAThread * vector} << log2_team) < group_size) ++log2_team;
   }
   if (group_size > 0x7fffffff) throw std::invalid_argument("fake_quant: a group of more than 2^31 weights");
-  return {extent.num_rows * (extent.num_columns / group_size), static_cast<int>(group_size), log2_team,
-          static_cast<unsigned>(first_block)};
+  return {extent.num_rows * (extent.num_columns / group_size), static_cast<int>(group_size), log2_team};
 }
 
 /// Matrices of one launch. A kernel's arguments hold 32764 bytes (since CUDA 12.1); each launch costs some microseconds
 /// of an idle device.
 template <class Item>
-struct Batch {
+class Batch {
+ public:
   static constexpr int kCapacity = 256;
-  int num_items = 0;
-  Item items[kCapacity];
 
-  __device__ __forceinline__ const Item& find() const {
-    int low = 0, high = num_items;  // items[low].first_block <= block < items[high].first_block
-    while (high - low > 1) {
-      const int middle = (low + high) / 2;
-      if (items[middle].layout.first_block <= blockIdx.x) {
-        low = middle;
-      } else {
-        high = middle;
-      }
-    }
-    return items[low];
+  /// False when the launch is full.
+  bool add(const Item& item, int64_t num_blocks) {
+    if (num_items_ == kCapacity || first_blocks_[num_items_] + num_blocks > 0x7fffffff) return false;
+    items_[num_items_] = item;
+    first_blocks_[num_items_ + 1] = first_blocks_[num_items_] + static_cast<unsigned>(num_blocks);
+    ++num_items_;
+    return true;
   }
+  void clear() { num_items_ = 0; }
+  unsigned num_blocks() const { return first_blocks_[num_items_]; }
+
+  /// Call before the launch: where find() begins.
+  void index() {
+    hint_shift_ = 0;
+    while ((num_blocks() - 1) >> hint_shift_ >= kCapacity) ++hint_shift_;
+    int item = 0;
+    for (unsigned i = 0; i << hint_shift_ < num_blocks(); ++i) {
+      while (first_blocks_[item + 1] <= i << hint_shift_) ++item;
+      hints_[i] = static_cast<uint8_t>(item);
+    }
+  }
+
+  struct Found {
+    const Item& item;
+    unsigned block;  ///< of the item's
+  };
+  __device__ __forceinline__ Found find() const {
+    int i = hints_[blockIdx.x >> hint_shift_];
+    while (first_blocks_[i + 1] <= blockIdx.x) ++i;
+    return {items_[i], blockIdx.x - first_blocks_[i]};
+  }
+
+ private:
+  int num_items_ = 0, hint_shift_ = 0;
+  unsigned first_blocks_[kCapacity + 1] = {};  ///< ascending, one more than there are items
+  uint8_t hints_[kCapacity];                   ///< the item of block i << hint_shift
+  Item items_[kCapacity];
 };
 
 /// Where a thread works: its group, its lane in the team.
@@ -127,10 +153,9 @@ struct Place {
   int64_t group;
   int lane, team;
 };
-__device__ __forceinline__ Place place(const Layout& layout) {
+__device__ __forceinline__ Place place(const Layout& layout, unsigned block) {
   const int team = 1 << layout.log2_team, teams = kThreads >> layout.log2_team;
-  const int64_t block = blockIdx.x - layout.first_block;
-  return {block * teams + (static_cast<int>(threadIdx.x) >> layout.log2_team),
+  return {static_cast<int64_t>(block) * teams + (static_cast<int>(threadIdx.x) >> layout.log2_team),
           static_cast<int>(threadIdx.x) & (team - 1), team};
 }
 
@@ -172,36 +197,36 @@ void launch_kernel(void (*kernel)(Parameters...), unsigned num_blocks, CUstream_
 #endif
 }
 
-template <class Batch, int V, class Task, class Fits, class MakeItem, class Launch>
-void launch_width(std::span<const Task> tasks, const Fits& fits, const MakeItem& make_item, const Launch& launch) {
-  static_assert(sizeof(Batch) <= 32000);
-  Batch batch;
-  int64_t blocks = 0;
+/// An item and the blocks that it takes.
+template <class Item>
+struct Work {
+  Item item;
+  int64_t num_blocks;
+};
+
+/// Fills batches and launches each: make_work(task) -> std::optional<Work<Item>> (nothing: another launch's task),
+/// launch(batch) with batch.num_blocks() blocks.
+template <class Item, class Task, class MakeWork, class Launch>
+void launch_batches(std::span<const Task> tasks, const MakeWork& make_work, const Launch& launch) {
+  static_assert(sizeof(Batch<Item>) <= 32000);
+  Batch<Item> batch;
   const auto flush = [&] {
-    if (batch.num_items) launch.template operator()<V>(batch, static_cast<unsigned>(blocks));
-    batch.num_items = 0;
-    blocks = 0;
+    if (batch.num_blocks() == 0) return;
+    batch.index();
+    launch(batch);
+    batch.clear();
   };
   for (const Task& task : tasks) {
-    if (task.extent.num_rows == 0 || task.extent.num_columns == 0 || fits(task) != (V > 1)) continue;
-    Layout layout = make_layout(task.extent, task.group_size, V, blocks);
-    if (layout.blocks() > 0x7fffffff) throw std::invalid_argument("fake_quant: too many groups for one launch");
-    if (batch.num_items == Batch::kCapacity || blocks + layout.blocks() > 0x7fffffff) {
+    if (task.extent.num_rows == 0 || task.extent.num_columns == 0) continue;
+    const std::optional<Work<Item>> work = make_work(task);
+    if (!work) continue;
+    if (work->num_blocks > 0x7fffffff) throw std::invalid_argument("fake_quant: too many groups for one launch");
+    if (!batch.add(work->item, work->num_blocks)) {
       flush();
-      layout.first_block = 0;
+      batch.add(work->item, work->num_blocks);
     }
-    batch.items[batch.num_items++] = make_item(task, layout);
-    blocks += layout.blocks();
   }
   flush();
-}
-
-/// Fills batches with tasks and launches each: fits(task): vectors of kVector weights do; make_item(task, layout) ->
-/// Item; launch.template operator()<V>(batch, blocks), V = kVector for the tasks that fit and 1 for the others.
-template <class Batch, class Task, class Fits, class MakeItem, class Launch>
-void launch_batches(std::span<const Task> tasks, const Fits& fits, const MakeItem& make_item, const Launch& launch) {
-  launch_width<Batch, kVector>(tasks, fits, make_item, launch);
-  launch_width<Batch, 1>(tasks, fits, make_item, launch);
 }
 
 template <class T>

@@ -190,9 +190,12 @@ Expected expected_values(const FakeQuantCase& test_case, const FakeQuantTensors&
   const double highest = integer ? half - 1 : 1;  // Qp, 1 at 2 bits
   const double multiplier = 1 / std::sqrt(static_cast<double>(grid.group_size) * highest);
   out.grad_weight = at::where(inside, d, 0.0).view(out.weight.sizes());
-  const at::Tensor terms = d * at::where(inside & (grid.kind != Grid::kBinary), q - u, q);
+  // The codes follow the rounded quotient; the derivative is that of the exact one.
+  const at::Tensor subtracts = inside & (grid.kind != Grid::kBinary);
+  const at::Tensor terms = d * at::where(subtracts, q - w / a, q);
   out.grad_scale = terms.sum(-1) * multiplier;
   out.scale_magnitude = terms.abs().sum(-1) * multiplier;
+  out.quotient_magnitude = (d * at::where(subtracts, u, at::zeros_like(u))).abs().sum(-1) * multiplier;
   if (grid.kind == Grid::kAsymmetric)
     out.grad_zero = (d * at::where(inside, at::zeros_like(a), -a)).sum(-1) * multiplier;
   return out;
