@@ -11,7 +11,7 @@ namespace satin::kernels {
 /// is the same number in any order but for one in a hundred million. `sum` is NaN when a weight is not finite.
 template <Grid kGrid, class T>
 struct GroupStatistics {
-  static constexpr bool kMean = kGrid == Grid::kBinary || kGrid == Grid::kBitNet;
+  static constexpr bool kMean = kHasSigns<kGrid> || kGrid == Grid::kBitNet;
   T low = 0, high = 0;
   std::conditional_t<kMean, double, T> sum = 0;
 

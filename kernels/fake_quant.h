@@ -18,14 +18,15 @@
 // Gradients (straight through rounding, storage rounding and floor), per group, u = w / a, q = level * unit
 //   symmetric, binary: inside = u in [lo, hi] (binary: [-1, 1]); SEQ, ternary: |u| < .99; BitNet: everywhere
 //   asymmetric:        inside = round(u) + zero in [0, 2^bits - 1]  (of the rounded value)
-//   grad_w = inside ? grad : 0;  grad_scale = m * sum grad * (inside ? q - u : q); binary: m * sum grad * q
+//   grad_w = inside ? grad : 0;  grad_scale = m * sum grad * (inside ? q - u : q); binary, OneBit: m * sum grad * q
+//   OneBit:            grad_w = grad * (1.001 - tanh(w)^2)  (of the weight itself)
 //   grad_zero_point = m * sum grad * (inside ? 0 : -a)
 //   m = 1 / sqrt(group_size * Qp), Qp = 2^(bits-1) - 1 for integer grids (1 at 2 bits) and 1 for others
 // Beside ParetoQ's own code and other plain implementations: they keep round(a) and multiply by 2/3 in fp32, we store
 // round(2/3 a), so ternary thresholds and levels may differ in the last storage bit; ParetoQ's code takes 1 for the
 // derivative of ternary's end level, which is 2/3; fp16 scales have a higher floor. Other grids give the same numbers.
 // Source   Esser et al. 2020 (LSQ) eq. 1-3; Liu et al. 2025 (ParetoQ) eq. 5-7, elastic binarisation; Ma et al. 2024
-//          (BitNet b1.58) eq. 1-3.
+//          (BitNet b1.58) eq. 1-3; Xu et al. 2024 (OneBit) eq. 2 and its released gradient of the sign.
 // Errors   std::invalid_argument for a bad grid or dtype, std::runtime_error for CUDA.
 #pragma once
 #include <cstdint>
@@ -43,14 +44,21 @@ enum class Grid : int {
   kTernary,     ///< code = round(1.5 clip(u, +-.99)) + 1; level = code - 1
   kBinary,      ///< 1 bit: code = u >= 0; level = 2 code - 1
   kBitNet,      ///< ternary around 0: code = round(clip(u, +-1)) + 1; level = code - 1
+  kOneBit,      ///< the binary grid with another gradient
 };
+
+inline constexpr int kNumGrids = 7;
+/// One bit: the level is the weight's sign.
+inline constexpr bool has_signs(Grid kind) { return kind == Grid::kBinary || kind == Grid::kOneBit; }
+template <Grid kGrid>
+inline constexpr bool kHasSigns = has_signs(kGrid);
 
 /// A storage format; kNone rounds nothing.
 enum class Rounding : int { kNone, kBFloat16, kFloat16 };
 
 struct FakeQuantGrid {
   Grid kind = Grid::kSymmetric;
-  int bits = 2;             ///< 2..8; SEQ, ternary and BitNet: 2; binary: 1
+  int bits = 2;             ///< 2..8; SEQ, ternary and BitNet: 2; binary and OneBit: 1
   int64_t group_size = 64;  ///< divides K
   Rounding scale_rounding = Rounding::kBFloat16;
   Rounding dequant_rounding = Rounding::kBFloat16;
@@ -74,7 +82,7 @@ void fake_quant_cpu(const FakeQuantGrid& grid, Extent extent, int64_t row_begin,
                     const T* scale, const T* zero_point, T* out);
 
 /// codes [N, K] in 0 .. 2^bits - 1; stored [N, G]; zero [N, G]: the integer zero with level = step * code - zero, where
-/// step is 2 for SEQ (zero 3) and binary (zero 1), and 1 otherwise (symmetric 2^(b-1), ternary and BitNet 1).
+/// step is 2 for SEQ (zero 3), binary and OneBit (zero 1), and 1 otherwise (symmetric 2^(b-1), ternary and BitNet 1).
 template <class T>
 void fake_quant_codes_cpu(const FakeQuantGrid& grid, Extent extent, int64_t row_begin, int64_t row_end, const T* w,
                           const T* scale, const T* zero_point, uint8_t* codes, T* stored, int32_t* zero);

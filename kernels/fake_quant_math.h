@@ -1,6 +1,7 @@
 // One group's arithmetic, shared by the CPU and CUDA kernels so that both give the same bits. See fake_quant.h.
 // Everything is branch-free per weight, so that compilers vectorise the loops over a group.
 #pragma once
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 
@@ -112,7 +113,7 @@ struct Group {
       low = -zero;
       high = num_levels - 1 - zero;
     } else {
-      constexpr bool kUnitRange = kGrid == Grid::kBinary || kGrid == Grid::kBitNet;
+      constexpr bool kUnitRange = kHasSigns<kGrid> || kGrid == Grid::kBitNet;
       low = kUnitRange ? T(-1) : -num_levels / 2;
       high = kUnitRange ? T(1) : num_levels / 2 - 1;
     }
@@ -121,7 +122,7 @@ struct Group {
 
   /// The integer level of u: after_rounding(round(before_rounding(u))), or its sign.
   SATIN_INLINE T level(T u) const {
-    if constexpr (kGrid == Grid::kBinary) {
+    if constexpr (kHasSigns<kGrid>) {
       const T sign = u < T(0) ? T(-1) : T(1);
       return u == u ? sign : u;
     } else {
@@ -141,17 +142,26 @@ struct Group {
     } else if constexpr (kGrid == Grid::kAsymmetric) {
       const T rounded = round_half_even(clamp(u, low - 1, high + 1));
       return rounded == clamp(rounded, low, high);
-    } else if constexpr (kGrid == Grid::kBitNet) {
+    } else if constexpr (kGrid == Grid::kBitNet || kGrid == Grid::kOneBit) {
       return u == u;
     } else {
       return (u >= low) & (u <= high);
     }
   }
 
+  /// What a weight inside the range multiplies its gradient with.
+  SATIN_INLINE T gradient_factor(T w) const {
+    if constexpr (kGrid == Grid::kOneBit) {
+      const T t = std::tanh(w);
+      return T(1.001) - t * t;
+    }
+    return T(1);
+  }
+
   /// 0 .. 2^bits - 1; 0 for NaN.
   SATIN_INLINE int code(T level) const {
     const T offset = kGrid == Grid::kSeq       ? (level + 3) / 2
-                     : kGrid == Grid::kBinary  ? (level + 1) / 2
+                     : kHasSigns<kGrid>        ? (level + 1) / 2
                      : kGrid == Grid::kTernary ? level + 1
                                                : level - low;
     return static_cast<int>(offset == offset ? offset : T(0));

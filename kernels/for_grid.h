@@ -20,6 +20,8 @@ void for_grid(Grid kind, const Body& body) {
       return body.template operator()<Grid::kBinary>();
     case Grid::kBitNet:
       return body.template operator()<Grid::kBitNet>();
+    case Grid::kOneBit:
+      return body.template operator()<Grid::kOneBit>();
   }
 }
 

@@ -141,7 +141,7 @@ void check_files(const Config& config, const Report& report) {
 std::optional<double> implied_bits(const std::string& method) {
   if (method == "seq") return 2;
   if (method == "ternary" || method == "bitnet") return 1.58;
-  if (method == "binary") return 1;
+  if (method == "binary" || method == "onebit") return 1;
   return std::nullopt;
 }
 

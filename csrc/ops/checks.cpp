@@ -10,7 +10,7 @@ namespace satin::ops {
 
 kernels::FakeQuantGrid make_grid(int64_t kind, int64_t bits, int64_t group_size, int64_t scale_rounding,
                                  int64_t dequant_rounding) {
-  SATIN_CHECK(kind >= 0 && kind <= 5, "unknown grid ", kind);
+  SATIN_CHECK(kind >= 0 && kind < kernels::kNumGrids, "unknown grid ", kind);
   SATIN_CHECK(scale_rounding >= 0 && scale_rounding <= 2, "unknown rounding ", scale_rounding);
   SATIN_CHECK(dequant_rounding >= 0 && dequant_rounding <= 2, "unknown rounding ", dequant_rounding);
   SATIN_CHECK(bits >= 0 && bits <= 64, "bits ", bits);

@@ -26,7 +26,7 @@ QuantizedWeight take_apart(const at::Tensor& weight, const QuantizerState& state
 }  // namespace
 
 int64_t code_step(const Scheme& scheme) {
-  return scheme.method == Method::kSeq || scheme.method == Method::kBinary ? 2 : 1;
+  return scheme.method == Method::kSeq || kernels::has_signs(kernel_grid(scheme, 1).kind) ? 2 : 1;
 }
 
 at::ScalarType storage_dtype(Storage storage, at::ScalarType exact) {

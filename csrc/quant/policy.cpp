@@ -27,9 +27,9 @@ int stored_bits(const config::QuantizationRule& rule, Method method, const std::
     if (std::abs(rule.bits - std::log2(3.0)) < 0.01 || rule.bits == 2) return 2;
     throw UserError(cat(where, ".bits: ", rule.method, " has 1.58 bits, found ", rule.bits));
   }
-  if (method == Method::kBinary) {
+  if (method == Method::kBinary || method == Method::kOneBit) {
     if (rule.bits == 1) return 1;
-    throw UserError(cat(where, ".bits: binary has 1 bit, found ", rule.bits));
+    throw UserError(cat(where, ".bits: ", rule.method, " has 1 bit, found ", rule.bits));
   }
   if (method == Method::kSeq && rule.bits != 2) throw UserError(cat(where, ".bits: seq has 2 bits, found ", rule.bits));
   if (rule.bits != std::floor(rule.bits) || rule.bits < 2 || rule.bits > 8)

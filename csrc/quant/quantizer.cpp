@@ -36,6 +36,8 @@ ops::Grid grid_kind(const Scheme& scheme) {
       return ops::Grid::kBinary;
     case Method::kBitNet:
       return ops::Grid::kBitNet;
+    case Method::kOneBit:
+      return ops::Grid::kOneBit;
   }
   throw InternalError("unknown quantization method");
 }

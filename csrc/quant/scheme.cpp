@@ -17,7 +17,8 @@ const std::vector<std::pair<Method, std::string>> kMethods = {{Method::kMinMaxSy
                                                               {Method::kSeq, "seq"},
                                                               {Method::kTernary, "ternary"},
                                                               {Method::kBinary, "binary"},
-                                                              {Method::kBitNet, "bitnet"}};
+                                                              {Method::kBitNet, "bitnet"},
+                                                              {Method::kOneBit, "onebit"}};
 
 std::string storage_name(Storage storage) {
   return storage == Storage::kBFloat16 ? "bfloat16" : storage == Storage::kFloat16 ? "float16" : "exact";

@@ -16,6 +16,7 @@ enum class Method {
   kTernary,           ///< levels {-2,0,2} / 3 of a learned scale
   kBinary,            ///< 1 bit, a learned scale times the sign (elastic binarisation)
   kBitNet,            ///< levels {-1,0,1} of mean|w|, read off the data at each step (b1.58)
+  kOneBit,            ///< 1 bit: a learned scale times the sign, with OneBit's gradient
 };
 
 /// A 16-bit storage format; kExact rounds nothing (gradient checks in fp64).

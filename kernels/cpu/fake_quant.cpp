@@ -75,8 +75,8 @@ SATIN_INLINE void backward_loop(FakeQuantGrid grid, int64_t begin, int64_t end, 
         const int64_t i = first_weight + lane;
         const T u = ws[i] / group.a, q = group.level(u) * unit<kGrid, T>();
         const bool inside = group.inside(u);
-        out[i] = keep_if(inside, gs[i]);
-        scale_lanes[lane] += gs[i] * (kGrid == Grid::kBinary ? q : q - keep_if(inside, u));
+        out[i] = keep_if(inside, gs[i] * group.gradient_factor(ws[i]));
+        scale_lanes[lane] += gs[i] * (kHasSigns<kGrid> ? q : q - keep_if(inside, u));
         outside_lanes[lane] += keep_if(!inside, gs[i]);
       }
     };
@@ -95,8 +95,8 @@ void check(const FakeQuantGrid& grid, Extent extent) {
     throw std::invalid_argument("fake_quant: expected " + what + ", found " + std::to_string(found));
   };
   const bool integer = grid.kind == Grid::kSymmetric || grid.kind == Grid::kAsymmetric;
-  if (grid.kind == Grid::kBinary && grid.bits != 1) fail("1 bit for the binary grid", grid.bits);
-  if (grid.kind != Grid::kBinary && (grid.bits < 2 || grid.bits > (integer ? 8 : 2)))
+  if (has_signs(grid.kind) && grid.bits != 1) fail("1 bit for binary grids", grid.bits);
+  if (!has_signs(grid.kind) && (grid.bits < 2 || grid.bits > (integer ? 8 : 2)))
     fail(integer ? "2 to 8 bits" : "2 bits for SEQ, ternary and BitNet", grid.bits);
   if (extent.num_rows < 0 || extent.num_columns < 0) fail("sizes of at least 0", extent.num_columns);
   if (grid.group_size < 1 || extent.num_columns % grid.group_size != 0)

@@ -54,8 +54,8 @@ __global__ void __launch_bounds__(kThreads, kResidentBlocks<W, kWhole>)
   // was enough to find the level.
   const auto add_one = [&](W weight, C level, bool inside, O gradient, W& result) {
     const C w = load_as<C>(weight), d = load_as<C>(gradient);
-    result = store_as<W>(inside ? d : C(0));
-    scale_sum = fma(d, fma(group.stored, level, inside && kGrid != Grid::kBinary ? -w : C(0)), scale_sum);
+    result = store_as<W>(inside ? d * group.gradient_factor(w) : C(0));
+    scale_sum = fma(d, fma(group.stored, level, inside && !kHasSigns<kGrid> ? -w : C(0)), scale_sum);
     if (kGrid == Grid::kAsymmetric && !inside) outside_sum += d;
   };
   const auto add = [&](const Pack<W, V>& weights, const Pack<O, V>& gradients, W* to) {

@@ -24,7 +24,7 @@ struct QuickLevels {
 
   __device__ __forceinline__ float operator()(const Group<kGrid, float>& group, float w, bool& doubt) const {
     const float u = w * reciprocal;
-    if constexpr (kGrid == Grid::kBinary) {
+    if constexpr (kHasSigns<kGrid>) {
       doubt |= fabsf(u) < 1e-30f;  // a quotient that underflows has no sign
       return group.level(u);
     } else {

@@ -11,7 +11,7 @@ using ops::Grid;
 using ops::Rounding;
 
 std::string FakeQuantCase::name() const {
-  static const char* grids[] = {"symmetric", "asymmetric", "seq", "ternary", "binary", "bitnet"};
+  static const char* grids[] = {"symmetric", "asymmetric", "seq", "ternary", "binary", "bitnet", "onebit"};
   static const char* roundings[] = {"exact", "bf16", "fp16"};
   static const char* fills[] = {"gaussian", "zeros", "denormal", "huge", "ties", "outliers"};
   return cat(grids[static_cast<int>(grid.kind)], " ", grid.bits, " bits, group ", grid.group_size, ", scales ",
@@ -23,7 +23,7 @@ std::string FakeQuantCase::name() const {
 const std::vector<FakeQuantCase>& fake_quant_cases() {
   static const std::vector<FakeQuantCase> cases = [] {
     std::vector<std::pair<Grid, int>> methods = {
-        {Grid::kSeq, 2}, {Grid::kTernary, 2}, {Grid::kBinary, 1}, {Grid::kBitNet, 2}};
+        {Grid::kSeq, 2}, {Grid::kTernary, 2}, {Grid::kBinary, 1}, {Grid::kBitNet, 2}, {Grid::kOneBit, 1}};
     for (int bits : {2, 3, 4, 5, 6, 8})
       for (Grid kind : {Grid::kSymmetric, Grid::kAsymmetric}) methods.emplace_back(kind, bits);
     constexpr auto kNone = Rounding::kNone, kBFloat16 = Rounding::kBFloat16, kFloat16 = Rounding::kFloat16;
@@ -172,10 +172,11 @@ Expected expected_values(const FakeQuantCase& test_case, const FakeQuantTensors&
       break;
     }
     case Grid::kBinary:
+    case Grid::kOneBit:
       level = q = at::where(u < 0, -1.0, 1.0);
       out.codes = (level + 1) / 2;
       out.zero = at::ones_like(out.stored);
-      inside = u.abs() <= 1;
+      inside = grid.kind == Grid::kBinary ? u.abs() <= 1 : at::ones_like(u, at::kBool);
       break;
     case Grid::kBitNet:
       level = q = at::round(at::clamp(u, -1, 1));
@@ -189,9 +190,10 @@ Expected expected_values(const FakeQuantCase& test_case, const FakeQuantTensors&
   const bool integer = grid.kind == Grid::kSymmetric || grid.kind == Grid::kAsymmetric;
   const double highest = integer ? half - 1 : 1;  // Qp, 1 at 2 bits
   const double multiplier = 1 / std::sqrt(static_cast<double>(grid.group_size) * highest);
-  out.grad_weight = at::where(inside, d, 0.0).view(out.weight.sizes());
+  const at::Tensor factor = grid.kind == Grid::kOneBit ? 1.001 - at::tanh(w).square() : at::ones_like(w);
+  out.grad_weight = at::where(inside, d * factor, 0.0).view(out.weight.sizes());
   // The codes follow the rounded quotient; the derivative is that of the exact one.
-  const at::Tensor subtracts = inside & (grid.kind != Grid::kBinary);
+  const at::Tensor subtracts = inside & !kernels::has_signs(grid.kind);
   const at::Tensor terms = d * at::where(subtracts, q - w / a, q);
   out.grad_scale = terms.sum(-1) * multiplier;
   out.scale_magnitude = terms.abs().sum(-1) * multiplier;
@@ -199,6 +201,16 @@ Expected expected_values(const FakeQuantCase& test_case, const FakeQuantTensors&
   if (grid.kind == Grid::kAsymmetric)
     out.grad_zero = (d * at::where(inside, at::zeros_like(a), -a)).sum(-1) * multiplier;
   return out;
+}
+
+void expect_weight_gradient(const FakeQuantCase& test_case, const at::Tensor& found, const Expected& expected) {
+  if (test_case.grid.kind != Grid::kOneBit) {
+    EXPECT_TRUE(at::equal(found, expected.grad_weight.to(found.scalar_type())));
+    return;
+  }
+  const double rounding = found.scalar_type() == at::kDouble ? 1e-15 : found.scalar_type() == at::kFloat ? 5e-7 : 4e-3;
+  const at::Tensor error = (found.to(at::kDouble) - expected.grad_weight).abs();
+  EXPECT_TRUE((error <= rounding * expected.grad_weight.abs() + 1e-40).all().item<bool>());
 }
 
 BatchCase make_batch(Grid kind, int bits, at::ScalarType dtype, int num_matrices, uint64_t seed) {

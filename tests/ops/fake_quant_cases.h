@@ -40,6 +40,8 @@ struct Expected {
   at::Tensor quotient_magnitude;  ///< the same of their gradient times w / a: where quotients are rounded on their own
 };
 Expected expected_values(const FakeQuantCase& test_case, const FakeQuantTensors& tensors);
+/// The mask is exact; OneBit's factor holds a tanh, which libraries round as they like.
+void expect_weight_gradient(const FakeQuantCase& test_case, const at::Tensor& found, const Expected& expected);
 
 /// Many small matrices of different shapes for the batched operators.
 struct BatchCase {

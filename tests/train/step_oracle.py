@@ -18,7 +18,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama import modeling_llama
 
 GROUP, TOP_K, TAU = 8, 5, 2.0
-METHODS = {"dense": None, "minmax_symmetric": 3, "minmax_asymmetric": 2, "lsq": 3, "lsq2": 2, "lsq_asymmetric": 2, "seq": 2, "ternary": 2, "binary": 1, "bitnet": 2}
+METHODS = {"dense": None, "minmax_symmetric": 3, "minmax_asymmetric": 2, "lsq": 3, "lsq2": 2, "lsq_asymmetric": 2, "seq": 2, "ternary": 2, "binary": 1, "bitnet": 2, "onebit": 1}
 LOSSES = {"ce": {"ce": 1.0}, "kd": {"kd": 1.0}, "smoothness": {"smoothness": 1.0}, "all": {"ce": 0.3, "kd": 0.7, "smoothness": 0.5},
           "kd_warm": {"kd": 1.0}, "kd_reverse": {"kd": 1.0}, "kd_reverse_warm": {"kd": 1.0}}
 KD = {"kd_warm": ("forward", 2.0), "kd_reverse": ("reverse", 1.0), "kd_reverse_warm": ("reverse", 0.5)}  # kind, temperature
@@ -55,12 +55,13 @@ class Quantize(torch.autograd.Function):
         learned = not ctx.method.startswith("minmax") and ctx.method != "bitnet"
         qp = 1 if ctx.bits <= 2 else 2 ** (ctx.bits - 1) - 1
         m = 1 / math.sqrt(GROUP * qp)
-        ds = (g * (q if ctx.method == "binary" else torch.where(inside, q - u, q))).sum(-1) * m if learned else None
+        ds = (g * (q if ctx.method in ("binary", "onebit") else torch.where(inside, q - u, q))).sum(-1) * m if learned else None
         dz = None
         if ctx.method == "lsq_asymmetric":
             a = stored(s, ctx.method)[1]
             dz = (g * torch.where(inside, torch.zeros_like(g), -a[..., None].expand_as(g))).sum(-1) * m
-        return torch.where(inside, g, torch.zeros_like(g)).reshape(w.shape), ds, dz, None, None
+        factor = 1.001 - torch.tanh(w).reshape(g.shape) ** 2 if ctx.method == "onebit" else 1.0
+        return torch.where(inside, g * factor, torch.zeros_like(g)).reshape(w.shape), ds, dz, None, None
 
 
 def stored(s, method):
@@ -92,9 +93,9 @@ def levels(w, s, z, method, bits):
         inside = u.abs() < 0.99
         level = torch.round(1.5 * u.clamp(-0.99, 0.99))
         return t * level, level * 2 / 3, inside, u
-    if method == "binary":
+    if method in ("binary", "onebit"):
         level = torch.where(u < 0, -1.0, 1.0).to(u)
-        return t * level, level, u.abs() <= 1, u
+        return t * level, level, (u.abs() <= 1) | (method == "onebit"), u
     if method == "bitnet":
         level = torch.round(u.clamp(-1, 1))
         return t * level, level, torch.ones_like(u, dtype=torch.bool), u

@@ -114,7 +114,7 @@ TEST_F(Step, LossesAndGradientsEqualTransformersInDouble) {
     compare(entry.path(), none);
     ++num_cases;
   }
-  EXPECT_EQ(num_cases, 70);
+  EXPECT_EQ(num_cases, 77);
 }
 
 /// Which tokens are drawn is tested in tests/losses; here, what a step does with them: both models read the perturbed
