@@ -2,6 +2,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "kernels/clip_search.h"
 #include "kernels/data_scale.h"
 #include "kernels/fake_quant.h"
 
@@ -13,6 +14,10 @@ namespace {
 }
 
 }  // namespace
+
+void clip_search_cuda(const FakeQuantGrid&, Extent, Dtype, const void*, const void*, void*, void*, CUstream_st*) {
+  fail("clip_search_cuda");
+}
 
 void data_scale_cuda(const FakeQuantGrid&, std::span<const DataScaleTask>, Dtype, CUstream_st*) {
   fail("data_scale_cuda");

@@ -70,6 +70,21 @@ DataScaleOutputs::DataScaleOutputs(const kernels::FakeQuantGrid& grid, at::Tenso
   }
 }
 
+ClipSearchTensors::ClipSearchTensors(const kernels::FakeQuantGrid& grid, const at::Tensor& weight,
+                                     const std::optional<at::Tensor>& importance)
+    : grid(grid), extent(checked_extent(grid, weight)), weight(weight.contiguous()) {
+  const auto options = weight.options().dtype(arithmetic_dtype(weight));
+  scale = at::empty({extent.num_rows, extent.num_columns / grid.group_size}, options);
+  if (grid.kind == kernels::Grid::kAsymmetric) zero_point = at::empty_like(scale);
+  if (!importance || !importance->defined()) return;
+  SATIN_CHECK(importance->dim() == 1 && importance->size(0) == extent.num_columns, "importance: expected [",
+              extent.num_columns, "], found ", importance->sizes());
+  SATIN_CHECK_EQ(importance->device(), weight.device(), "importance");
+  this->importance = importance->to(options.dtype()).contiguous();
+  SATIN_CHECK((at::isfinite(this->importance) & (this->importance >= 0)).all().item<bool>(),
+              "importance: expected finite values that are not negative");
+}
+
 std::vector<FakeQuantInputs> batch_inputs(kernels::FakeQuantGrid grid, at::TensorList weights, at::TensorList scales,
                                           at::TensorList zero_points, at::IntArrayRef group_sizes) {
   SATIN_CHECK_EQ(scales.size(), weights.size(), "scales and weights");

@@ -41,6 +41,19 @@ struct DataScaleOutputs {
   DataScaleOutputs(const kernels::FakeQuantGrid& grid, at::TensorList weights, at::IntArrayRef group_sizes);
 };
 
+/// A contiguous weight that has no scale yet, its columns' importance in the arithmetic dtype, and outputs made for it.
+struct ClipSearchTensors {
+  kernels::FakeQuantGrid grid;
+  kernels::Extent extent;
+  at::Tensor weight;
+  at::Tensor importance;         ///< undefined: all one
+  at::Tensor scale, zero_point;  ///< zero_point undefined where the grid has none
+
+  /// Throws InternalError naming what does not fit; for the importance's values it waits for the device.
+  ClipSearchTensors(const kernels::FakeQuantGrid& grid, const at::Tensor& weight,
+                    const std::optional<at::Tensor>& importance);
+};
+
 /// Checks the weight alone; returns its size.
 kernels::Extent checked_extent(const kernels::FakeQuantGrid& grid, const at::Tensor& weight);
 

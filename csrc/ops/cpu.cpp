@@ -126,20 +126,17 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> fake_quant_codes(const at::Tensor
   return {codes, stored, zero};
 }
 
-std::tuple<at::Tensor, at::Tensor> clip_search(const at::Tensor& weight, int64_t kind, int64_t bits, int64_t group_size,
-                                               int64_t scale_rounding) {
-  const kernels::FakeQuantGrid grid = make_grid(kind, bits, group_size, scale_rounding, 0);
-  const kernels::Extent extent = checked_extent(grid, weight);
-  const at::Tensor w = weight.to(arithmetic_dtype(weight)).contiguous();
-  at::Tensor scale = at::empty({extent.num_rows, extent.num_columns / group_size}, w.options()), zero_point;
-  if (grid.kind == kernels::Grid::kAsymmetric) zero_point = at::empty_like(scale);
+std::tuple<at::Tensor, at::Tensor> clip_search(const at::Tensor& weight, const std::optional<at::Tensor>& importance,
+                                               int64_t kind, int64_t bits, int64_t group_size, int64_t scale_rounding) {
+  ClipSearchTensors in(make_grid(kind, bits, group_size, scale_rounding, 0), weight, importance);
+  const at::Tensor w = in.weight.to(in.scale.scalar_type());
   for_scalar(w.scalar_type(), [&]<class T>(T) {
-    over_rows(extent, [&](int64_t begin, int64_t end) {
-      kernels::clip_search_cpu(grid, extent, begin, end, w.const_data_ptr<T>(), scale.mutable_data_ptr<T>(),
-                               mutable_data_or_null<T>(zero_point));
+    over_rows(in.extent, [&](int64_t begin, int64_t end) {
+      kernels::clip_search_cpu(in.grid, in.extent, begin, end, w.const_data_ptr<T>(), data_or_null<T>(in.importance),
+                               in.scale.mutable_data_ptr<T>(), mutable_data_or_null<T>(in.zero_point));
     });
   });
-  return {scale, zero_point};
+  return {in.scale, in.zero_point};
 }
 
 std::tuple<std::vector<at::Tensor>, std::vector<at::Tensor>> data_scale_many(at::TensorList weights, int64_t kind,

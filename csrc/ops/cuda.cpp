@@ -4,10 +4,10 @@
 #include <c10/cuda/CUDAStream.h>
 #include <torch/library.h>
 
+#include "kernels/clip_search.h"
 #include "kernels/data_scale.h"
 #include "ops/anchors.h"
 #include "ops/checks.h"
-#include "ops/clip_search_composed.h"
 
 namespace satin::ops {
 namespace {
@@ -138,10 +138,15 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> fake_quant_codes(const at::Tensor
   return {codes, stored, zero};
 }
 
-std::tuple<at::Tensor, at::Tensor> clip_search(const at::Tensor& weight, int64_t kind, int64_t bits, int64_t group_size,
-                                               int64_t scale_rounding) {
+std::tuple<at::Tensor, at::Tensor> clip_search(const at::Tensor& weight, const std::optional<at::Tensor>& importance,
+                                               int64_t kind, int64_t bits, int64_t group_size, int64_t scale_rounding) {
   const c10::cuda::CUDAGuard guard(weight.device());
-  return clip_search_composed(weight, make_grid(kind, bits, group_size, scale_rounding, 0));
+  const ClipSearchTensors in(make_grid(kind, bits, group_size, scale_rounding, 0), weight, importance);
+  kernels::clip_search_cuda(in.grid, in.extent, kernel_dtype(in.weight.scalar_type()), in.weight.const_data_ptr(),
+                            data_or_null(in.importance), in.scale.mutable_data_ptr(),
+                            in.zero_point.defined() ? in.zero_point.mutable_data_ptr() : nullptr,
+                            c10::cuda::getCurrentCUDAStream());
+  return {in.scale, in.zero_point};
 }
 
 std::tuple<std::vector<at::Tensor>, std::vector<at::Tensor>> data_scale_many(at::TensorList weights, int64_t kind,

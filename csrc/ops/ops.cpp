@@ -85,11 +85,11 @@ DataScales data_scale_many(const FakeQuantBatch& batch) {
   return {scales, zero_points};
 }
 
-ClipSearchResult clip_search(const at::Tensor& weight, const FakeQuantGrid& grid) {
-  using Signature = TensorPair(const at::Tensor&, int64_t, int64_t, int64_t, int64_t);
+ClipSearchResult clip_search(const at::Tensor& weight, const FakeQuantGrid& grid, const OptionalTensor& importance) {
+  using Signature = TensorPair(const at::Tensor&, const OptionalTensor&, int64_t, int64_t, int64_t, int64_t);
   static const auto op = find<Signature>("satin::clip_search");
   auto [scale, zero_point] =
-      op.call(weight, number(grid.kind), grid.bits, grid.group_size, number(grid.scale_rounding));
+      op.call(weight, importance, number(grid.kind), grid.bits, grid.group_size, number(grid.scale_rounding));
   return {scale, zero_point};
 }
 

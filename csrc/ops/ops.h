@@ -74,8 +74,11 @@ struct ClipSearchResult {
   at::Tensor scale;       ///< [N, G] float (double with a double weight)
   at::Tensor zero_point;  ///< [N, G]; undefined where the grid has none
 };
-/// Per group the scale (and zero point) of least squared error on the ladder of kernels/clip_search.h.
-ClipSearchResult clip_search(const at::Tensor& weight, const FakeQuantGrid& grid);
+/// Per group the scale (and zero point) of least squared error on the ladder of kernels/clip_search.h, which is the one
+/// that a forward divides by. importance [K], finite and not negative, weights the errors of the input columns (any
+/// floating dtype, weight's device); none: all one.
+ClipSearchResult clip_search(const at::Tensor& weight, const FakeQuantGrid& grid,
+                             const std::optional<at::Tensor>& importance = {});
 
 /// The scale that a forward with this raw scale divides by: the stored scale over its unit (floor and storage rounding
 /// included). Not an operator of its own: fake_quant_codes of zeros.

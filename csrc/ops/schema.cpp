@@ -22,7 +22,9 @@ TORCH_LIBRARY(satin, m) {
   m.def(
       "data_scale_many(Tensor[] weights, int grid, int bits, int[] group_sizes, int scale_rounding) "
       "-> (Tensor[], Tensor[])");
-  m.def("clip_search(Tensor weight, int grid, int bits, int group_size, int scale_rounding) -> (Tensor, Tensor)");
+  m.def(
+      "clip_search(Tensor weight, Tensor? importance, int grid, int bits, int group_size, int scale_rounding) "
+      "-> (Tensor, Tensor)");
 }
 
 namespace satin::ops {

@@ -1,5 +1,5 @@
 // CUDA kernel of data_scale.h: one pass over the weights.
-#include "kernels/cuda/fake_quant_device.cuh"
+#include "kernels/cuda/team_statistics.cuh"
 #include "kernels/data_scale_math.h"
 
 namespace satin::kernels {
@@ -10,28 +10,6 @@ struct DataScaleItem {
   void *scale, *zero_point;
   Layout layout;
 };
-
-/// The team's statistics, valid in its lane 0. Called by every thread of the block.
-template <class Statistics>
-__device__ Statistics team_statistics(Statistics value, int team) {
-  const int width = team < kWarp ? team : kWarp;
-  for (int offset = width / 2; offset > 0; offset /= 2) {
-    Statistics other;
-    other.low = __shfl_xor_sync(0xffffffffu, value.low, offset);
-    other.high = __shfl_xor_sync(0xffffffffu, value.high, offset);
-    other.sum = __shfl_xor_sync(0xffffffffu, value.sum, offset);
-    value.add(other);
-  }
-  if (team <= kWarp) return value;
-  alignas(Statistics) __shared__ unsigned char storage[sizeof(Statistics) * (kThreads / kWarp)];
-  auto* parts = reinterpret_cast<Statistics*>(storage);
-  const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  if (threadIdx.x % kWarp == 0) parts[warp] = value;
-  __syncthreads();
-  Statistics all = parts[0];
-  for (int i = 1; i < kThreads / kWarp; ++i) all.add(parts[i]);
-  return all;
-}
 
 template <Grid kGrid, class W, int V>
 __global__ void __launch_bounds__(kThreads)

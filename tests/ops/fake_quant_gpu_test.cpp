@@ -2,7 +2,9 @@
 #include <ATen/Context.h>
 #include <gtest/gtest.h>
 
-#include "ops/clip_search_composed.h"
+#include <limits>
+
+#include "core/error.h"
 #include "ops/fake_quant_cases.h"
 
 namespace satin::test {
@@ -94,11 +96,11 @@ TEST(FakeQuantGpu, DivisionIsExactNearEveryTie) {
   // a code. Scales of every size that a bfloat16 can hold in practice, and the extremes that divide plainly.
   for (double size : {1e-5, 3e-3, 0.7, 50.0, 1e17, 1e20}) {
     const at::Tensor scale = (at::rand({4096, 1}) + 1) * size;
-    const at::Tensor stored = ops::effective_scale(scale, {ops::Grid::kSymmetric, 8, 64}).to(at::kDouble);
+    const ops::FakeQuantGrid grid{ops::Grid::kSymmetric, 8, 64};
+    const at::Tensor stored = ops::fake_quant_codes(at::zeros({4096, 64}), scale, {}, grid).scale.to(at::kDouble);
     const at::Tensor steps = at::randint(-100, 100, {4096, 64}).to(at::kDouble) + 0.5;
     const at::Tensor nudge = 1 + at::randint(-3, 4, {4096, 64}).to(at::kDouble) * 6e-8;
     const at::Tensor w = (steps * stored * nudge).to(at::kFloat);
-    const ops::FakeQuantGrid grid{ops::Grid::kSymmetric, 8, 64};
     ASSERT_TRUE(at::equal(ops::fake_quant_codes(w.to(at::kCUDA), scale.to(at::kCUDA), {}, grid).codes.cpu(),
                           ops::fake_quant_codes(w, scale, {}, grid).codes))
         << size;
@@ -147,15 +149,57 @@ TEST(DataScaleGpu, HasTheCpusBits) {
     }
 }
 
+/// Weighted squared error of each group, in fp64.
+at::Tensor clip_errors(const at::Tensor& w, const at::Tensor& importance, const ops::ClipSearchResult& found,
+                       ops::FakeQuantGrid grid) {
+  grid.dequant_rounding = ops::Rounding::kNone;
+  const at::Tensor exact = w.to(at::kDouble);
+  const auto zero = found.zero_point.defined() ? std::optional(found.zero_point.to(at::kDouble)) : std::nullopt;
+  const at::Tensor value = ops::fake_quant(exact, found.scale.to(at::kDouble), zero, grid, at::kDouble);
+  const at::Tensor errors = (value - exact).square() * (importance.defined() ? importance : at::ones(1));
+  return errors.view({w.size(0), -1, grid.group_size}).sum(-1);
+}
+
 TEST(ClipSearchGpu, IsTheCpusUpToNearTies) {
   SATIN_NEEDS_GPU();
   at::manual_seed(44);
-  const at::Tensor w = at::randn({256, 512}) * 0.02;
-  for (ops::Grid kind : {ops::Grid::kSymmetric, ops::Grid::kAsymmetric, ops::Grid::kSeq, ops::Grid::kTernary}) {
-    const ops::FakeQuantGrid grid{kind, 2, 64};
-    const at::Tensor cpu = ops::clip_search(w, grid).scale, gpu = ops::clip_search(w.to(at::kCUDA), grid).scale.cpu();
-    EXPECT_GT((cpu == gpu).to(at::kFloat).mean().item<float>(), 0.98);
-  }
+  for (const auto& [kind, bits] : data_scale_grids())
+    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16, at::kDouble})
+      for (const int64_t group : {1, 20, 64, 512, 1000, 11008})
+        for (const bool weighted : {false, true}) {
+          SCOPED_TRACE(testing::Message() << "grid " << static_cast<int>(kind) << ", " << bits << " bits, "
+                                          << toString(dtype) << ", group " << group << ", weighted " << weighted);
+          const int64_t rows = std::max<int64_t>(4, 8192 / group);
+          const ops::FakeQuantGrid grid{kind, bits, group};
+          const at::Tensor w = (at::randn({rows, group * 3}) * 0.02).to(dtype);
+          const at::Tensor importance = weighted ? at::rand({group * 3}).pow(4) : at::Tensor();
+          const auto search = [&](c10::Device device) {
+            return ops::clip_search(w.to(device), grid, weighted ? std::optional(importance.to(device)) : std::nullopt);
+          };
+          const ops::ClipSearchResult cpu = search(at::kCPU), again = search(at::kCUDA);
+          ops::ClipSearchResult gpu = search(at::kCUDA);
+          ASSERT_TRUE(at::equal(gpu.scale, again.scale)) << "deterministic";
+          gpu.scale = gpu.scale.cpu();
+          if (gpu.zero_point.defined()) gpu.zero_point = gpu.zero_point.cpu();
+          EXPECT_GT((cpu.scale == gpu.scale).to(at::kFloat).mean().item<float>(), group < 1000 ? 0.98 : 0.8);
+          const at::Tensor expected = clip_errors(w, importance, cpu, grid),
+                           found = clip_errors(w, importance, gpu, grid);
+          EXPECT_TRUE(((found - expected).abs() <= expected * 1e-5 + 1e-12).all().item<bool>());
+        }
+}
+
+TEST(ClipSearchGpu, NaNAndImportance) {
+  SATIN_NEEDS_GPU();
+  at::Tensor w = at::randn({3, 128}, at::kCUDA);
+  w[1][5] = std::nan("");
+  w[2][70] = std::numeric_limits<float>::infinity();
+  const ops::FakeQuantGrid grid{ops::Grid::kAsymmetric, 2, 64};
+  const at::Tensor plain = ops::clip_search(w, grid).scale, ones = at::ones({128}, w.options());
+  EXPECT_TRUE(at::equal(plain.isnan().cpu().to(at::kInt), at::tensor({0, 0, 1, 0, 0, 1}).view({3, 2})));
+  for (const at::Tensor& none : {ones, at::zeros_like(ones)})
+    EXPECT_TRUE(at::equal(ops::clip_search(w, grid, none).scale.nan_to_num(), plain.nan_to_num()));
+  EXPECT_THROW(ops::clip_search(w, grid, ones.cpu()), InternalError);
+  EXPECT_THROW(ops::clip_search(w, grid, -ones), InternalError);
 }
 
 }  // namespace
