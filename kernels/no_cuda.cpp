@@ -2,6 +2,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "kernels/act_quant.h"
 #include "kernels/clip_search.h"
 #include "kernels/data_scale.h"
 #include "kernels/fake_quant.h"
@@ -17,6 +18,23 @@ namespace {
 
 void clip_search_cuda(const FakeQuantGrid&, Extent, Dtype, const void*, const void*, void*, void*, CUstream_st*) {
   fail("clip_search_cuda");
+}
+
+void act_quant_cuda(ActivationFormat, Extent, Dtype, const void*, void*, CUstream_st*) { fail("act_quant_cuda"); }
+
+void act_quant_codes_cuda(ActivationFormat, Extent, Dtype, const void*, uint8_t*, void*, CUstream_st*) {
+  fail("act_quant_codes_cuda");
+}
+
+void act_quant_static_cuda(ActivationFormat, Extent, Dtype, const void*, const void*, void*, CUstream_st*) {
+  fail("act_quant_static_cuda");
+}
+
+int64_t act_quant_num_sums(Extent) { fail("act_quant_num_sums"); }
+
+void act_quant_static_backward_cuda(ActivationFormat, Extent, Dtype, const void*, const void*, const void*, void*,
+                                    void*, double*, CUstream_st*) {
+  fail("act_quant_static_backward_cuda");
 }
 
 void data_scale_cuda(const FakeQuantGrid&, std::span<const DataScaleTask>, Dtype, CUstream_st*) {

@@ -1,14 +1,24 @@
 #include "bench/benchmarks.h"
 
+#include "bench/timer.h"
 #include "core/error.h"
 
 namespace satin::bench {
 
 const std::vector<Benchmark>& benchmarks() {
   static const std::vector<Benchmark> all = {
+      {"act_quant", "activations and KV cache: time beside the floor of their bytes", bench_act_quant},
       {"fake_quant", "fake quantization: time beside the floor of its bytes", bench_fake_quant},
       {"step", "training steps: what quantization adds to a dense one", bench_step}};
   return all;
+}
+
+double report_copy(const Options& options) {
+  const double bandwidth = copy_bandwidth(options.device);
+  Measurement copy;
+  copy.name = cat("plain copy: ", fixed(bandwidth * 1e-12, 3), " TB/s");
+  options.report(copy);
+  return bandwidth;
 }
 
 const char* dtype_name(at::ScalarType master) { return master == at::kBFloat16 ? "bfloat16" : "float32"; }

@@ -24,6 +24,10 @@ struct Benchmark {
 };
 const std::vector<Benchmark>& benchmarks();
 
+/// Fake quantization of activations and KV-cache rows with a scale a row, beside the floor of its bytes: read and
+/// written once, at the bandwidth of a plain copy in the same run.
+void bench_act_quant(const Options& options);
+
 /// Fake quantization of one weight and of whole models' weights: forward and backward, beside the bytes' floor (weights
 /// and gradients only, at the bandwidth of a plain copy in the same run).
 void bench_fake_quant(const Options& options);
@@ -31,6 +35,8 @@ void bench_fake_quant(const Options& options);
 /// Whole training steps with cross-entropy, dense and quantized, random weights and tokens: what quantization adds.
 void bench_step(const Options& options);
 
+/// copy_bandwidth (timer.h), reported as a measurement too.
+double report_copy(const Options& options);
 /// The shapes that benchmarks speak of, as Llama models: tiny, 29m, 135m, 1.2b (Llama-3.2-1B).
 models::ModelConfig named_shape(const std::string& name);
 /// Of master weights, in a measurement's name.

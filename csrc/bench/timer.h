@@ -10,6 +10,9 @@
 
 namespace satin::bench {
 
+/// Copies that hold at least this much are beyond every cache.
+constexpr double kBytesBeyondCaches = 120e6;
+
 /// Runs call number i (on copy i % num_copies) and returns what it made, which stays alive for num_copies calls.
 using Call = std::function<std::vector<at::Tensor>(int i)>;
 

@@ -1,5 +1,5 @@
-// One function in each file of registrations. ops.cpp calls them, so that whoever uses a wrapper links the
-// registrations.
+// One function in each file of registrations. ops.cpp and act_quant.cpp call them, so that whoever uses a wrapper links
+// the registrations.
 #pragma once
 
 namespace satin::ops {
@@ -8,5 +8,9 @@ void anchor_schema();
 void anchor_cpu();
 void anchor_autograd();
 void anchor_cuda();
+
+void anchor_act_quant_cpu();
+void anchor_act_quant_autograd();
+void anchor_act_quant_cuda();
 
 }  // namespace satin::ops

@@ -1,4 +1,4 @@
-// Gradients of the operators. Everything else about derivatives is in kernels/fake_quant.h.
+// Gradients of the operators on weights. Everything else about derivatives is in kernels/fake_quant.h.
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 

@@ -22,6 +22,19 @@ at::ScalarType arithmetic_dtype(const at::Tensor& weight) {
   return weight.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
 }
 
+kernels::Dtype kernel_dtype(at::ScalarType dtype) {
+  switch (dtype) {
+    case at::kFloat:
+      return kernels::Dtype::kFloat;
+    case at::kBFloat16:
+      return kernels::Dtype::kBFloat16;
+    case at::kDouble:
+      return kernels::Dtype::kDouble;
+    default:
+      TORCH_CHECK(false, "satin: expected float32, bfloat16 or float64, found ", dtype);
+  }
+}
+
 kernels::Extent checked_extent(const kernels::FakeQuantGrid& grid, const at::Tensor& weight) {
   SATIN_CHECK_EQ(weight.dim(), 2, "dimensions of a weight");
   const at::ScalarType dtype = weight.scalar_type();

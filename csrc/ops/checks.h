@@ -16,6 +16,9 @@ kernels::FakeQuantGrid make_grid(int64_t kind, int64_t bits, int64_t group_size,
 /// fp64 for fp64 weights, else fp32.
 at::ScalarType arithmetic_dtype(const at::Tensor& weight);
 
+/// Throws c10::Error for a dtype that CUDA kernels do not take.
+kernels::Dtype kernel_dtype(at::ScalarType dtype);
+
 /// Inputs as kernels take them: contiguous, on one device, scale and zero point in the arithmetic dtype.
 struct FakeQuantInputs {
   kernels::FakeQuantGrid grid;

@@ -1,29 +1,15 @@
 // CPU: rows over torch's threads. bfloat16 weights are computed in fp32.
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <torch/library.h>
 
 #include "kernels/clip_search.h"
 #include "kernels/data_scale.h"
 #include "ops/anchors.h"
 #include "ops/checks.h"
+#include "ops/over_rows.h"
 
 namespace satin::ops {
 namespace {
-
-/// body(begin, end) over rows; a chunk has enough weights to be worth a thread.
-template <class Body>
-void over_rows(const kernels::Extent& extent, const Body& body) {
-  constexpr int64_t kWeightsPerTask = 32768;
-  at::parallel_for(0, extent.num_rows, std::max<int64_t>(1, kWeightsPerTask / std::max<int64_t>(1, extent.num_columns)),
-                   body);
-}
-
-/// body(T{}) with the arithmetic's scalar.
-template <class Body>
-void for_scalar(at::ScalarType dtype, const Body& body) {
-  dtype == at::kDouble ? body(double{}) : body(float{});
-}
 
 template <class T>
 const T* data_or_null(const at::Tensor& tensor) {

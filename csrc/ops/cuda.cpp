@@ -12,19 +12,6 @@
 namespace satin::ops {
 namespace {
 
-kernels::Dtype kernel_dtype(at::ScalarType dtype) {
-  switch (dtype) {
-    case at::kFloat:
-      return kernels::Dtype::kFloat;
-    case at::kBFloat16:
-      return kernels::Dtype::kBFloat16;
-    case at::kDouble:
-      return kernels::Dtype::kDouble;
-    default:
-      TORCH_CHECK(false, "satin: expected float32, bfloat16 or float64, found ", dtype);
-  }
-}
-
 /// Values that a kernel reads or writes beside `weight`: fp64 with fp64, else bfloat16 or fp32.
 at::ScalarType value_dtype(const at::Tensor& weight, at::ScalarType wanted) {
   if (weight.scalar_type() == at::kDouble) return at::kDouble;

@@ -4,5 +4,6 @@
 namespace satin::ops {
 
 void anchor_cuda() {}
+void anchor_act_quant_cuda() {}
 
 }  // namespace satin::ops

@@ -1,0 +1,55 @@
+#include "ops/act_quant.h"
+
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <torch/library.h>
+
+#include "ops/anchors.h"
+
+TORCH_LIBRARY_FRAGMENT(satin, m) {  // `format` is the enumerator's number
+  m.def("act_quant(Tensor x, int format) -> Tensor");
+  m.def("act_quant_codes(Tensor x, int format) -> (Tensor, Tensor)");
+  m.def("act_quant_static(Tensor x, Tensor scale, int format) -> Tensor");
+  m.def("act_quant_static_backward(Tensor grad, Tensor x, Tensor scale, int format) -> (Tensor, Tensor)");
+}
+
+namespace satin::ops {
+namespace {
+
+template <class Signature>
+c10::TypedOperatorHandle<Signature> find(const char* name) {
+  anchor_act_quant_cpu();
+  anchor_act_quant_autograd();
+  anchor_act_quant_cuda();
+  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
+}
+
+using TensorPair = std::tuple<at::Tensor, at::Tensor>;
+
+}  // namespace
+
+at::Tensor act_quant(const at::Tensor& x, ActivationFormat format) {
+  static const auto op = find<at::Tensor(const at::Tensor&, int64_t)>("satin::act_quant");
+  return op.call(x, static_cast<int64_t>(format));
+}
+
+at::Tensor act_quant_static(const at::Tensor& x, const at::Tensor& scale, ActivationFormat format) {
+  using Signature = at::Tensor(const at::Tensor&, const at::Tensor&, int64_t);
+  static const auto op = find<Signature>("satin::act_quant_static");
+  return op.call(x, scale, static_cast<int64_t>(format));
+}
+
+ActQuantGradients act_quant_static_backward(const at::Tensor& grad, const at::Tensor& x, const at::Tensor& scale,
+                                            ActivationFormat format) {
+  using Signature = TensorPair(const at::Tensor&, const at::Tensor&, const at::Tensor&, int64_t);
+  static const auto op = find<Signature>("satin::act_quant_static_backward");
+  auto [grad_x, grad_scale] = op.call(grad, x, scale, static_cast<int64_t>(format));
+  return {grad_x, grad_scale};
+}
+
+ActCodes act_quant_codes(const at::Tensor& x, ActivationFormat format) {
+  static const auto op = find<TensorPair(const at::Tensor&, int64_t)>("satin::act_quant_codes");
+  auto [codes, scale] = op.call(x, static_cast<int64_t>(format));
+  return {codes, scale};
+}
+
+}  // namespace satin::ops

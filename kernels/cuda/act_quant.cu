@@ -1,0 +1,128 @@
+// Dynamic fake quantization and codes of act_quant.h: a row is read once.
+//
+// A team of threads owns a row: part of a warp for short rows (KV-cache heads), some warps of the block or all of it
+// for long ones. A thread holds up to kHeld vectors of its row from the search of the largest to the rounding; what a
+// row has beyond (8192 values in vectors of 8) is read again, from the cache.
+#include "kernels/cuda/act_quant_device.cuh"
+
+namespace satin::kernels {
+namespace {
+
+struct DynamicItem {
+  const void* x;
+  void* out;    ///< values in x's dtype, or codes
+  void* scale;  ///< written with codes
+  int64_t num_rows = 0;
+  int num_columns = 0, log2_team = 0;
+  double top = 0;
+};
+
+/// Threads a row: two vectors for each, more where the block has no more threads.
+int log2_team(int64_t num_columns, int vector) {
+  static_assert(kThreads == 1 << 8);
+  int log2 = 0;
+  while (log2 < 8 && (int64_t{2 * vector} << log2) < num_columns) ++log2;
+  return log2;
+}
+
+/// The team's largest, for all of its threads. Called by every thread of the block, once a kernel.
+template <class Bits>
+__device__ __forceinline__ Bits team_largest(Bits value, int team) {
+  for (int offset = (team < kWarp ? team : kWarp) / 2; offset > 0; offset /= 2)
+    value = larger(value, __shfl_xor_sync(0xffffffffu, value, offset));
+  if (team <= kWarp) return value;
+  __shared__ Bits warps[kThreads / kWarp];
+  const int warp = static_cast<int>(threadIdx.x) / kWarp, team_warps = team / kWarp;
+  if (threadIdx.x % kWarp == 0) warps[warp] = value;
+  __syncthreads();
+  for (int i = 0; i < team_warps; ++i) value = larger(value, warps[(warp & -team_warps) + i]);
+  return value;
+}
+
+template <bool kFloat8, bool kCodes, class X, int V>
+__global__ void __launch_bounds__(kThreads) dynamic_kernel(const DynamicItem item) {
+  using C = Compute<X>;
+  using Out = std::conditional_t<kCodes, uint8_t, X>;
+  const int team = 1 << item.log2_team, lane = static_cast<int>(threadIdx.x) & (team - 1);
+  const int64_t teams = kThreads >> item.log2_team;
+  const int64_t row = blockIdx.x * teams + (static_cast<int>(threadIdx.x) >> item.log2_team);
+  const bool active = row < item.num_rows;  // every thread of the block takes part in the search
+  const int columns = active ? item.num_columns : 0, step = team * V, first = lane * V;
+  const X* __restrict__ x = static_cast<const X*>(item.x) + (active ? row : 0) * item.num_columns;
+  Out* __restrict__ out = static_cast<Out*>(item.out) + (active ? row : 0) * item.num_columns;
+
+  Pack<X, V> held[kHeld];
+#pragma unroll
+  for (int k = 0; k < kHeld; ++k) {
+    const int i = first + k * step;
+    held[k] = i < columns ? load_pack<V>(x + i) : Pack<X, V>{};
+  }
+  Magnitude<C> largest = 0;
+  const auto search = [&](const Pack<X, V>& pack) {
+#pragma unroll
+    for (int j = 0; j < V; ++j) largest = larger(largest, magnitude(load_as<C>(pack.values[j])));
+  };
+#pragma unroll
+  for (int k = 0; k < kHeld; ++k) search(held[k]);
+  for (int i = first + kHeld * step; i < columns; i += step) search(load_pack<V>(x + i));
+
+  const C scale = dynamic_scale(team_largest(largest, team), static_cast<C>(item.top));
+  const ActivationLevels<kFloat8, C> levels{static_cast<C>(item.top)};
+  const auto write = [&](const auto& divide, const Pack<X, V>& pack, int i) {
+    Pack<Out, V> result;
+#pragma unroll
+    for (int j = 0; j < V; ++j) {
+      const C level = levels.level(divide(load_as<C>(pack.values[j])));
+      if constexpr (kCodes) {
+        result.values[j] = levels.code(level);
+      } else {
+        result.values[j] = store_as<X>(scale * level);
+      }
+    }
+    store_pack<V>(out + i, result);
+  };
+  const Divider<C> divide(scale);
+  if (plain_division(divide)) {  // huge values and damaged rows
+    for (int i = first; i < columns; i += step) write(PlainDivider<C>(scale), load_pack<V>(x + i), i);
+  } else {
+#pragma unroll
+    for (int k = 0; k < kHeld; ++k)
+      if (first + k * step < columns) write(divide, held[k], first + k * step);
+    for (int i = first + kHeld * step; i < columns; i += step) write(divide, load_pack<V>(x + i), i);
+  }
+  if constexpr (kCodes) {
+    if (active && lane == 0) static_cast<C*>(item.scale)[row] = scale;
+  }
+}
+
+template <bool kCodes>
+void launch_dynamic(ActivationFormat format, Extent extent, Dtype x_dtype, DynamicItem item, CUstream_st* stream) {
+  check(format, extent);
+  if (extent.num_rows == 0) return;
+  item.num_rows = extent.num_rows;
+  item.num_columns = static_cast<int>(extent.num_columns);
+  item.top = top(format);
+  for_vectors(x_dtype, extent.num_columns, {item.x, item.out}, [&]<class X, int V>() {
+    item.log2_team = log2_team(extent.num_columns, V);
+    for_format(format, [&]<bool kFloat8>() {
+      launch_kernel(dynamic_kernel<kFloat8, kCodes, X, V>, num_blocks(extent.num_rows, kThreads >> item.log2_team),
+                    stream, item);
+    });
+  });
+}
+
+}  // namespace
+
+void act_quant_cuda(ActivationFormat format, Extent extent, Dtype x_dtype, const void* x, void* out,
+                    CUstream_st* stream) {
+  launch_dynamic<false>(format, extent, x_dtype, {x, out, nullptr}, stream);
+  check_launch("act_quant_cuda");
+}
+
+void act_quant_codes_cuda(ActivationFormat format, Extent extent, Dtype x_dtype, const void* x, uint8_t* codes,
+                          void* scale, CUstream_st* stream) {
+  launch_dynamic<true>(format, extent, x_dtype, {x, codes, scale}, stream);
+  check_launch("act_quant_codes_cuda");
+}
+
+}  // namespace satin::kernels
