@@ -19,7 +19,7 @@ namespace satin::cli {
 namespace {
 
 struct Options {
-  std::string model, tasks = "perplexity", device = "auto", compute_dtype = "auto", json, record_template;
+  std::string model, tasks = "perplexity", device = "auto", compute_dtype = "auto", kv_cache, json, record_template;
   std::vector<std::string> data, names;
   int64_t sequence_length = 1024, limit = 0;
 };
@@ -69,7 +69,8 @@ void run(const Options& options) {
   check_json_file(options.json);
 
   install_interrupt_handlers();
-  const auto [model, tokenizer, decoder] = open_model(options.model, options.device, options.compute_dtype);
+  const auto [model, tokenizer, decoder] =
+      open_model(options.model, options.device, options.compute_dtype, options.kv_cache);
 
   // One text and one task: a plain object; otherwise by text name, then by task.
   nlohmann::json all = nlohmann::json::object();
@@ -114,6 +115,8 @@ void add_eval(CLI::App& app) {
   command->add_option("--limit", options->limit, "at most so many windows (documents, questions); 0: all")
       ->check(CLI::NonNegativeNumber);
   command->add_option("--device", options->device, "auto, cpu or cuda");
+  command->add_option("--kv-cache", options->kv_cache,
+                      "keys and values rounded to int8 or int4, a scale a token and head; none; default: as trained");
   command->add_option("--compute-dtype", options->compute_dtype,
                       "auto (bfloat16 on CUDA, float32 on the CPU), float32, bfloat16, float64");
   command->add_option("--json", options->json, "write the results to this file");

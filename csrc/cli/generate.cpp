@@ -12,13 +12,14 @@ namespace satin::cli {
 namespace {
 
 struct Options {
-  std::string model, prompt, device = "auto", compute_dtype = "auto", kernel = "dense";
+  std::string model, prompt, device = "auto", compute_dtype = "auto", kv_cache, kernel = "dense";
   generate::GenerateOptions generate;
 };
 
 void run(const Options& options) {
   if (options.kernel != "dense") throw UserError(cat("--kernel: expected dense, found '", options.kernel, "'"));
-  const auto [model, tokenizer, decoder] = open_model(options.model, options.device, options.compute_dtype);
+  const auto [model, tokenizer, decoder] =
+      open_model(options.model, options.device, options.compute_dtype, options.kv_cache);
   std::vector<int32_t> prompt = tokenizer.encode(options.prompt);
   if (tokenizer.bos_id() >= 0) prompt.insert(prompt.begin(), tokenizer.bos_id());
   generate::GenerateOptions generate = options.generate;
@@ -47,6 +48,8 @@ void add_generate(CLI::App& app) {
   command->add_option("--seed", options->generate.sampling.seed, "of the draws");
   command->add_option("--kernel", options->kernel, "dense");
   command->add_option("--device", options->device, "auto, cpu or cuda");
+  command->add_option("--kv-cache", options->kv_cache,
+                      "keys and values rounded to int8 or int4, a scale a token and head; none; default: as trained");
   command->add_option("--compute-dtype", options->compute_dtype, "auto, float32, bfloat16 or float64");
   command->footer(
       "Example: satin generate --model configs/quickstart/teacher --prompt \"My dear Watson,\" --max-new-tokens 60");

@@ -20,7 +20,7 @@ nlohmann::json describe(const exporting::ShippedModel& model) {
       const quant::Scheme& scheme = tensor.quantized->scheme;
       row["scheme"] = quant::describe(scheme);
       row["bits"] = scheme.nominal_bits();
-      row["effective_bits"] = scheme.effective_bits(shaped.size(1));
+      row["effective_bits"] = scheme.effective_bits(shaped.size(0), shaped.size(1));
     } else {
       row["scheme"] = c10::toString(tensor.dense.scalar_type());
       row["bits"] = row["effective_bits"] = 8.0 * static_cast<double>(tensor.dense.element_size());

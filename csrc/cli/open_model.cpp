@@ -5,13 +5,18 @@
 
 namespace satin::cli {
 
-OpenModel open_model(const std::string& directory, const std::string& device, const std::string& compute_dtype) {
+OpenModel open_model(const std::string& directory, const std::string& device, const std::string& compute_dtype,
+                     const std::string& kv_cache) {
   ops::configure_numerics(/*deterministic=*/false);
   OpenModel opened{exporting::open_model(directory), tokenizer::Tokenizer::load(directory), nullptr};
   train::check_vocabulary(opened.tokenizer, opened.model.config, directory);
   nn::BuildOptions options;
   options.device = ops::resolve_device(device);
   options.compute_dtype = options.master_dtype = ops::resolve_compute_dtype(compute_dtype, options.device);
+  if (!kv_cache.empty()) {
+    models::kv_cache_format(kv_cache, "--kv-cache");
+    opened.model.kv_cache = kv_cache;
+  }
   opened.decoder = exporting::build_decoder(opened.model, options);
   return opened;
 }

@@ -28,6 +28,7 @@ template <class S>
 void complete(S&, const Node&) {}
 inline void complete(QuantizationRule& rule, const Node& node) {
   if (!node.find("bits")) rule.bits = implied_bits(rule.method).value_or(rule.bits);
+  if (!node.find("group_size") && rule.method == "onebit") rule.group_size = -1;
 }
 
 class Binder {

@@ -48,17 +48,29 @@ inline constexpr auto kFields<Teacher> = std::tuple{
 template <>
 inline constexpr auto kFields<QuantizationRule> = std::tuple{
     field("match", &QuantizationRule::match, {.help = "Layers that the rule is for: a glob over module names, such as model.layers.*.mlp.*; the last match wins", .unit = "glob", .required = true, .list_only = true}),
-    field("method", &QuantizationRule::method, {.help = "Quantizer: min-max or BitNet b1.58 from the data each step, learned step size (LSQ; asymmetric learns a zero point), ParetoQ SEQ 2-bit, ternary or binary, or none (full precision)", .one_of = "minmax_symmetric | minmax_asymmetric | lsq | lsq_asymmetric | seq | ternary | binary | bitnet | onebit | none", .known_as = "weight_dtype | quantizer"}),
-    field("bits", &QuantizationRule::bits, {.help = "Weight precision; implied by seq (2), ternary and bitnet (1.58) and binary (1), a whole number for the others", .unit = "bits", .at_least = 1, .at_most = 8, .known_as = "w_bits | weight_bits | wbits"}),
-    field("group_size", &QuantizationRule::group_size, {.help = "Consecutive input weights that share one scale (a multiple of 8); -1: one scale per output channel", .unit = "weights", .at_least = -1, .known_as = "groupsize | q_group_size"}),
+    field("method", &QuantizationRule::method, {.help = "Quantizer: scales from the data each step (minmax, BitNet b1.58), learned (LSQ, with a zero point; ParetoQ: seq, ternary, binary; OneBit), learned clipping (lwc), or none (full precision)", .one_of = "minmax_symmetric | minmax_asymmetric | lsq | lsq_asymmetric | seq | ternary | binary | bitnet | lwc | onebit | none", .known_as = "weight_dtype | quantizer"}),
+    field("bits", &QuantizationRule::bits, {.help = "Weight precision; implied by seq (2), ternary and bitnet (1.58), binary and onebit (1), a whole number for the others", .unit = "bits", .at_least = 1, .at_most = 8, .known_as = "w_bits | weight_bits | wbits"}),
+    field("group_size", &QuantizationRule::group_size, {.help = "Consecutive input weights that share one scale (a multiple of 8); -1: one scale per output channel; 0: one per tensor", .unit = "weights", .at_least = -1, .known_as = "groupsize | q_group_size"}),
     field("scale_dtype", &QuantizationRule::scale_dtype, {.help = "Stored type of scales; they are rounded to it in training, so that export changes nothing", .one_of = "bfloat16 | float16"}),
-    field("init", &QuantizationRule::init, {.help = "First scales: from each group's extremes (data), or by a clip search for the least squared error (mse)", .one_of = "data | mse"}),
+    field("init", &QuantizationRule::init, {.help = "First scales: from each group's extremes (data), or by a clip search for the least squared error (mse), errors weighted by the mean square of each input on training text (weighted_mse)", .one_of = "data | mse | weighted_mse"}),
+    field("activations", &QuantizationRule::activations, {.help = "The layer's inputs: 8-bit integers or e4m3 with a scale for each token, or 8-bit integers with one learned scale a layer (int8_static)", .one_of = "none | int8 | int8_static | float8", .known_as = "activation_dtype | a_bits | input_activations"}),
+};
+
+template <>
+inline constexpr auto kFields<HardeningStage> = std::tuple{
+    field("bits", &HardeningStage::bits, {.help = "Layers that will have fewer have this many; learned scales are converted at the next stage", .unit = "bits", .at_least = 2, .at_most = 8}),
+    field("until", &HardeningStage::until, {.help = "When the next stage begins, or the rules' own bits after the last", .unit = "fraction of training", .above = 0, .below = 1}),
 };
 
 template <>
 inline constexpr auto kFields<Quantization> = std::tuple{
     field("default", &Quantization::default_rule, {.help = "Rule of every linear layer inside the decoder blocks"}),
     field("overrides", &Quantization::overrides, {.help = "Exceptions by layer name, in order; keys that a rule leaves out are taken from default", .known_as = "quant_cfg | rules"}),
+    field("kv_cache", &Quantization::kv_cache, {.help = "Keys and values of attention, rounded with a scale for each token and head, in training, evaluation and generation", .one_of = "none | int8 | int4", .known_as = "kv_cache_dtype | kv_bits"}),
+    field("fake_quant_after_n_steps", &Quantization::fake_quant_after_n_steps, {.help = "Train in full precision first; scales are made anew when quantization begins", .unit = "steps", .at_least = 0, .known_as = "quantizer_warmup_steps"}),
+    field("hardening", &Quantization::hardening, {.help = "Stages of more bits before the rules' own, such as 8 until 0.1, 4 until 0.3; integer grids only"}),
+    field("damping", &Quantization::damping, {.help = "Oscillation damping: pulls each weight towards its level, by this times twice the distance in its gradient", .at_least = 0}),
+    field("calibration_sequences", &Quantization::calibration_sequences, {.help = "Training sequences that are read first where init weighted_mse or int8_static needs to know the inputs", .unit = "sequences", .at_least = 1, .known_as = "num_calibration_samples"}),
 };
 
 template <>
@@ -138,6 +150,7 @@ inline constexpr auto kFields<Optimizer> = std::tuple{
     field("learning_rate", &Optimizer::learning_rate, {.help = "Peak AdamW learning rate of the weights", .at_least = 0, .known_as = "lr"}),
     field("scale_learning_rate", &Optimizer::scale_learning_rate, {.help = "Peak learning rate of learned quantizer scales", .at_least = 0, .known_as = "quant_lr | scale_lr"}),
     field("zero_point_learning_rate", &Optimizer::zero_point_learning_rate, {.help = "Peak learning rate of learned zero points", .at_least = 0}),
+    field("clip_learning_rate", &Optimizer::clip_learning_rate, {.help = "Peak learning rate of learned weight clipping", .at_least = 0}),
     field("weight_decay", &Optimizer::weight_decay, {.help = "Decoupled weight decay of matrices; never of norms, biases, embeddings, scales", .at_least = 0, .known_as = "wd"}),
     field("beta1", &Optimizer::beta1, {.help = "Decay of AdamW's mean of gradients", .at_least = 0, .below = 1, .known_as = "adam_beta1 | betas"}),
     field("beta2", &Optimizer::beta2, {.help = "Decay of AdamW's mean of squared gradients", .at_least = 0, .below = 1, .known_as = "adam_beta2"}),

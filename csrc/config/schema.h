@@ -24,18 +24,30 @@ struct Teacher {
 /// What one tensor's quantizer is; a rule of the policy.
 struct QuantizationRule {
   std::string match = {};                 ///< glob over module names ("model.layers.*.mlp.*"); unused in `default`
-  std::string method = "lsq_asymmetric";  ///< minmax_symmetric | minmax_asymmetric | lsq | lsq_asymmetric | seq |
-                                          ///< ternary | binary | bitnet | none
+  std::string method = "lsq_asymmetric";  ///< see fields.h
   double bits = 2;
-  int64_t group_size = 64;               ///< weights a scale along the input dimension; -1: one scale a row
+  int64_t group_size = 64;               ///< weights a scale along the input dimension; -1: one a row, 0: one a tensor
   std::string scale_dtype = "bfloat16";  ///< bfloat16 | float16: scales are rounded to it before every forward
-  std::string init = "mse";              ///< data (from extremes) | mse (clip search)
+  std::string init = "mse";              ///< data (from extremes) | mse (clip search) | weighted_mse
+  std::string activations = "none";      ///< none | int8 | int8_static | float8
   bool operator==(const QuantizationRule&) const = default;
+};
+
+/// Codes of more bits than the rules say, at first.
+struct HardeningStage {
+  double bits = 8;
+  double until = 0;  ///< fraction of training
+  bool operator==(const HardeningStage&) const = default;
 };
 
 struct Quantization {
   QuantizationRule default_rule;            ///< YAML key: default
   std::vector<QuantizationRule> overrides;  ///< in order, the last match wins; unset keys inherit from `default`
+  std::string kv_cache = "none";            ///< none | int8 | int4
+  int64_t fake_quant_after_n_steps = 0;
+  std::vector<HardeningStage> hardening;
+  double damping = 0;                  ///< of oscillations: 2 damping (w - Q(w)) is added to gradients
+  int64_t calibration_sequences = 32;  ///< of train.sequence_length, where a rule needs them
   bool operator==(const Quantization&) const = default;
 };
 
@@ -110,6 +122,7 @@ struct Optimizer {
   double learning_rate = 5e-4;
   double scale_learning_rate = 1e-4;
   double zero_point_learning_rate = 2e-3;
+  double clip_learning_rate = 5e-3;
   double weight_decay = 0;  ///< weights only: never norms, biases, embeddings, scales
   double beta1 = 0.9, beta2 = 0.95;
   double epsilon = 1e-8;

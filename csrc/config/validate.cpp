@@ -24,18 +24,46 @@ void check_rule(const QuantizationRule& rule, const std::string& at, const Repor
   } else if (rule.bits != std::floor(rule.bits) || rule.bits < 2) {
     report({bits, method},
            cat(bits, ": method ", rule.method, " has 2, 3, ... 8 bits, found ", format_number(rule.bits),
-               rule.bits < 2 ? "; 1 bit is method: binary, 1.58 bits are method: ternary or bitnet" : ""));
+               rule.bits < 2 ? "; 1 bit is method: binary or onebit, 1.58 bits are method: ternary or bitnet" : ""));
   }
-  if (rule.group_size != -1 && (rule.group_size <= 0 || rule.group_size % 8 != 0)) {
-    report({group}, cat(group, ": expected -1 (one scale per output channel) or a positive multiple of 8, found ",
-                        rule.group_size));
+  if (rule.group_size != -1 && (rule.group_size < 0 || rule.group_size % 8 != 0)) {
+    report({group},
+           cat(group, ": expected a multiple of 8, -1 (one scale per output channel) or 0 (one per tensor), found ",
+               rule.group_size));
   }
+  if (rule.method == "onebit" && rule.group_size != -1)
+    report({group, method},
+           cat(group, ": method onebit has one value per output channel (-1), found ", rule.group_size));
+  if (rule.method == "lwc" && rule.group_size == 0)
+    report({group, method}, cat(group, ": method lwc clips groups or rows, found 0 (one scale per tensor)"));
+}
+
+/// Bits descend, time ascends, and there is something to harden.
+void check_hardening(const Quantization& quantization, const Report& report) {
+  double bits = 9, until = 0;
+  for (size_t i = 0; i < quantization.hardening.size(); ++i) {
+    const HardeningStage& stage = quantization.hardening[i];
+    const std::string at = cat("quantization.hardening.", i);
+    if (stage.bits != std::floor(stage.bits) || stage.bits >= bits)
+      report({at + ".bits"}, cat(at, ".bits: expected a whole number below ", format_number(bits), ", found ",
+                                 format_number(stage.bits)));
+    if (stage.until <= until)
+      report({at + ".until"}, cat(at, ".until: expected more than ", format_number(until),
+                                  ", where the stage before ends, found ", format_number(stage.until)));
+    bits = stage.bits;
+    until = stage.until;
+  }
+  const std::string& method = quantization.default_rule.method;
+  if (!quantization.hardening.empty() && (implied_bits(method) || method == "none"))
+    report({"quantization.hardening", "quantization.default.method"},
+           cat("quantization.hardening: method ", method, " has one number of bits; minmax, lsq and lwc can harden"));
 }
 
 void check_quantization(const Quantization& quantization, const Report& report) {
   const auto& overrides = quantization.overrides;
   check_rule(quantization.default_rule, "quantization.default", report);
   for (size_t i = 0; i < overrides.size(); ++i) check_rule(overrides[i], cat("quantization.overrides.", i), report);
+  check_hardening(quantization, report);
   const auto is_none = [](const QuantizationRule& rule) { return rule.method == "none"; };
   if (is_none(quantization.default_rule) && std::all_of(overrides.begin(), overrides.end(), is_none)) {
     report({"quantization.default.method"},

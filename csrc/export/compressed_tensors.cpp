@@ -34,16 +34,28 @@ nlohmann::json weights_args(const quant::Scheme& scheme) {
   return args;
 }
 
+/// Null, or what clients compute at run time: one scale a token.
+nlohmann::json input_args(const quant::Scheme& scheme) {
+  if (scheme.activations == quant::Activations::kNone) return nullptr;
+  return {{"num_bits", 8},
+          {"type", scheme.activations == quant::Activations::kFloat8 ? "float" : "int"},
+          {"symmetric", true},
+          {"strategy", "token"},
+          {"dynamic", true}};
+}
+
 class CompressedTensorsFormat : public Format {
  public:
   std::string name() const override { return "compressed-tensors"; }
   std::string holds() const override {
     return "integer grids of 2 to 8 bits, symmetric or asymmetric, SEQ (as 3-bit codes), ternary and binary (as 2-bit "
-           "codes), per group or row, "
-           "with scales in the model's dtype";
+           "codes), per group or row, with scales in the model's dtype; 8-bit activations with a scale a token";
   }
 
   std::string refusal(const quant::Scheme& scheme, at::ScalarType dtype) const override {
+    if (scheme.method == quant::Method::kOneBit)
+      return "its layers have a second value vector and a norm, for which the format has no place";
+    if (scheme.activations == quant::Activations::kInt8Static) return "learned activation scales are not written yet";
     const bool is_half = scheme.scale_dtype == quant::Storage::kFloat16;
     if (is_half != (dtype == at::kHalf))
       return cat("scales are stored in the model's dtype (", dtype == at::kHalf ? "float16" : "bfloat16",
@@ -59,8 +71,8 @@ class CompressedTensorsFormat : public Format {
     for (const auto& tensor : model.tensors) {
       const std::string module =
           tensor.name.ends_with(".weight") ? tensor.name.substr(0, tensor.name.size() - 7) : tensor.name;
-      if (!tensor.quantized) {
-        tensors.emplace_back(tensor.name, tensor.dense);
+      if (!tensor.quantized || module == "model.embed_tokens") {  // clients look rows up in dense embeddings
+        tensors.emplace_back(tensor.name, tensor.values());
         if (module.ends_with("_proj")) ignored.push_back(module);
         continue;
       }
@@ -78,7 +90,9 @@ class CompressedTensorsFormat : public Format {
         tensors.emplace_back(module + ".weight_zero_point",
                              pack_bits(weight.zero_point.to(at::kByte).t().contiguous(), bits).t().contiguous());
       tensors.emplace_back(module + ".weight_shape", at::tensor({num_rows, num_columns}, at::kLong));
-      const nlohmann::json args = weights_args(weight.scheme);
+      nlohmann::json args = {{"weights", weights_args(weight.scheme)}};
+      if (const nlohmann::json inputs = input_args(weight.scheme); !inputs.is_null())
+        args["input_activations"] = inputs;
       auto& group = groups[args.dump()];
       group.first = args;
       group.second.push_back(module);
@@ -87,7 +101,9 @@ class CompressedTensorsFormat : public Format {
     nlohmann::json config_groups = nlohmann::json::object();
     for (const auto& [text, group] : groups) {
       const nlohmann::json targets = groups.size() == 1 ? nlohmann::json{"Linear"} : nlohmann::json(group.second);
-      config_groups[cat("group_", config_groups.size())] = {{"targets", targets}, {"weights", group.first}};
+      nlohmann::json entry = group.first;
+      entry["targets"] = targets;
+      config_groups[cat("group_", config_groups.size())] = entry;
     }
     nlohmann::json config = model.hf_config;
     config["quantization_config"] = {{"quant_method", "compressed-tensors"},

@@ -38,8 +38,9 @@ void check_exact(const Format& format, const std::vector<std::pair<std::string, 
     std::string exact;
     for (const auto& other : formats())
       if (other->refusal(scheme, dtype).empty()) exact += (exact.empty() ? "" : ", ") + other->name();
-    throw UserError(cat("format ", format.name(), " cannot hold ", name, " (", quant::describe(scheme), ") exactly: ",
-                        reason, ". It holds ", format.holds(), ". Formats that hold this scheme exactly: ", exact));
+    throw UserError(cat("format ", format.name(), " cannot hold ", name, " (", quant::describe(scheme),
+                        ") exactly: ", reason, ". It holds ", format.holds(),
+                        ". Formats that hold this scheme exactly: ", exact.empty() ? "none" : exact));
   }
 }
 

@@ -14,24 +14,37 @@ struct Group {
   int bits;
   bool symmetric;
   int64_t group_size;
+  quant::Activations activations;
 };
 
 [[noreturn]] void refuse(const std::string& what) {
   throw UserError(cat("quantization_config of compressed-tensors: ", what));
 }
 
+/// Dynamic 8-bit values with a scale a token.
+quant::Activations parse_activations(const std::string& name, const nlohmann::json& group) {
+  const auto inputs = group.find("input_activations");
+  if (inputs == group.end() || inputs->is_null()) return quant::Activations::kNone;
+  const std::string type = inputs->value("type", "int");
+  if (inputs->value("num_bits", 0) != 8 || !inputs->value("dynamic", false) || !inputs->value("symmetric", true) ||
+      inputs->value("strategy", "") != "token" || (type != "int" && type != "float"))
+    refuse(
+        cat(name, ".input_activations: expected 8 bits, dynamic, symmetric, strategy token, found ", inputs->dump()));
+  return type == "float" ? quant::Activations::kFloat8 : quant::Activations::kInt8;
+}
+
 Group parse_group(const std::string& name, const nlohmann::json& json) {
   const nlohmann::json& weights = json.at("weights");
-  for (const char* key : {"input_activations", "output_activations"})
-    if (json.contains(key) && !json[key].is_null())
-      refuse(cat(name, ".", key, ": quantized activations are not supported"));
+  if (json.contains("output_activations") && !json["output_activations"].is_null())
+    refuse(cat(name, ".output_activations: quantized outputs are not supported"));
   if (weights.value("type", "int") != "int") refuse(cat(name, ": weights of type ", weights["type"], ", expected int"));
   if (weights.contains("actorder") && !weights["actorder"].is_null()) refuse(cat(name, ": actorder is not supported"));
   const std::string strategy = weights.value("strategy", "");
   if (strategy != "group" && strategy != "channel")
     refuse(cat(name, ": strategy '", strategy, "', expected group or channel"));
   Group group{json.at("targets").get<std::vector<std::string>>(), weights.at("num_bits").get<int>(),
-              weights.value("symmetric", true), strategy == "group" ? weights.at("group_size").get<int64_t>() : -1};
+              weights.value("symmetric", true), strategy == "group" ? weights.at("group_size").get<int64_t>() : -1,
+              parse_activations(name, json)};
   if (group.bits < 2 || group.bits > 8) refuse(cat(name, ": ", group.bits, " bits, expected 2 to 8"));
   if (group.group_size == 0 || group.group_size < -1) refuse(cat(name, ": group_size ", group.group_size));
   return group;
@@ -89,6 +102,7 @@ quant::QuantizedWeight read_weight(const io::TensorDirectory& tensors, const std
   weight.scheme.method = group.symmetric ? quant::Method::kLsq : quant::Method::kLsqAsymmetric;
   weight.scheme.bits = group.bits;
   weight.scheme.group_size = group.group_size;
+  weight.scheme.activations = group.activations;
   weight.scheme.scale_dtype = weight.scheme.dequant_dtype =
       dtype == at::kHalf ? quant::Storage::kFloat16 : quant::Storage::kBFloat16;
   weight.codes = unpack_bits(packed, group.bits, num_columns);

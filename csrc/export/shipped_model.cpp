@@ -8,27 +8,40 @@
 #include "io/checkpoint.h"
 #include "io/json_file.h"
 #include "io/pretrained.h"
+#include "quant/wrapped_linear.h"
 
 namespace satin::exporting {
 namespace {
 
+/// What belongs to a quantizer: "<module>.weight_scale" and the like.
+bool is_quantizer_parameter(const std::string& name) {
+  for (const char* suffix : {".weight_scale", ".weight_zero_point", ".weight_clip_high", ".weight_clip_low"})
+    if (name.ends_with(suffix)) return true;
+  return false;
+}
+
+/// Of a wrapper (quant/wrapped_linear.h): kept as it is.
+bool is_input_parameter(const std::string& name) {
+  return name.ends_with(".input_scale") || name.ends_with(".input_vector");
+}
+
 /// A checkpoint as it is shipped: master weights become codes and scales, the rest is rounded to the shipped dtype.
 void read_checkpoint(const io::TensorDirectory& tensors, const io::Manifest& manifest, ShippedModel& model) {
-  const auto optional = [&](const std::string& name) {
-    return tensors.contains(name) ? tensors.tensor(name) : at::Tensor();
-  };
+  model.kv_cache = manifest.kv_cache;
   for (const auto& name : tensors.names()) {
-    if (name.ends_with(".weight_scale") || name.ends_with(".weight_zero_point")) continue;
+    if (is_quantizer_parameter(name)) continue;
     const std::string module = name.ends_with(".weight") ? name.substr(0, name.size() - 7) : name;
     const auto scheme = manifest.schemes.find(module);
     const at::Tensor master = tensors.tensor(name);
-    if (scheme == manifest.schemes.end())
-      model.tensors.push_back({name, master.to(model.dtype), {}});
-    else
-      model.tensors.push_back({name,
-                               {},
-                               quant::quantize_weight(scheme->second, master, optional(name + "_scale"),
-                                                      optional(name + "_zero_point"), module)});
+    if (scheme == manifest.schemes.end()) {
+      model.tensors.push_back({name, is_input_parameter(name) ? master : master.to(model.dtype), {}});
+      continue;
+    }
+    quant::QuantizerParameters parameters;
+    for (const quant::QuantizerParameter& parameter : quant::parameters_of(scheme->second))
+      if (const std::string stored = cat(module, ".", parameter.name); tensors.contains(stored))
+        parameters.*parameter.member = tensors.tensor(stored);
+    model.tensors.push_back({name, {}, quant::quantize_weight(scheme->second, master, parameters, module)});
   }
 }
 
@@ -111,7 +124,17 @@ ShippedModel open_model(const fs::path& directory) {
 }
 
 std::unique_ptr<models::Decoder> build_decoder(const ShippedModel& model, const nn::BuildOptions& options) {
-  auto decoder = std::make_unique<models::Decoder>(model.config, nn::dense_linear_factory(), options);
+  const nn::LinearFactory wrapping = [&, dense = nn::dense_linear_factory()](
+                                         const nn::LinearSpec& spec,
+                                         nn::ParameterStore& store) -> std::unique_ptr<nn::Linear> {
+    const ShippedTensor* weight = model.find(spec.name + ".weight");
+    const bool wraps = weight && weight->quantized && quant::needs_wrapping(weight->quantized->scheme);
+    if (!wraps) return dense(spec, store);
+    return std::make_unique<quant::WrappedLinear>(dense(spec, store), spec, weight->quantized->scheme, store);
+  };
+  auto decoder = std::make_unique<models::Decoder>(model.config, wrapping, options);
+  decoder->store_keys_and_values_as(
+      models::kv_cache_format(model.kv_cache, cat(model.directory.string(), ": kv_cache")));
   check_tensors(model, *decoder);
   at::NoGradGuard no_grad;
   for (const auto& parameter : decoder->parameters().all()) parameter.value.copy_(model.find(parameter.name)->values());
@@ -128,7 +151,8 @@ Footprint footprint(const ShippedModel& model) {
     const quant::Scheme& scheme = tensor.quantized->scheme;
     result.num_quantized += count;
     nominal += scheme.nominal_bits() * static_cast<double>(count);
-    effective += scheme.effective_bits(tensor.quantized->codes.size(1)) * static_cast<double>(count);
+    effective += scheme.effective_bits(tensor.quantized->codes.size(0), tensor.quantized->codes.size(1)) *
+                 static_cast<double>(count);
   }
   if (result.num_quantized) {
     result.nominal_bits = nominal / static_cast<double>(result.num_quantized);

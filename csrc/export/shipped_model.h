@@ -31,6 +31,7 @@ struct ShippedModel {
   models::ModelConfig config;
   at::ScalarType dtype;  ///< of dense tensors and of dequantised weights
   std::vector<ShippedTensor> tensors;
+  std::string kv_cache = "none";  ///< as quantization.kv_cache, of checkpoints
 
   const ShippedTensor* find(const std::string& name) const;
 };
@@ -43,7 +44,7 @@ at::ScalarType shipped_dtype(const models::ModelConfig& config);
 /// quantization method that is not supported (named).
 ShippedModel open_model(const fs::path& directory);
 
-/// A dense decoder that computes with the shipped values.
+/// A dense decoder that computes with the shipped values, and with the activations and the KV cache of the schemes.
 std::unique_ptr<models::Decoder> build_decoder(const ShippedModel& model, const nn::BuildOptions& options);
 
 /// Sizes as a user counts them.

@@ -31,6 +31,7 @@ struct Manifest {
   int64_t tokens = 0;                            ///< seen in training so far
   nlohmann::json state;                          ///< the trainer's own: data position, best loss, ...
   std::map<std::string, quant::Scheme> schemes;  ///< by module name; empty for dense training
+  std::string kv_cache = "none";                 ///< as quantization.kv_cache
   std::map<std::string, CheckpointFile> files;   ///< every other file of the directory
 };
 

@@ -17,8 +17,6 @@ namespace {
 constexpr const char* kEmbedding = "model.embed_tokens.weight";
 constexpr const char* kHead = "lm_head.weight";
 
-bool is_quantizer(nn::Role role) { return role == nn::Role::kScale || role == nn::Role::kZeroPoint; }
-
 bool is_float(at::ScalarType type) {
   return type == at::kDouble || type == at::kFloat || type == at::kHalf || type == at::kBFloat16;
 }
@@ -68,7 +66,7 @@ void load_weights(models::Decoder& decoder, const TensorDirectory& tensors, Quan
     if (!problem.empty()) problems.push_back(problem);
   };
   for (const nn::Parameter& parameter : decoder.parameters().all()) {
-    if (is_quantizer(parameter.role) && quantizers == Quantizers::kAbsent) continue;
+    if (nn::is_quantizer(parameter.role) && quantizers == Quantizers::kAbsent) continue;
     known.insert(parameter.name);
     add(problem_with(parameter, tensors));
   }

@@ -31,7 +31,8 @@ nlohmann::json scheme_to_json(const quant::Scheme& scheme) {
           {"group_size", scheme.group_size},
           {"scale_dtype", to_name(scheme.scale_dtype)},
           {"dequant_dtype", to_name(scheme.dequant_dtype)},
-          {"mse_init", scheme.mse_init}};
+          {"init", quant::to_string(scheme.init)},
+          {"activations", quant::to_string(scheme.activations)}};
 }
 
 quant::Scheme scheme_from_json(const nlohmann::json& json, const std::string& where) {
@@ -40,7 +41,8 @@ quant::Scheme scheme_from_json(const nlohmann::json& json, const std::string& wh
     rule.method = json.at("method").get<std::string>();
     rule.bits = json.at("bits").get<int>();
     rule.group_size = json.at("group_size").get<int64_t>();
-    rule.init = json.at("mse_init").get<bool>() ? "mse" : "data";
+    rule.init = json.value("init", "mse");
+    rule.activations = json.value("activations", "none");
     const auto checked = quant::scheme_from_rule(rule, where);
     if (!checked) throw UserError(cat(where, ": method none is not a scheme"));
     quant::Scheme scheme = *checked;

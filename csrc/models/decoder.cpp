@@ -52,24 +52,32 @@ void check_tokens(const at::Tensor& tokens, int64_t vocab_size) {
 struct Decoder::Parts {
   ModelConfig config;
   nn::ParameterStore store;
-  at::Tensor embedding;
+  std::unique_ptr<nn::Linear> embedding;
   std::vector<Layer> layers;
   std::unique_ptr<nn::RmsNorm> norm;
   std::unique_ptr<nn::Linear> head;
   nn::RopeTables rope;
+  std::optional<ops::ActivationFormat> stored_as;
 
   Parts(const ModelConfig& c, const nn::LinearFactory& factory, const nn::BuildOptions& options)
       : config(c),
         store(options),
         rope(c.rope, c.head_dim, options.device, nn::statistics_dtype(options.compute_dtype)) {
-    embedding = store.add("model.embed_tokens.weight", {c.vocab_size, c.hidden_size}, nn::Role::kEmbedding);
+    embedding = factory({"model.embed_tokens", c.hidden_size, c.vocab_size, false, nn::Role::kEmbedding}, store);
     layers.reserve(c.num_layers);
     for (int64_t i = 0; i < c.num_layers; ++i) layers.emplace_back(cat("model.layers.", i), c, factory, store);
     norm = std::make_unique<nn::RmsNorm>("model.norm", c.hidden_size, c.rms_norm_eps, store);
-    head = c.tied_embeddings ? nn::shared_weight_linear(embedding, options.compute_dtype)
+    head = c.tied_embeddings ? nn::tied_linear(*embedding)
                              : factory({"lm_head", c.hidden_size, c.vocab_size, false}, store);
   }
 };
+
+std::optional<ops::ActivationFormat> kv_cache_format(const std::string& name, const std::string& where) {
+  if (name == "none") return std::nullopt;
+  if (name == "int8") return ops::ActivationFormat::kInt8;
+  if (name == "int4") return ops::ActivationFormat::kInt4;
+  throw UserError(cat(where, ": expected none, int8 or int4, found \"", name, "\""));
+}
 
 Decoder::Decoder(const ModelConfig& config, const nn::LinearFactory& factory, const nn::BuildOptions& options)
     : parts_(std::make_unique<Parts>(config, factory, options)) {}
@@ -83,7 +91,7 @@ at::Tensor Decoder::hidden(const at::Tensor& tokens, const ForwardOptions& optio
   at::Tensor x = options.input_embeddings;
   if (!x.defined()) {
     check_tokens(tokens, p.config.vocab_size);
-    x = at::embedding(p.embedding, tokens.to(build.device, /*non_blocking=*/true));
+    x = p.embedding->lookup(tokens.to(build.device, /*non_blocking=*/true));
   }
   SATIN_CHECK(x.dim() == 3 && x.size(2) == p.config.hidden_size, "embeddings ", x.sizes());
   x = x.to(nn::statistics_dtype(build.compute_dtype));
@@ -101,8 +109,8 @@ at::Tensor Decoder::hidden(const at::Tensor& tokens, const ForwardOptions& optio
     if (options.taps) options.taps->push_back(x);
     std::optional<nn::LayerCache> layer_cache;
     if (cache) layer_cache = {&cache->keys[i], &cache->values[i], past};
-    x = x +
-        layer.attention.forward(layer.input_norm.forward(x), cos, sin, visible, layer_cache ? &*layer_cache : nullptr);
+    x = x + layer.attention.forward(layer.input_norm.forward(x), cos, sin, visible,
+                                    layer_cache ? &*layer_cache : nullptr, p.stored_as);
     x = x + layer.mlp.forward(layer.post_norm.forward(x));
   }
   if (cache) cache->length = past + num_tokens;
@@ -120,6 +128,9 @@ at::Tensor Decoder::logits(const at::Tensor& hidden) {
   return at::mm(hidden.reshape({-1, hidden.size(-1)}), weight.t(), dtype)
       .view(shape);  // low-precision operands, fp32 out
 }
+
+void Decoder::store_keys_and_values_as(std::optional<ops::ActivationFormat> format) { parts_->stored_as = format; }
+std::optional<ops::ActivationFormat> Decoder::keys_and_values_stored_as() const { return parts_->stored_as; }
 
 nn::Linear& Decoder::head() { return *parts_->head; }
 nn::ParameterStore& Decoder::parameters() { return parts_->store; }

@@ -1,10 +1,12 @@
 // A pre-norm decoder (Llama and its relatives). Shapes: B sequences, T tokens, H hidden, V vocabulary.
 #pragma once
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "models/model_config.h"
 #include "nn/linear_factory.h"
+#include "ops/act_quant.h"
 
 namespace satin::models {
 
@@ -23,6 +25,9 @@ struct ForwardOptions {
   std::vector<at::Tensor>* taps = nullptr;  ///< receives each layer's input (residual stream), layer 0 first
 };
 
+/// none, int8, int4. Throws UserError, beginning with `where`.
+std::optional<ops::ActivationFormat> kv_cache_format(const std::string& name, const std::string& where);
+
 class Decoder {
  public:
   Decoder(const ModelConfig& config, const nn::LinearFactory& factory, const nn::BuildOptions& options);
@@ -34,6 +39,11 @@ class Decoder {
   at::Tensor hidden(const at::Tensor& tokens, const ForwardOptions& options = {});
   /// [..., H] -> logits [..., V] in fp32 (fp64 when compute is fp64). For losses use losses/head.h, which chunks.
   at::Tensor logits(const at::Tensor& hidden);
+
+  /// Keys and values from here on: rounded to 8 or 4 bits, one scale a token and head (straight through), or as they
+  /// are.
+  void store_keys_and_values_as(std::optional<ops::ActivationFormat> format);
+  std::optional<ops::ActivationFormat> keys_and_values_stored_as() const;
 
   nn::Linear& head();
   nn::ParameterStore& parameters();

@@ -28,6 +28,7 @@ void initialise_randomly(Decoder& decoder, uint64_t seed) {
         break;
       case nn::Role::kScale:
       case nn::Role::kZeroPoint:
+      case nn::Role::kClip:
         break;  // quantizers start from the weights
     }
   }

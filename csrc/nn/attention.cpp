@@ -58,7 +58,8 @@ Attention::Attention(const AttentionSpec& spec, const LinearFactory& factory, Pa
 }
 
 at::Tensor Attention::forward(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin,
-                              const Visibility& visible, const LayerCache* cache) const {
+                              const Visibility& visible, const LayerCache* cache,
+                              std::optional<ops::ActivationFormat> stored_as) const {
   const int64_t batch = x.size(0), num_tokens = x.size(1);
   const auto heads = [&](const at::Tensor& features) { return features.view({batch, num_tokens, -1, spec_.head_dim}); };
   at::Tensor q = heads(q_proj_->forward(x)), k = heads(k_proj_->forward(x)), v = heads(v_proj_->forward(x));
@@ -69,6 +70,10 @@ at::Tensor Attention::forward(const at::Tensor& x, const at::Tensor& cos, const 
   q = rotate(q.transpose(1, 2), cos, sin);
   k = rotate(k.transpose(1, 2), cos, sin);
   v = v.transpose(1, 2);
+  if (stored_as) {
+    k = ops::act_quant(k, *stored_as);
+    v = ops::act_quant(v, *stored_as);
+  }
   if (cache) {
     k = append(*cache->keys, k, cache->length);
     v = append(*cache->values, v, cache->length);

@@ -3,6 +3,7 @@
 #pragma once
 #include "nn/linear_factory.h"
 #include "nn/norm.h"
+#include "ops/act_quant.h"
 
 namespace satin::nn {
 
@@ -34,9 +35,11 @@ class Attention {
  public:
   Attention(const AttentionSpec& spec, const LinearFactory& factory, ParameterStore& store);
   /// x [B, T, H] in the compute dtype -> the same. cos, sin [T, D / 2]: tables of the new tokens' positions.
-  /// With a cache the new keys and values are appended to it, detached (no gradients).
+  /// With a cache the new keys and values are appended to it, detached (no gradients). `stored_as`: keys and values are
+  /// rounded to it, one scale a token and head, straight through, as a cache that holds them so would.
   at::Tensor forward(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, const Visibility& visible,
-                     const LayerCache* cache = nullptr) const;
+                     const LayerCache* cache = nullptr,
+                     std::optional<ops::ActivationFormat> stored_as = std::nullopt) const;
 
  private:
   AttentionSpec spec_;

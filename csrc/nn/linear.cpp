@@ -14,26 +14,38 @@ class DenseLinear : public Linear {
   }
   at::Tensor weight(at::ScalarType dtype) override { return weight_.to(dtype); }
   at::Tensor weight() override { return weight(compute_dtype_); }
+  at::Tensor lookup(const at::Tensor& indices) override { return at::embedding(weight_, indices); }
 
  private:
   at::Tensor weight_, bias_;
   at::ScalarType compute_dtype_;
 };
 
+class TiedLinear : public Linear {
+ public:
+  explicit TiedLinear(Linear& owner) : owner_(owner) {}
+  at::Tensor forward(const at::Tensor& x) override { return at::linear(x, owner_.weight()); }
+  at::Tensor weight(at::ScalarType dtype) override { return owner_.weight(dtype); }
+  at::Tensor weight() override { return owner_.weight(); }
+
+ private:
+  Linear& owner_;
+};
+
 }  // namespace
+
+at::Tensor Linear::lookup(const at::Tensor& indices) { return at::embedding(weight(), indices); }
 
 LinearFactory dense_linear_factory() {
   return [](const LinearSpec& spec, ParameterStore& store) -> std::unique_ptr<Linear> {
     SATIN_CHECK(spec.in_features > 0 && spec.out_features > 0, spec.name, " has no elements");
-    at::Tensor weight = store.add(spec.name + ".weight", {spec.out_features, spec.in_features}, Role::kWeight);
+    at::Tensor weight = store.add(spec.name + ".weight", {spec.out_features, spec.in_features}, spec.role);
     at::Tensor bias;
     if (spec.bias) bias = store.add(spec.name + ".bias", {spec.out_features}, Role::kBias);
     return std::make_unique<DenseLinear>(weight, bias, store.options().compute_dtype);
   };
 }
 
-std::unique_ptr<Linear> shared_weight_linear(at::Tensor weight, at::ScalarType compute_dtype) {
-  return std::make_unique<DenseLinear>(std::move(weight), at::Tensor(), compute_dtype);
-}
+std::unique_ptr<Linear> tied_linear(Linear& owner) { return std::make_unique<TiedLinear>(owner); }
 
 }  // namespace satin::nn

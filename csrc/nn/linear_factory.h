@@ -19,12 +19,15 @@ class Linear {
   virtual at::Tensor weight(at::ScalarType dtype) = 0;
   /// The same in the compute dtype.
   virtual at::Tensor weight() = 0;
+  /// Rows of the weight by index, [...] int64 -> [..., in]: what an embedding does. Differentiable.
+  virtual at::Tensor lookup(const at::Tensor& indices);
 };
 
 struct LinearSpec {
   std::string name;  ///< module name, "model.layers.0.mlp.up_proj"; parameters are name + ".weight", ".bias", ...
   int64_t in_features, out_features;
   bool bias = false;
+  Role role = Role::kWeight;  ///< kEmbedding: a table of rows, see Linear::lookup
 };
 
 using LinearFactory = std::function<std::unique_ptr<Linear>(const LinearSpec&, ParameterStore&)>;
@@ -32,7 +35,7 @@ using LinearFactory = std::function<std::unique_ptr<Linear>(const LinearSpec&, P
 /// Full precision: weight (and bias) parameters, cast to the compute dtype on use.
 LinearFactory dense_linear_factory();
 
-/// A linear over an existing parameter (the tied LM head).
-std::unique_ptr<Linear> shared_weight_linear(at::Tensor weight, at::ScalarType compute_dtype);
+/// A linear with the weight of another one, which outlives it (the tied LM head).
+std::unique_ptr<Linear> tied_linear(Linear& owner);
 
 }  // namespace satin::nn

@@ -10,7 +10,9 @@
 namespace satin::nn {
 
 /// Decides the optimizer's group (learning rate, decay) and what a checkpoint does with it.
-enum class Role { kWeight, kEmbedding, kNorm, kBias, kScale, kZeroPoint };
+enum class Role { kWeight, kEmbedding, kNorm, kBias, kScale, kZeroPoint, kClip };
+/// Whether it belongs to a quantizer: not a weight of the model.
+inline bool is_quantizer(Role role) { return role == Role::kScale || role == Role::kZeroPoint || role == Role::kClip; }
 
 struct Parameter {
   std::string name;  ///< Hugging Face name ("model.layers.0.self_attn.q_proj.weight"); scales: "<module>.weight_scale"

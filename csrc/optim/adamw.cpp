@@ -21,6 +21,8 @@ double learning_rate_of(nn::Role role, const config::Optimizer& options) {
       return options.scale_learning_rate;
     case nn::Role::kZeroPoint:
       return options.zero_point_learning_rate;
+    case nn::Role::kClip:
+      return options.clip_learning_rate;
     case nn::Role::kWeight:
     case nn::Role::kEmbedding:
     case nn::Role::kNorm:

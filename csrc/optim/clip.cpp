@@ -17,9 +17,7 @@
 namespace satin::optim {
 namespace {
 
-bool of_quantizer(const nn::Parameter& parameter) {
-  return parameter.role == nn::Role::kScale || parameter.role == nn::Role::kZeroPoint;
-}
+bool of_quantizer(const nn::Parameter& parameter) { return nn::is_quantizer(parameter.role); }
 
 /// Gradients of one set, by dtype (the list kernels take one dtype).
 std::map<at::ScalarType, std::vector<at::Tensor>> gradients_of(const std::vector<nn::Parameter>& parameters,

@@ -26,7 +26,9 @@ QuantizedWeight take_apart(const at::Tensor& weight, const QuantizerState& state
 }  // namespace
 
 int64_t code_step(const Scheme& scheme) {
-  return scheme.method == Method::kSeq || kernels::has_signs(kernel_grid(scheme, 1).kind) ? 2 : 1;
+  const bool doubled =
+      scheme.method == Method::kSeq || scheme.method == Method::kBinary || scheme.method == Method::kOneBit;
+  return doubled ? 2 : 1;
 }
 
 at::ScalarType storage_dtype(Storage storage, at::ScalarType exact) {
@@ -37,13 +39,18 @@ QuantizedWeight quantize_weight(const QuantLinear& linear) {
   return take_apart(linear.master_weight(), linear.state(), linear.scheme(), linear.name());
 }
 
-QuantizedWeight quantize_weight(const Scheme& scheme, const at::Tensor& weight, const at::Tensor& scale,
-                                const at::Tensor& zero_point, const std::string& module) {
+QuantizedWeight quantize_weight(const Scheme& scheme, const at::Tensor& weight, const QuantizerParameters& parameters,
+                                const std::string& module) {
   check_fits(scheme, module, weight.size(1));
-  if (!scheme.learned_scale()) return take_apart(weight, state_from_data(weight, scheme), scheme, module);
-  if (!scale.defined() || zero_point.defined() != scheme.has_zero_point())
-    throw UserError(cat(module, ": the stored scales or zero points do not fit its scheme, ", describe(scheme)));
-  return take_apart(weight, {scale, zero_point}, scheme, module);
+  for (const QuantizerParameter& parameter : parameters_of(scheme)) {
+    const at::Tensor& value = parameters.*parameter.member;
+    const std::vector<int64_t> expected{scheme.per_tensor() ? 1 : weight.size(0), scheme.groups(weight.size(1))};
+    if (!value.defined() || value.sizes() != expected)
+      throw UserError(cat(module, ".", parameter.name, ": expected ", at::IntArrayRef(expected), " for ",
+                          describe(scheme), ", found ", value.defined() ? cat(value.sizes()) : "nothing"));
+  }
+  const at::NoGradGuard no_grad;
+  return take_apart(weight, state_of(weight, scheme, parameters), scheme, module);
 }
 
 QuantizedWeight round_to_nearest(const at::Tensor& weight, const Scheme& scheme, const std::string& module) {

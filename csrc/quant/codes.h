@@ -1,6 +1,6 @@
 // A quantized weight as integers: what packers write and readers rebuild, bit for bit the training forward's weight.
 //
-//   level  = step * code - zero_point          step 2 for SEQ (levels -3, -1, 1, 3; zero_point 3) and binary
+//   level  = step * code - zero_point          step 2 for SEQ (levels -3, -1, 1, 3; zero_point 3), binary and OneBit
 //                                             (-1, 1; zero_point 1), 1 otherwise
 //   weight = dequant_dtype(scale * level)      the product in fp32, where it is exact for 16-bit scales
 #pragma once
@@ -13,8 +13,9 @@ namespace satin::quant {
 
 struct QuantizedWeight {
   Scheme scheme;
-  at::Tensor codes;       ///< [N, K] uint8, 0 .. 2^bits - 1 (three levels: 0 .. 2)
-  at::Tensor scale;       ///< [N, G] in the storage dtype: a, a/4 (SEQ) or 2a/3 (ternary) of the learned scale a
+  at::Tensor codes;  ///< [N, K] uint8, 0 .. 2^bits - 1 (three levels: 0 .. 2)
+  at::Tensor scale;  ///< [N, G] in the storage dtype (a scale a tensor: in every row): a, a/4 (SEQ) or 2a/3 (ternary)
+                     ///< of the learned scale a
   at::Tensor zero_point;  ///< [N, G] int32; symmetric integer grids 2^(bits-1), SEQ 3, others 1
 };
 
@@ -25,10 +26,11 @@ at::ScalarType storage_dtype(Storage storage, at::ScalarType exact);
 
 /// The layer's weight with its present scales and zero points. Throws UserError when it is not finite.
 QuantizedWeight quantize_weight(const QuantLinear& linear);
-/// The same from tensors: a master weight [N, K] and its stored state (undefined where the scheme computes it).
-QuantizedWeight quantize_weight(const Scheme& scheme, const at::Tensor& weight, const at::Tensor& scale,
-                                const at::Tensor& zero_point, const std::string& module);
-/// Round-to-nearest: a weight [N, K] with the scheme's initial scales (clip search with mse_init and a learned scale).
+/// The same from tensors: a master weight [N, K] and its stored parameters. Throws UserError when one is missing or of
+/// another shape.
+QuantizedWeight quantize_weight(const Scheme& scheme, const at::Tensor& weight, const QuantizerParameters& parameters,
+                                const std::string& module);
+/// Round-to-nearest: a weight [N, K] with the scheme's initial scales (see initial_state).
 /// Throws UserError as check_fits, and when the weight is not finite.
 QuantizedWeight round_to_nearest(const at::Tensor& weight, const Scheme& scheme, const std::string& module = "weight");
 

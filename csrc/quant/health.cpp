@@ -49,11 +49,13 @@ std::vector<LayerHealth> HealthMonitor::measure() {
     // The gradient of a sum of weights is 1 inside the range and 0 where clipped.
     counts.push_back(at::count_nonzero(
         ops::fake_quant_backward(at::ones_like(weight), weight, scale, zero_point, linear.grid()).weight));
-    counts.push_back(first ? at::zeros({}, counts.back().options()) : now.codes.ne(last_[i].codes).sum());
+    counts.push_back(first || last_[i].bits != linear.scheme().bits ? at::zeros({}, counts.back().options())
+                                                                    : now.codes.ne(last_[i].codes).sum());
     for (int level = 0; level < num_levels(linear.scheme()); ++level) counts.push_back(now.codes.eq(level).sum());
-    if (first) last_[i].first_scale = now.scale;
+    if (first || last_[i].bits != linear.scheme().bits) last_[i].first_scale = now.scale;
     drifts.push_back((now.scale / last_[i].first_scale - 1).abs().mean().to(at::kFloat));  // stored scales are above 0
     last_[i].codes = now.codes;
+    last_[i].bits = linear.scheme().bits;
   }
   std::vector<LayerHealth> layers;
   if (counts.empty()) return layers;
@@ -70,7 +72,7 @@ std::vector<LayerHealth> HealthMonitor::measure() {
     layer.clipped = 1 - share(*next++);
     layer.changed = share(*next++);
     layer.scale_drift = all_drifts[static_cast<int64_t>(i)].item<double>();
-    for (int level = 0; level < num_levels(module.scheme); ++level) layer.levels.push_back(share(*next++));
+    for (int level = 0; level < num_levels(module.linear->scheme()); ++level) layer.levels.push_back(share(*next++));
     layers.push_back(std::move(layer));
   }
   return layers;

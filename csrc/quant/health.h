@@ -25,7 +25,8 @@ HealthSummary summary(const std::vector<LayerHealth>& layers);
 
 class HealthMonitor {
  public:
-  /// The registry outlives the monitor. A resumed run measures anew: changes and drift count from there.
+  /// The registry outlives the monitor. A resumed run measures anew, and so does a layer whose bits
+  /// have changed: changes and drift count from there.
   explicit HealthMonitor(const Registry& registry) : registry_(registry) {}
 
   /// Every layer as it is now. Keeps the codes, a byte a weight, for the next call; waits for the device once. The
@@ -35,6 +36,7 @@ class HealthMonitor {
  private:
   struct Last {
     at::Tensor codes, first_scale;
+    int bits = 0;
   };
   const Registry& registry_;
   std::vector<Last> last_;

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
 
@@ -29,14 +30,17 @@ void add_gradient(const at::Tensor& parameter, const at::Tensor& gradient) {
 }  // namespace
 
 HeldWeights::HeldWeights(const Registry& registry, at::ScalarType dtype, bool trainable) {
-  const at::NoGradGuard no_grad;
   for (const QuantizedModule& module : registry.modules()) {
+    if (!module.linear->enabled()) continue;
     const ops::FakeQuantGrid& grid = module.linear->grid();
     auto batch = std::find_if(batches_.begin(), batches_.end(),
                               [&](const Batch& known) { return same_kernel(known.grid, grid); });
     if (batch == batches_.end()) batch = batches_.insert(batch, {grid, {}});
-    batch->layers.push_back({module.linear, module.linear->learned_state(), {}, {}});
+    QuantizerState state;
+    if (!module.linear->scheme().reads_data() || module.linear->scheme().per_tensor()) state = module.linear->state();
+    batch->layers.push_back({module.linear, state, {}, {}});
   }
+  const at::NoGradGuard no_grad;
   for (Batch& batch : batches_) {
     read_data_scales(batch);
     std::vector<const Layer*> all;
@@ -56,7 +60,7 @@ void HeldWeights::read_data_scales(Batch& batch) {
   in.grid = batch.grid;
   std::vector<Layer*> layers;
   for (Layer& layer : batch.layers) {
-    if (layer.linear->scheme().learned_scale()) continue;
+    if (layer.state.scale.defined()) continue;
     layers.push_back(&layer);
     in.weights.push_back(layer.linear->master_weight().detach());
     in.group_sizes.push_back(layer.linear->grid().group_size);
@@ -100,14 +104,14 @@ void HeldWeights::collect() {
     }
 }
 
-void HeldWeights::fold() {
+void HeldWeights::fold(double damping) {
   const at::NoGradGuard no_grad;
   for (Batch& batch : batches_)
     for (size_t begin = 0; begin < batch.layers.size(); begin += kLayersAFold)
-      fold_slice(batch, begin, std::min(begin + kLayersAFold, batch.layers.size()));
+      fold_slice(batch, begin, std::min(begin + kLayersAFold, batch.layers.size()), damping);
 }
 
-void HeldWeights::fold_slice(Batch& batch, size_t begin, size_t end) {
+void HeldWeights::fold_slice(Batch& batch, size_t begin, size_t end, double damping) {
   std::vector<const Layer*> used;
   std::vector<at::Tensor> gradients;
   for (size_t i = begin; i < end; ++i) {
@@ -119,12 +123,23 @@ void HeldWeights::fold_slice(Batch& batch, size_t begin, size_t end) {
   }
   if (used.empty()) return;
   const ops::FakeQuantGradientsBatch found = ops::fake_quant_backward_many(gradients, inputs(batch, used));
+  std::vector<at::Tensor> states, state_gradients;  // functions of the learned parameters, or these themselves
   for (size_t i = 0; i < used.size(); ++i) {
-    add_gradient(used[i]->linear->master_weight(), found.weights[i]);
-    if (!used[i]->linear->scheme().learned_scale()) continue;
-    add_gradient(used[i]->state.scale, found.scales[i]);
-    if (!found.zero_points.empty()) add_gradient(used[i]->state.zero_point, found.zero_points[i]);
+    const Layer& layer = *used[i];
+    const at::Tensor& master = layer.linear->master_weight();
+    at::Tensor gradient = found.weights[i];
+    if (damping > 0) gradient.addcmul_(master - layer.held, gradient.ne(0).to(master.scalar_type()), 2 * damping);
+    add_gradient(master, gradient);
+    const auto add_state = [&](const at::Tensor& state, const at::Tensor& of_state) {
+      if (!state.requires_grad()) return;
+      if (state.is_leaf()) return add_gradient(state, of_state);
+      states.push_back(state);
+      state_gradients.push_back(of_state);
+    };
+    add_state(layer.state.scale, found.scales[i]);
+    if (!found.zero_points.empty()) add_state(layer.state.zero_point, found.zero_points[i]);
   }
+  if (!states.empty()) torch::autograd::backward(states, state_gradients);
 }
 
 }  // namespace satin::quant

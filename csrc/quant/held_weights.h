@@ -27,7 +27,9 @@ class HeldWeights {
   void collect();
   /// Adds the sum's gradients to those of the master weights, scales and zero points. Layers without any are left out
   /// (their weight was not used, or in another dtype, which has its own path).
-  void fold();
+  /// damping: what oscillation damping (Nagel et al. 2022, eq. 8) adds, 2 damping (w - Q(w)), to the gradient of each
+  /// weight that has one.
+  void fold(double damping = 0);
 
  private:
   struct Layer {
@@ -40,7 +42,7 @@ class HeldWeights {
     ops::FakeQuantGrid grid;
     std::vector<Layer> layers;
   };
-  void fold_slice(Batch& batch, size_t begin, size_t end);
+  void fold_slice(Batch& batch, size_t begin, size_t end, double damping);
   /// Fills the states of layers that learn none.
   static void read_data_scales(Batch& batch);
   static ops::FakeQuantBatch inputs(const Batch& batch, const std::vector<const Layer*>& layers);

@@ -15,6 +15,8 @@ bool matches(const std::string& glob, const std::string& module) {
   return fnmatch(glob.c_str(), module.c_str(), 0) == 0;
 }
 
+const std::string kEmbedding = "model.embed_tokens";
+
 Storage storage_from_string(const std::string& name, const std::string& where) {
   if (name == "bfloat16") return Storage::kBFloat16;
   if (name == "float16") return Storage::kFloat16;
@@ -62,19 +64,29 @@ std::optional<Scheme> scheme_from_rule(const config::QuantizationRule& rule, con
     throw UserError(cat(where, ".method: ", error.what()));
   }
   scheme.bits = stored_bits(rule, scheme.method, where);
-  if (rule.group_size != -1 && rule.group_size < 1)
-    throw UserError(cat(where, ".group_size: expected -1 (one scale a row) or at least 1, found ", rule.group_size));
+  if (rule.group_size < -1)
+    throw UserError(cat(where, ".group_size: expected -1 (one scale a row), 0 (one a tensor) or at least 1, found ",
+                        rule.group_size));
+  if (scheme.method == Method::kOneBit && rule.group_size != -1)
+    throw UserError(cat(where, ".group_size: onebit has one value a row (-1), found ", rule.group_size));
+  if (scheme.method == Method::kLwc && rule.group_size == 0)
+    throw UserError(cat(where, ".group_size: lwc clips groups or rows, found 0 (one scale a tensor)"));
   scheme.group_size = rule.group_size;
   scheme.scale_dtype = storage_from_string(rule.scale_dtype, where);
   scheme.dequant_dtype = scheme.scale_dtype;
-  if (rule.init != "mse" && rule.init != "data")
-    throw UserError(cat(where, ".init: expected mse or data, found \"", rule.init, "\""));
-  scheme.mse_init = rule.init == "mse";
+  const auto init = init_from_string(rule.init);
+  if (!init) throw UserError(cat(where, ".init: expected data, mse or weighted_mse, found \"", rule.init, "\""));
+  scheme.init = *init;
+  const auto activations = activations_from_string(rule.activations);
+  if (!activations)
+    throw UserError(
+        cat(where, ".activations: expected none, int8, int8_static or float8, found \"", rule.activations, "\""));
+  scheme.activations = *activations;
   return scheme;
 }
 
 void check_fits(const Scheme& scheme, const std::string& module, int64_t in_features) {
-  if (scheme.group_size < 0 || in_features % scheme.group_size == 0) return;
+  if (scheme.group_size <= 0 || in_features % scheme.group_size == 0) return;
   std::string sizes;
   for (int64_t size = 8; size <= 1024; size *= 2)
     if (in_features % size == 0) sizes += cat(size, ", ");
@@ -97,9 +109,11 @@ Policy::Decision Policy::decide(const std::string& module) const {
   for (int i = static_cast<int>(overrides_.size()) - 1; i >= 0; --i) {
     const Rule& rule = overrides_[i];
     if (!matches(rule.glob, module)) continue;
+    if (module == kEmbedding && rule.glob.find("embed") == std::string::npos) continue;
     if (rule.scheme) return {rule.scheme, "", i};
     return {std::nullopt, cat("quantization.overrides[", i, "] (", rule.glob, ") says none"), i};
   }
+  if (module == kEmbedding) return {std::nullopt, "only an override that names embed_tokens quantizes embeddings", -1};
   if (module == "lm_head") return {std::nullopt, "the default leaves the LM head in full precision", -1};
   if (!default_) return {std::nullopt, "quantization.default says none", -1};
   return {default_, "", -1};

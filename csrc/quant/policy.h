@@ -27,7 +27,8 @@ class Policy {
     int rule;            ///< index into overrides, -1: default
   };
   /// `module` is a linear layer's name. Globs are those of fnmatch(3): * (dots included), ?, [abc].
-  /// `default` covers every linear layer but lm_head, which only an override that matches it quantizes.
+  /// `default` covers every linear layer but lm_head, which only an override that matches it quantizes, and the
+  /// embedding (model.embed_tokens), which only an override that says "embed" does: a bare star is meant for layers.
   Decision decide(const std::string& module) const;
 
   /// Throws UserError for an override that matches none of the modules, with the nearest name.

@@ -1,22 +1,37 @@
 #include "quant/quant_linear.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 namespace satin::quant {
 
 QuantLinear::QuantLinear(const nn::LinearSpec& spec, const Scheme& scheme, nn::ParameterStore& store)
     : name_(spec.name),
-      weight_(store.add(spec.name + ".weight", {spec.out_features, spec.in_features}, nn::Role::kWeight)),
+      weight_(store.add(spec.name + ".weight", {spec.out_features, spec.in_features}, spec.role)),
       bias_(spec.bias ? store.add(spec.name + ".bias", {spec.out_features}, nn::Role::kBias) : at::Tensor()),
       quantizer_(spec.name, spec.out_features, spec.in_features, scheme, store),
       compute_dtype_(store.options().compute_dtype) {}
 
 at::Tensor QuantLinear::forward(const at::Tensor& x) {
+  if (observing_) {
+    const at::NoGradGuard no_grad;
+    const at::Tensor rows = x.detach().reshape({-1, x.size(-1)}).to(at::kFloat);
+    statistics_->squares.add_(rows.square().sum(0));
+    statistics_->largest = at::maximum(statistics_->largest, rows.abs().max());
+  }
   return at::linear(x, weight(), bias_.defined() ? std::optional(bias_.to(compute_dtype_)) : std::nullopt);
 }
 
 at::Tensor QuantLinear::weight(at::ScalarType dtype) {
+  if (!enabled_) return weight_.to(dtype);
   return held_.defined() && held_.scalar_type() == dtype ? held_ : quantizer_.quantize(weight_, dtype);
+}
+
+void QuantLinear::observe(bool on) {
+  observing_ = on;
+  if (!on) return;
+  const auto options = weight_.options().dtype(at::kFloat).requires_grad(false);
+  statistics_ = {at::zeros({weight_.size(1)}, options), at::zeros({}, options)};
 }
 
 }  // namespace satin::quant

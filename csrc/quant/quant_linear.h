@@ -1,9 +1,15 @@
-// A linear layer with a fake-quantized weight: y = x Q(W)^T + b.
+// A linear layer with a fake-quantized weight: y = x Q(W)^T + b. What some schemes do around it: wrapped_linear.h.
 #pragma once
 #include "nn/linear_factory.h"
 #include "quant/quantizer.h"
 
 namespace satin::quant {
+
+/// What calibration text brings to a layer, summed over all rows of its inputs.
+struct InputStatistics {
+  at::Tensor squares;  ///< [in], fp32: sums of squares
+  at::Tensor largest;  ///< 0-dim: the largest absolute value
+};
 
 class QuantLinear : public nn::Linear {
  public:
@@ -17,20 +23,27 @@ class QuantLinear : public nn::Linear {
 
   const std::string& name() const { return name_; }
   const Scheme& scheme() const { return quantizer_.scheme(); }
+  const ops::FakeQuantGrid& grid() const { return quantizer_.grid(); }
   /// The full-precision weight [out, in], a parameter.
   const at::Tensor& master_weight() const { return weight_; }
-  /// Undefined tensors where the scheme learns none.
-  const QuantizerState& learned_state() const { return quantizer_.learned_state(); }
-  /// The scales and zero points of the next forward.
+  /// The scales and zero points of the next forward, a differentiable function of the parameters.
   QuantizerState state() const { return quantizer_.state(weight_); }
-  /// Call when the weight has been loaded and before the first forward. Throws UserError for a weight that is not
-  /// finite.
-  void initialise() { quantizer_.initialise(weight_); }
+  /// Call when the weight has been loaded and before the first forward, and again after calibration. Throws UserError
+  /// for a weight that is not finite.
+  void initialise() { quantizer_.initialise(weight_, statistics_ ? statistics_->squares : at::Tensor()); }
+  void set_bits(int bits, bool keep_range) { quantizer_.set_bits(bits, keep_range); }
+
+  /// Off: the layer multiplies with its master weight, in full precision.
+  void enable(bool on) { enabled_ = on; }
+  bool enabled() const { return enabled_; }
+
+  /// From here on forward() adds its inputs to `statistics`; statistics() stay when it is turned off.
+  void observe(bool on);
+  const std::optional<InputStatistics>& statistics() const { return statistics_; }
 
   /// From here on weight() returns `quantized` where its dtype is asked for; undefined: computed on every use again.
   /// For held_weights.h.
   void hold(const at::Tensor& quantized) { held_ = quantized; }
-  const ops::FakeQuantGrid& grid() const { return quantizer_.grid(); }
 
  private:
   std::string name_;
@@ -38,6 +51,8 @@ class QuantLinear : public nn::Linear {
   Quantizer quantizer_;
   at::ScalarType compute_dtype_;
   at::Tensor held_;
+  bool enabled_ = true, observing_ = false;
+  std::optional<InputStatistics> statistics_;
 };
 
 }  // namespace satin::quant

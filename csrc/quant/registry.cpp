@@ -12,8 +12,6 @@ namespace {
 
 std::string reason_for(nn::Role role) {
   switch (role) {
-    case nn::Role::kEmbedding:
-      return "embeddings are never quantized";
     case nn::Role::kNorm:
       return "norms are never quantized";
     case nn::Role::kBias:
@@ -21,6 +19,17 @@ std::string reason_for(nn::Role role) {
     default:
       return "not a linear layer";
   }
+}
+
+/// Embeddings are looked up and the LM head is multiplied in chunks by the losses: neither has inputs that a wrapper
+/// sees.
+Scheme scheme_for(const nn::LinearSpec& spec, Scheme scheme) {
+  if (spec.role != nn::Role::kEmbedding && spec.name != "lm_head") return scheme;
+  if (needs_wrapping(scheme))
+    throw UserError(cat("quantization: ", spec.name, " can have neither 8-bit activations nor method onebit, found ",
+                        describe(scheme), "; say activations: none and another method in its override"));
+  if (scheme.init == Init::kWeightedSearch) scheme.init = Init::kSearch;
+  return scheme;
 }
 
 }  // namespace
@@ -31,15 +40,15 @@ const QuantizedModule* Registry::find(const std::string& name) const {
   return found == modules_.end() ? nullptr : &*found;
 }
 
-void Registry::add(QuantLinear& linear, int64_t in_features, int64_t out_features) {
+void Registry::add(QuantLinear& linear, int64_t in_features, int64_t out_features, WrappedLinear* wrapper) {
   const Scheme& scheme = linear.scheme();
-  modules_.push_back({linear.name(), &linear, scheme});
+  modules_.push_back({linear.name(), &linear, wrapper, scheme});
   linears_.push_back({linear.name(),
                       {out_features, in_features},
                       to_string(scheme.method),
                       scheme.nominal_bits(),
                       scheme.group_size,
-                      scheme.effective_bits(in_features),
+                      scheme.effective_bits(out_features, in_features),
                       ""});
 }
 
@@ -49,6 +58,13 @@ void Registry::add_unquantized(const nn::LinearSpec& spec, const std::string& re
   row.shape = {spec.out_features, spec.in_features};
   row.reason = reason;
   linears_.push_back(std::move(row));
+}
+
+void Registry::enable(bool on) const {
+  for (const QuantizedModule& module : modules_) {
+    module.linear->enable(on);
+    if (module.wrapper) module.wrapper->enable(on);
+  }
 }
 
 void Registry::check_all_rules_match() const {
@@ -68,15 +84,23 @@ nn::LinearFactory quant_linear_factory(const Policy& policy, Registry& registry)
       return dense(spec, store);
     }
     check_fits(*decision.scheme, spec.name, spec.in_features);
-    auto linear = std::make_unique<QuantLinear>(spec, *decision.scheme, store);
-    registry.add(*linear, spec.in_features, spec.out_features);
+    const Scheme scheme = scheme_for(spec, *decision.scheme);
+    auto linear = std::make_unique<QuantLinear>(spec, scheme, store);
+    QuantLinear& inner = *linear;
+    std::unique_ptr<WrappedLinear> wrapper;
+    if (needs_wrapping(scheme)) wrapper = std::make_unique<WrappedLinear>(std::move(linear), spec, scheme, store);
+    registry.add(inner, spec.in_features, spec.out_features, wrapper.get());
+    if (wrapper) return wrapper;
     return linear;
   };
 }
 
 void initialise_from_weights(Registry& registry) {
   registry.check_all_rules_match();
-  for (const QuantizedModule& module : registry.modules()) module.linear->initialise();
+  for (const QuantizedModule& module : registry.modules()) {
+    module.linear->initialise();
+    if (module.wrapper) module.wrapper->initialise(*module.linear);
+  }
 }
 
 std::vector<TableRow> quantization_table(const Registry& registry, const nn::ParameterStore& store) {
@@ -84,7 +108,7 @@ std::vector<TableRow> quantization_table(const Registry& registry, const nn::Par
   for (const TableRow& row : registry.linears()) by_weight[row.name + ".weight"] = &row;
   std::vector<TableRow> table;
   for (const nn::Parameter& parameter : store.all()) {
-    if (parameter.role == nn::Role::kScale || parameter.role == nn::Role::kZeroPoint) continue;
+    if (nn::is_quantizer(parameter.role)) continue;
     if (const auto found = by_weight.find(parameter.name); found != by_weight.end()) {
       table.push_back(*found->second);
       continue;

@@ -11,7 +11,7 @@
 
 #include "nn/linear_factory.h"
 #include "quant/policy.h"
-#include "quant/quant_linear.h"
+#include "quant/wrapped_linear.h"
 
 namespace satin::quant {
 
@@ -28,8 +28,9 @@ struct TableRow {
 
 struct QuantizedModule {
   std::string name;
-  QuantLinear* linear;  ///< owned by the model
-  Scheme scheme;
+  QuantLinear* linear;     ///< owned by the model
+  WrappedLinear* wrapper;  ///< around it, or nullptr
+  Scheme scheme;           ///< at the end of training; linear->scheme() is the present one
 };
 
 /// What a factory made, in the model's order. Outlives neither the model nor the factory's use of it.
@@ -41,8 +42,10 @@ class Registry {
   /// nullptr when there is no quantized layer of that name.
   const QuantizedModule* find(const std::string& name) const;
 
-  void add(QuantLinear& linear, int64_t in_features, int64_t out_features);
+  void add(QuantLinear& linear, int64_t in_features, int64_t out_features, WrappedLinear* wrapper = nullptr);
   void add_unquantized(const nn::LinearSpec& spec, const std::string& reason);
+  /// Off: every layer computes in full precision with its master weight.
+  void enable(bool on) const;
   void set_policy(const Policy& policy) { policy_ = policy; }
   /// Throws UserError for an override that matched no layer. Call once the model is built.
   void check_all_rules_match() const;
@@ -54,10 +57,12 @@ class Registry {
 };
 
 /// Linear layers as the policy says, dense where it says none. The registry must live while models are built with it.
-/// Throws UserError when a group size does not divide a layer's inputs.
+/// Throws UserError when a group size does not divide a layer's inputs, and for 8-bit activations or OneBit where only
+/// the weight is used (embedding, LM head).
 nn::LinearFactory quant_linear_factory(const Policy& policy, Registry& registry);
 
-/// Checks the rules and fills every scale and zero point from the loaded weights. Throws UserError.
+/// Checks the rules and fills every parameter of the quantizers from the loaded weights (and from the statistics of
+/// layers that have observed calibration text). Throws UserError.
 void initialise_from_weights(Registry& registry);
 
 /// Every parameter of the model but scales and zero points, in the store's order: linear layers as registered, all else

@@ -13,7 +13,7 @@
 #include "train/memory_estimate.h"
 #include "train/models.h"
 #include "train/quantization_table.h"
-#include "train/trainer.h"
+#include "train/run_length.h"
 
 namespace satin::train {
 
@@ -34,6 +34,7 @@ void dry_run(const config::Config& config, const Resume& resume) {
   RunDirectory::check(config.train.output_dir, resume);
   const at::Device device = ops::resolve_device(config.train.device);
   const at::ScalarType compute_dtype = ops::resolve_compute_dtype(config.train.compute_dtype, device);
+  check_schedule(config);
   const auto tokenizer = tokenizer::Tokenizer::load(config.model.path);
   const Student student = build_student(config, student_options(at::kCPU, compute_dtype), {});
   const models::ModelConfig& model = student.decoder->config();

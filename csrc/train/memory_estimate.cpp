@@ -8,6 +8,16 @@
 namespace satin::train {
 namespace {
 
+/// Values a token that the wrappers of a layer's linears keep (quant/wrapped_linear.h), by what the default rule says.
+int64_t wrapped_values(const config::Quantization& quantization, int64_t h, int64_t f, int64_t q, int64_t kv) {
+  const config::QuantizationRule& rule = quantization.default_rule;
+  int64_t values = 0;
+  if (rule.activations != "none") values += 3 * h;  // q, k, v and gate, up keep an input each, not one for all
+  // OneBit: each input before and after its vector, and each output before its norm.
+  if (rule.method == "onebit") values += (5 * h + q + f) + (q + 2 * kv + 2 * h + 2 * f);
+  return values;
+}
+
 int64_t num_parameters(const models::ModelConfig& c) {
   const int64_t q = c.num_heads * c.head_dim, kv = c.num_kv_heads * c.head_dim;
   const int64_t layer = c.hidden_size * (2 * q + 2 * kv + 3 * c.intermediate_size + 2);
@@ -38,7 +48,8 @@ MemoryEstimate estimate_memory(const config::Config& config, const models::Decod
   }
   // Kept for backward, a token and layer: the residual stream before both norms, both norms' outputs, rotated q and k,
   // v, the attention's output and logsumexp, and of the MLP gate, silu(gate), up and their product.
-  const int64_t a_layer = wide * 2 * h + compute * (2 * h + 2 * q + 2 * kv + 4 * f) + 4 * c.num_heads;
+  const int64_t wrapped = config.quantization ? wrapped_values(*config.quantization, h, f, q, kv) : 0;
+  const int64_t a_layer = wide * 2 * h + compute * (2 * h + 2 * q + 2 * kv + 4 * f + wrapped) + 4 * c.num_heads;
   // Every linear keeps its weight in the compute dtype (dequantised, or cast), unless that is the master itself.
   const bool casts = config.quantization || compute != wide;
   int64_t activations = m * (c.num_layers * a_layer + wide * h + compute * h) + (casts ? linear_elements * compute : 0);

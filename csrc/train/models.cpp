@@ -25,12 +25,12 @@ void check_schemes(const quant::Registry& registry, const std::map<std::string, 
                    const std::string& where) {
   for (const auto& module : registry.modules()) {
     const auto found = stored.find(module.name);
-    quant::Scheme scheme = module.scheme;
-    if (found != stored.end()) scheme.mse_init = found->second.mse_init;  // how it started no longer matters
+    quant::Scheme scheme = module.linear->scheme();
+    if (found != stored.end()) scheme.init = found->second.init;  // how it started no longer matters
     if (found == stored.end() || !(found->second == scheme))
       throw UserError(cat(where, ": ", module.name, " was trained as ",
                           found == stored.end() ? "full precision" : quant::describe(found->second),
-                          ", the config now says ", quant::describe(module.scheme),
+                          ", the config now says ", quant::describe(scheme),
                           "; resume with the config it was trained with"));
   }
   if (stored.size() != registry.modules().size())
@@ -41,7 +41,7 @@ void check_schemes(const quant::Registry& registry, const std::map<std::string, 
 }  // namespace
 
 Student build_student(const config::Config& config, const nn::BuildOptions& options,
-                      const std::optional<fs::path>& checkpoint) {
+                      const std::optional<fs::path>& checkpoint, const quant::Stage& stage) {
   Student student{std::make_unique<quant::Registry>(), nullptr};
   nn::LinearFactory factory = nn::dense_linear_factory();
   if (config.quantization)
@@ -49,6 +49,7 @@ Student build_student(const config::Config& config, const nn::BuildOptions& opti
   if (checkpoint) {
     student.decoder = io::load_pretrained(*checkpoint, factory, options);
     student.registry->check_all_rules_match();
+    quant::enter(*student.registry, stage, /*keep_range=*/false);
     check_schemes(*student.registry, io::read_manifest(*checkpoint).schemes, checkpoint->string());
     return student;
   }
@@ -58,6 +59,7 @@ Student build_student(const config::Config& config, const nn::BuildOptions& opti
   } else {
     student.decoder = io::load_pretrained(config.model.path, factory, options);
   }
+  quant::enter(*student.registry, stage, /*keep_range=*/false);
   quant::initialise_from_weights(*student.registry);
   return student;
 }
@@ -107,7 +109,9 @@ report::ModelSize model_size(const models::Decoder& decoder) {
 io::CheckpointContents checkpoint_contents(const config::Config& config, const Student& student) {
   io::CheckpointContents contents;
   contents.manifest.state = nlohmann::json::object();
-  for (const auto& module : student.registry->modules()) contents.manifest.schemes[module.name] = module.scheme;
+  for (const auto& module : student.registry->modules())
+    contents.manifest.schemes[module.name] = module.linear->scheme();
+  if (config.quantization) contents.manifest.kv_cache = config.quantization->kv_cache;
   for (const auto& parameter : student.decoder->parameters().all())
     contents.model.emplace_back(parameter.name, parameter.value.detach());
   contents.config_yaml = config::dump(config);

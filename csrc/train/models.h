@@ -7,7 +7,7 @@
 #include "config/schema.h"
 #include "io/checkpoint.h"
 #include "models/decoder.h"
-#include "quant/registry.h"
+#include "quant/stages.h"
 #include "report/throughput.h"
 #include "tokenizer/tokenizer.h"
 
@@ -19,9 +19,9 @@ struct Student {
 };
 
 /// Builds the student from model.path (or at random) with its quantizers started from the weights; from `checkpoint`,
-/// with their stored state, when there is one. Throws UserError.
+/// with their stored state, when there is one. `stage`: of training; the end's when nothing is said. Throws UserError.
 Student build_student(const config::Config& config, const nn::BuildOptions& options,
-                      const std::optional<std::filesystem::path>& checkpoint);
+                      const std::optional<std::filesystem::path>& checkpoint, const quant::Stage& stage = {});
 
 /// The teacher of the configuration, frozen, in the compute dtype. Throws UserError, also when its vocabulary is not
 /// the student's.

@@ -23,13 +23,14 @@ at::Tensor rows(const at::Tensor& x_BTH) { return x_BTH.reshape({-1, x_BTH.size(
 
 TrainingStep::TrainingStep(models::Decoder& student, const quant::Registry& quantized, models::Decoder* teacher,
                            const losses::Objective& objective, const losses::Neighbourhood& neighbourhood,
-                           int64_t chunk_tokens)
+                           int64_t chunk_tokens, double damping)
     : student_(student),
       quantized_(quantized),
       teacher_(teacher),
       objective_(objective),
       neighbourhood_(neighbourhood),
-      chunk_tokens_(chunk_tokens) {}
+      chunk_tokens_(chunk_tokens),
+      damping_(damping) {}
 
 at::ScalarType TrainingStep::wide_dtype() const {
   return student_.parameters().options().compute_dtype == at::kDouble ? at::kDouble : at::kFloat;
@@ -50,7 +51,7 @@ StepResult TrainingStep::run(const std::vector<data::Batch>& micro_batches, doub
     run_micro_batch(batch, terms, needs_teacher, result.num_scored, result);
     weights.collect();
   }
-  weights.fold();
+  weights.fold(damping_);
   result.total = at::zeros({}, at::TensorOptions().dtype(wide_dtype()).device(student_.parameters().options().device));
   for (const auto& term : terms)
     if (term.weight != 0) result.total += result.losses.at(term.loss->name()) * term.weight;

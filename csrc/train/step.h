@@ -22,9 +22,10 @@ struct StepResult {
 class TrainingStep {
  public:
   /// `quantized`: the student's quantized layers. `teacher` may be null when the objective and the neighbourhood need
-  /// none. All outlive the step.
+  /// none. All outlive the step. `damping`: of oscillations, see quant/held_weights.h.
   TrainingStep(models::Decoder& student, const quant::Registry& quantized, models::Decoder* teacher,
-               const losses::Objective& objective, const losses::Neighbourhood& neighbourhood, int64_t chunk_tokens);
+               const losses::Objective& objective, const losses::Neighbourhood& neighbourhood, int64_t chunk_tokens,
+               double damping = 0);
 
   /// `progress` in [0, 1). Losses are means over the scored tokens of all micro-batches together, so that how the
   /// step is split into micro-batches changes results by rounding only. Does not wait for the device.
@@ -43,6 +44,7 @@ class TrainingStep {
   const losses::Objective& objective_;
   const losses::Neighbourhood& neighbourhood_;
   int64_t chunk_tokens_;
+  double damping_;
 };
 
 }  // namespace satin::train

@@ -15,8 +15,10 @@
 #include "optim/schedule.h"
 #include "quant/held_weights.h"
 #include "report/progress.h"
+#include "train/calibrate.h"
 #include "train/finish.h"
 #include "train/quantization_table.h"
+#include "train/run_length.h"
 
 namespace satin::train {
 namespace {
@@ -31,12 +33,6 @@ void warn_about_changes(const std::string& before, const std::string& after) {
 }
 
 }  // namespace
-
-int64_t total_steps(const config::Train& train) {
-  if (train.max_steps > 0) return train.max_steps;
-  const int64_t tokens_per_step = train.micro_batch_size * train.gradient_accumulation_steps * train.sequence_length;
-  return std::max<int64_t>(1, (train.max_tokens + tokens_per_step / 2) / tokens_per_step);
-}
 
 Trainer::Trainer(const config::Config& config, const Resume& resume)
     : config_(config),
@@ -57,8 +53,10 @@ Trainer::Trainer(const config::Config& config, const Resume& resume)
     log_info(cat("resuming from ", checkpoint->string(), ", step ", manifest.step));
     warn_about_changes(satin::read_file(*checkpoint / "config.yaml"), config::dump(config_));
   }
+  check_schedule(config_);
   const nn::BuildOptions options = student_options(device_, compute_dtype_);
-  student_ = build_student(config_, options, checkpoint);
+  if (config_.quantization) stage_ = quant::stage_at(*config_.quantization, manifest.step, total_steps_);
+  student_ = build_student(config_, options, checkpoint, stage_);
   const models::ModelConfig& model = student_.decoder->config();
   check_vocabulary(tokenizer_, model, config_.model.path);
   const auto table = quant::quantization_table(*student_.registry, student_.decoder->parameters());
@@ -78,7 +76,8 @@ Trainer::Trainer(const config::Config& config, const Resume& resume)
                                               std::move(special), config_.train.seed, config_.loss.chunk_tokens);
   if (distils(config_.loss)) teacher_ = build_teacher(config_, options, model);
   step_ = std::make_unique<TrainingStep>(*student_.decoder, *student_.registry, teacher_.get(), *objective_,
-                                         *neighbourhood_, config_.loss.chunk_tokens);
+                                         *neighbourhood_, config_.loss.chunk_tokens,
+                                         config_.quantization ? config_.quantization->damping : 0);
   optimizer_ = std::make_unique<optim::AdamW>(student_.decoder->parameters().all(), config_.optimizer);
 
   const fs::path cache =
@@ -105,6 +104,8 @@ Trainer::Trainer(const config::Config& config, const Resume& resume)
       last_saved_ = steps_done_;
     tokens_done_ = manifest.tokens;
   }
+  if (!checkpoint && stage_.on && needs_calibration(student_)) calibrate(config_, student_, *dataset_);
+  store_keys_and_values();
   loader_ = std::make_unique<data::Loader>(
       *dataset_, data::Loader::Options{config_.train.micro_batch_size, device_.is_cuda()}, position_);
   write_file_atomically(directory_.config(), config::dump(config_));
@@ -135,6 +136,7 @@ void Trainer::run() {
   if (health_) health_->measure();  // what later measurements compare with
   rate_.mark(now_s(), 0);
   while (steps_done_ < total_steps_) {
+    enter_stage();
     train_step(steps_done_);
     ++steps_done_;
     const bool due = config_.checkpoint.every_n_steps > 0 && steps_done_ % config_.checkpoint.every_n_steps == 0;
@@ -165,6 +167,29 @@ void Trainer::run() {
   student_.decoder.reset();
   teacher_.reset();
   finish_run(config_, directory_, *validation_, *io::latest_checkpoint(directory_.path()), device_, compute_dtype_);
+}
+
+void Trainer::store_keys_and_values() {
+  if (config_.quantization && stage_.on)
+    student_.decoder->store_keys_and_values_as(
+        models::kv_cache_format(config_.quantization->kv_cache, "quantization.kv_cache"));
+}
+
+void Trainer::enter_stage() {
+  if (!config_.quantization) return;
+  const quant::Stage next = quant::stage_at(*config_.quantization, steps_done_, total_steps_);
+  if (next == stage_) return;
+  const bool starts = next.on && !stage_.on;
+  quant::enter(*student_.registry, next, /*keep_range=*/!starts);
+  stage_ = next;
+  if (starts) {  // the weights have moved since
+    needs_calibration(student_) ? calibrate(config_, student_, *dataset_)
+                                : quant::initialise_from_weights(*student_.registry);
+    store_keys_and_values();
+  }
+  end_progress();
+  log_info(cat("step ", steps_done_ + 1, ": quantization ", starts ? "begins" : "goes on",
+               next.bits > 0 ? cat(" with at least ", next.bits, " bits") : " with the bits of its rules"));
 }
 
 void Trainer::train_step(int64_t step) {

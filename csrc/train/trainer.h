@@ -33,6 +33,8 @@ class Trainer {
   void run();
 
  private:
+  void enter_stage();
+  void store_keys_and_values();
   void train_step(int64_t step);
   [[noreturn]] void diverged(int64_t step, const StepResult& result);
   void log_step(int64_t step, const StepResult& result, double grad_norm);
@@ -61,13 +63,11 @@ class Trainer {
   std::unique_ptr<report::TensorBoardWriter> tensorboard_;
   report::RateMeter rate_;
 
+  quant::Stage stage_;
   int64_t steps_done_ = 0, total_steps_ = 0, tokens_done_ = 0;
   int64_t last_saved_ = -1;
   double flops_per_token_ = 0;
   std::optional<double> peak_flops_;
 };
-
-/// Steps of a run: max_steps, or max_tokens in whole steps (rounded, at least one).
-int64_t total_steps(const config::Train& train);
 
 }  // namespace satin::train

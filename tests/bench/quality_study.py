@@ -6,7 +6,7 @@
       --losses "ce kd kd+smoothness0.5 kd+neighbourhood0.15" --seeds 0,1,2 --tokens 24e6 --output out/
 
 A loss is ce or kd, then optionally +smoothnessW (top-k KL of weight W, on from half of training) and +neighbourhoodR or
-+randomR (rate R). --schemes "lsq:3 seq:2" trains each of them with each loss. Rows also without training: full precision and round-to-nearest (the best of four starts on the first
++randomR (rate R). --schemes "lsq:3 lsq:4:activations=int8" trains each of them with each loss. Rows also without training: full precision and round-to-nearest (the best of four starts on the first
 text). Every perplexity: fp32 arithmetic on the model as it is shipped, windows of 1,024. One JSON of everything at
 --output/study.json after each run, a table last. --budget-s: no run starts that would end later.
 """
@@ -33,7 +33,7 @@ def parse():
     ap.add_argument("--eval", action="append", default=[], metavar="NAME=FILE")
     ap.add_argument("--annotations", metavar="JSONL")
     ap.add_argument("--losses", default="ce kd kd+smoothness0.5 kd+neighbourhood0.15")
-    ap.add_argument("--schemes", default="", help="METHOD:BITS ..., each with every loss; the config's when left out")
+    ap.add_argument("--schemes", default="", help="METHOD:BITS[:KEY=VALUE,...] ..., each with every loss; the config's when left out")
     ap.add_argument("--seeds", default="0,1,2")
     ap.add_argument("--tokens", type=float, default=24e6)
     ap.add_argument("--output", required=True)
@@ -81,8 +81,11 @@ def evaluate(args, model):
 def scheme_overrides(text):
     if not text:
         return []
-    method, bits = text.split(":")
-    return [f"quantization.default.method={method}", f"quantization.default.bits={bits}"]
+    method, bits, *more = text.split(":")
+    out = [f"quantization.default.method={method}", f"quantization.default.bits={bits}"]
+    for item in more[0].split(",") if more else []:
+        out.append(item if item.startswith("quantization.") else f"quantization.default.{item}")
+    return out
 
 
 def train(args, scheme, loss, seed):

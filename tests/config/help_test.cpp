@@ -25,6 +25,7 @@ void collect(const YAML::Node& node, const std::string& at, std::vector<std::str
 TEST(Help, ListsEveryKeyOfADump) {
   Config config;
   config.quantization.emplace().overrides.emplace_back();
+  config.quantization->hardening.emplace_back();
   config.data.train.emplace_back();
   config.data.valid.emplace_back();
   std::vector<std::string> keys;

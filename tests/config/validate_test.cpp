@@ -32,10 +32,27 @@ TEST(Rules, BitsThatMethodsHave) {
 }
 
 TEST(Rules, GroupSizes) {
-  for (const char* size : {"-1", "8", "64", "128"}) EXPECT_EQ(rule(std::string("group_size: ") + size), "");
-  for (const char* size : {"0", "4", "100"}) {
-    EXPECT_THAT(rule(std::string("group_size: ") + size), HasSubstr("expected -1 (one scale per output channel)"));
+  for (const char* size : {"-1", "0", "8", "64", "128"}) EXPECT_EQ(rule(std::string("group_size: ") + size), "");
+  for (const char* size : {"4", "100"}) {
+    EXPECT_THAT(rule(std::string("group_size: ") + size),
+                HasSubstr("expected a multiple of 8, -1 (one scale per output"));
   }
+  EXPECT_EQ(rule("method: onebit"), "") << "rows unless something is said";
+  EXPECT_THAT(rule("method: onebit, group_size: 64"), HasSubstr("one value per output channel"));
+  EXPECT_THAT(rule("method: lwc, group_size: 0"), HasSubstr("clips groups or rows"));
+}
+
+TEST(Rules, HardeningDescends) {
+  const auto stages = [](const std::string& method, const std::string& list) {
+    return problems(kModel + "quantization: {default: {method: " + method + "}, hardening: " + list + "}");
+  };
+  EXPECT_EQ(stages("lsq", "[{bits: 8, until: 0.1}, {bits: 4, until: 0.3}]"), "");
+  EXPECT_THAT(stages("lsq", "[{bits: 4, until: 0.1}, {bits: 8, until: 0.3}]"),
+              HasSubstr("hardening.1.bits: expected a whole number below 4, found 8"));
+  EXPECT_THAT(stages("lsq", "[{bits: 8, until: 0.3}, {bits: 4, until: 0.3}]"),
+              HasSubstr("hardening.1.until: expected more than 0.3"));
+  EXPECT_THAT(stages("lsq", "[{bits: 3.5, until: 0.3}]"), HasSubstr("a whole number"));
+  EXPECT_THAT(stages("seq", "[{bits: 8, until: 0.3}]"), HasSubstr("method seq has one number of bits"));
 }
 
 TEST(Sources, TemplatesAndWeights) {

@@ -124,6 +124,44 @@ TEST_F(Cli, TrainsEvaluatesExportsAndReports) {
   expect(satin("report " + (dir / "run").string() + " --output " + (dir / "r.html").string()), 0, {});
 }
 
+TEST_F(Cli, EveryKindOfSchemeIsEvaluatedAsItWasTrained) {
+  const auto perplexity = [&](const std::string& model) {
+    expect(satin("eval --device cpu --model " + model + " --data " + (quick / "text/valid.jsonl").string() +
+                 " --sequence-length 256 --limit 4 --json " + (dir / "eval.json").string()),
+           0, {"protocol"});
+    return nlohmann::json::parse(test::read_file(dir / "eval.json"))["perplexity"].get<double>();
+  };
+  const std::vector<std::string> schemes = {
+      "quantization.default.method=onebit quantization.default.bits=1 quantization.default.group_size=-1",
+      "quantization.default.method=lwc quantization.default.bits=3 quantization.kv_cache=int4",
+      "quantization.default.group_size=0 quantization.default.activations=int8_static",
+      "'quantization.overrides=[{match: \"*embed_tokens\", method: lsq, bits: 4}]' quantization.damping=1e-4 "
+      "quantization.default.init=weighted_mse quantization.fake_quant_after_n_steps=2 "
+      "'quantization.hardening=[{bits: 8, until: 0.7}]'",
+      "quantization.default.method=bitnet quantization.default.bits=1.58 quantization.default.activations=int8 "
+      "'export.formats=[compressed-tensors]'"};
+  for (size_t i = 0; i < schemes.size(); ++i) {
+    const std::string run = "s" + std::to_string(i);
+    const auto trained = satin(tiny(run, "export.formats=[] " + schemes[i]));
+    expect(trained, 0, {"student as shipped"});
+    const double shipped =
+        nlohmann::json::parse(test::read_file(dir / run / "evaluation.json"))["student"]["valid"]["perplexity"];
+    EXPECT_EQ(perplexity((dir / run / "checkpoints/step-6").string()), shipped) << schemes[i];
+    if (i == 3)
+      expect(trained, 0, {"step 3: quantization begins with at least 8 bits", "step 6: quantization goes on"});
+    if (i == 4) EXPECT_EQ(perplexity((dir / run / "export/compressed-tensors").string()), shipped);
+  }
+  // What a format has no place for is refused before training.
+  expect(satin(tiny("no", schemes[0])), 2, {"second value vector", "exactly: none"});
+  expect(satin(tiny("no", "quantization.default.activations=int8 'export.formats=[hf]'")), 2,
+         {"8-bit activations", "exactly: compressed-tensors"});
+  expect(satin(tiny("no", "quantization.fake_quant_after_n_steps=6")), 2, {"fewer than the run's 6 steps"});
+  const std::string coarse = "generate --device cpu --max-new-tokens 5 --prompt 'My dear' --model " +
+                             (quick / "teacher").string() + " --kv-cache ";
+  expect(satin(coarse + "int4"), 0, {"My dear"});
+  expect(satin(coarse + "int3"), 2, {"--kv-cache: expected none, int8 or int4"});
+}
+
 TEST_F(Cli, AStartThatFailedDoesNotOccupyTheDirectory) {
   test::write_file(dir / "empty.jsonl", "");
   expect(satin(tiny("again", "data.train.0.path=" + (dir / "empty.jsonl").string())), 2, {"empty.jsonl"});
@@ -141,9 +179,10 @@ TEST_F(Cli, DryRunWritesNothing) {
 
 TEST_F(Cli, BenchMeasuresBesideFloors) {
   const std::string file = (dir / "bench.json").string();
-  expect(satin("bench --device cpu --only \"bfloat16 [1024\" --json " + file), 0, {"group 64", "per row", "floor"});
+  expect(satin("bench fake_quant --device cpu --only \"bfloat16 [1024\" --json " + file), 0,
+         {"group 64", "per row", "floor"});
   const auto found = nlohmann::json::parse(test::read_file(file))["measurements"];
-  ASSERT_EQ(found.size(), 19u);  // the copy, then 9 schemes forward and backward
+  ASSERT_EQ(found.size(), 21u);  // the copy, then 9 schemes and torch's own operator, forward and backward
   for (size_t i = 1; i < found.size(); ++i) {
     EXPECT_GT(found[i]["us"].get<double>(), 0);
     EXPECT_GT(found[i]["fraction_of_floor"].get<double>(), 0);

@@ -43,7 +43,7 @@ TEST(Checkpoint, RoundTrip) {
   scheme.method = quant::Method::kSeq;
   scheme.group_size = -1;
   scheme.scale_dtype = quant::Storage::kFloat16;
-  scheme.mse_init = false;
+  scheme.init = quant::Init::kData;
   contents.manifest.schemes = {{"model.layers.0.mlp.up_proj", scheme}, {"model.layers.1.mlp.up_proj", {}}};
   contents.manifest.state = {{"sample", 123456789012345}, {"loss", 0.1}};
   const fs::path saved = save_checkpoint(dir / "run", contents, 2);
@@ -167,18 +167,17 @@ TEST(Checkpoint, StrangeManifestsAreRefused) {
   expect_contains(with("/files/..~1x", 3), "plain name");
   expect_contains(with("/files/config.yaml", {{"size_bytes", "9"}}), "not a manifest");
   expect_contains(with("/schemes/a", 3), "not a quantization scheme");
-  nlohmann::json scheme = {{"method", "lsq"},          {"bits", 4},
-                           {"group_size", 32},         {"scale_dtype", "bfloat16"},
-                           {"dequant_dtype", "exact"}, {"mse_init", false}};
+  nlohmann::json scheme = {{"method", "lsq"},          {"bits", 4},     {"group_size", 32}, {"scale_dtype", "bfloat16"},
+                           {"dequant_dtype", "exact"}, {"init", "data"}};
   EXPECT_EQ(with("/schemes/a", scheme), "accepted");
-  for (const auto& [key, value, reason] : std::vector<std::tuple<const char*, nlohmann::json, const char*>>{
-           {"method", "lsg", "lsq"},
-           {"method", "none", "not a scheme"},
-           {"bits", 77, "from 2 to 8"},
-           {"bits", 1 << 20, "from 2 to 8"},
-           {"group_size", 0, "group_size"},
-           {"scale_dtype", "int8", "found \"int8\""},
-           {"mse_init", 3, "not a quantization scheme"}}) {
+  for (const auto& [key, value, reason] :
+       std::vector<std::tuple<const char*, nlohmann::json, const char*>>{{"method", "lsg", "lsq"},
+                                                                         {"method", "none", "not a scheme"},
+                                                                         {"bits", 77, "from 2 to 8"},
+                                                                         {"bits", 1 << 20, "from 2 to 8"},
+                                                                         {"group_size", -2, "group_size"},
+                                                                         {"scale_dtype", "int8", "found \"int8\""},
+                                                                         {"init", 3, "not a quantization scheme"}}) {
     nlohmann::json changed = scheme;
     changed[key] = value;
     expect_contains(with("/schemes/a", changed), reason);

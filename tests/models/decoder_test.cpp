@@ -46,6 +46,31 @@ TEST(Decoder, IncrementalLogitsEqualTheWhole) {
   EXPECT_EQ(cache.length, 23);
 }
 
+TEST(Decoder, StoredKeysAndValuesAreTheSameTokenByToken) {
+  const at::NoGradGuard no_grad;
+  Decoder decoder = tiny({});
+  const at::Tensor tokens = random_tokens(3, 12), exact = decoder.logits(decoder.hidden(tokens));
+  double change[2];
+  for (const auto format : {ops::ActivationFormat::kInt8, ops::ActivationFormat::kInt4}) {
+    decoder.store_keys_and_values_as(format);
+    const at::Tensor whole = decoder.logits(decoder.hidden(tokens));
+    KvCache cache;
+    for (const int64_t step : {5, 1, 1, 5}) {
+      const int64_t from = cache.length;
+      const at::Tensor part = decoder.logits(decoder.hidden(tokens.narrow(1, from, step), {.cache = &cache}));
+      EXPECT_LT(test::max_difference(part, whole.narrow(1, from, step)), 1e-5) << "from " << from;
+    }
+    // What is cached has at most 255 or 15 values a token and head.
+    const at::Tensor key = cache.keys[0][0][0][3],
+                     step = key.abs().max() / (format == ops::ActivationFormat::kInt8 ? 127 : 7);
+    EXPECT_LT((key / step - at::round(key / step)).abs().max().item<float>(), 1e-4);
+    change[format == ops::ActivationFormat::kInt4] = ((whole - exact).norm() / exact.norm()).item<double>();
+  }
+  EXPECT_GT(change[0], 1e-5);
+  EXPECT_LT(change[0], 0.02);
+  EXPECT_GT(change[1], 3 * change[0]);
+}
+
 TEST(Decoder, PackedDocumentsEqualSeparateOnes) {
   const at::NoGradGuard no_grad;
   Decoder decoder = tiny({});

@@ -64,7 +64,7 @@ TEST(DenseLinear, CastsToTheComputeDtypeAndSharesWeights) {
   const at::Tensor w = store.at("p.weight");
   EXPECT_EQ(w.scalar_type(), at::kFloat);
   EXPECT_EQ(linear->weight().scalar_type(), at::kBFloat16);
-  const auto shared = shared_weight_linear(w, at::kBFloat16);
+  const auto shared = tied_linear(*linear);
   const at::Tensor x = at::randn({3, 8}).to(at::kBFloat16);
   EXPECT_TRUE(at::equal(shared->forward(x), linear->forward(x)));
   shared->forward(x).sum().backward();

@@ -15,13 +15,16 @@ namespace {
 
 std::vector<Scheme> schemes() {
   std::vector<Scheme> all;
-  for (Method method : {Method::kMinMaxSymmetric, Method::kMinMaxAsymmetric, Method::kLsq, Method::kLsqAsymmetric,
-                        Method::kSeq, Method::kTernary, Method::kBinary, Method::kBitNet})
+  for (Method method :
+       {Method::kMinMaxSymmetric, Method::kMinMaxAsymmetric, Method::kLsq, Method::kLsqAsymmetric, Method::kSeq,
+        Method::kTernary, Method::kBinary, Method::kBitNet, Method::kLwc, Method::kOneBit})
     for (int bits : {1, 2, 3, 4, 5, 6, 8})
-      for (int64_t group : {32, 64, 128, -1})
+      for (int64_t group : {32, 64, 128, -1, 0})
         for (Storage storage : {Storage::kBFloat16, Storage::kFloat16, Storage::kExact}) {
           const bool two_bits = method == Method::kSeq || Scheme{.method = method}.has_three_levels();
-          if ((method == Method::kBinary) != (bits == 1) || (two_bits && bits != 2)) continue;
+          const bool one_bit = method == Method::kBinary || method == Method::kOneBit;
+          if (one_bit != (bits == 1) || (two_bits && bits != 2)) continue;
+          if ((method == Method::kOneBit && group != -1) || (method == Method::kLwc && group == 0)) continue;
           all.push_back({method, bits, group, storage, storage});
         }
   return all;
@@ -41,6 +44,7 @@ void check_contract(at::Device device, at::ScalarType master_dtype, at::ScalarTy
     for (const nn::Parameter& parameter : store.all()) {
       if (parameter.role == nn::Role::kScale) parameter.value.mul_(1.0371);
       if (parameter.role == nn::Role::kZeroPoint) parameter.value.add_(0.3);
+      if (parameter.role == nn::Role::kClip) parameter.value.sub_(at::rand_like(parameter.value) * 4);
     }
     const QuantizedWeight quantized = quantize_weight(linear);
     ASSERT_EQ(quantized.codes.scalar_type(), at::kByte);
@@ -52,12 +56,11 @@ void check_contract(at::Device device, at::ScalarType master_dtype, at::ScalarTy
     ASSERT_TRUE(at::equal(dequantize(quantized).to(compute_dtype), linear.weight()));
 
     // The same from bare tensors, as a checkpoint holds them.
-    const auto stored = [&](const char* name) {
-      const nn::Parameter* found = store.find(std::string("model.layers.0.mlp.up_proj.") + name);
-      return found ? found->value : at::Tensor();
-    };
+    QuantizerParameters parameters;
+    for (const QuantizerParameter& parameter : parameters_of(scheme))
+      parameters.*parameter.member = store.at(std::string("model.layers.0.mlp.up_proj.") + parameter.name);
     const QuantizedWeight again =
-        quantize_weight(scheme, stored("weight"), stored("weight_scale"), stored("weight_zero_point"), "m");
+        quantize_weight(scheme, store.at("model.layers.0.mlp.up_proj.weight"), parameters, "m");
     ASSERT_TRUE(at::equal(again.codes, quantized.codes));
     ASSERT_TRUE(at::equal(again.scale, quantized.scale));
     ASSERT_TRUE(at::equal(again.zero_point, quantized.zero_point));
@@ -81,7 +84,7 @@ TEST(Codes, LevelsOfEachGridByHand) {
   const at::Tensor w = at::tensor({-4.0f, -1.0f, 1.0f, 4.0f}).view({1, 4});
   // SEQ, a = 4: levels -3, -1, 1, 3 of a/4
   Scheme seq{Method::kSeq, 2, 4};
-  seq.mse_init = false;
+  seq.init = Init::kData;
   const QuantizedWeight four = round_to_nearest(w, seq);
   EXPECT_TRUE(at::equal(four.codes, at::tensor({0, 1, 2, 3}).view({1, 4}).to(at::kByte)));
   EXPECT_EQ(four.scale.item<float>(), 1);
@@ -91,7 +94,7 @@ TEST(Codes, LevelsOfEachGridByHand) {
   EXPECT_TRUE(at::equal(dequantize(four).to(at::kFloat), at::tensor({-3.0f, -1.0f, 1.0f, 3.0f}).view({1, 4})));
   // Ternary, a = 3 (stored 2)
   Scheme ternary{Method::kTernary, 2, 4};
-  ternary.mse_init = false;
+  ternary.init = Init::kData;
   const QuantizedWeight three = round_to_nearest(w * 0.75, ternary);
   EXPECT_TRUE(at::equal(three.codes, at::tensor({0, 1, 1, 2}).view({1, 4}).to(at::kByte)));
   EXPECT_EQ(three.scale.item<float>(), 2);
@@ -113,8 +116,9 @@ TEST(Codes, NaNHasNone) {
   }
   EXPECT_THROW(round_to_nearest(at::zeros({2, 64}), {Method::kLsq, 2, 48}), UserError);
   const at::Tensor w = at::randn({2, 64}), scale = at::ones({2, 1});
-  EXPECT_THROW(quantize_weight({Method::kLsqAsymmetric, 2, 64}, w, scale, {}, "m"), UserError) << "no zero point";
-  EXPECT_THROW(quantize_weight({Method::kLsq, 2, 64}, w, {}, {}, "m"), UserError) << "no scale";
+  EXPECT_THROW(quantize_weight({Method::kLsqAsymmetric, 2, 64}, w, {scale}, "m"), UserError) << "no zero point";
+  EXPECT_THROW(quantize_weight({Method::kLsq, 2, 64}, w, {}, "m"), UserError) << "no scale";
+  EXPECT_THROW(quantize_weight({Method::kLsq, 2, 32}, w, {scale}, "m"), UserError) << "another shape";
 }
 
 }  // namespace

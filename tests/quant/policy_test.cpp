@@ -50,6 +50,15 @@ TEST(Policy, TheHeadOnlyByAnOverride) {
   EXPECT_EQ(Policy(config).decide("lm_head").scheme->bits, 8);
 }
 
+TEST(Policy, EmbeddingsOnlyByName) {
+  config::Quantization config;
+  EXPECT_SAYS(Policy(config).decide("model.embed_tokens").reason, "embed_tokens");
+  config.overrides = {rule("*", "lsq", 4)};
+  EXPECT_FALSE(Policy(config).decide("model.embed_tokens").scheme) << "a star is meant for layers";
+  config.overrides.push_back(rule("*embed_tokens", "lsq", 8));
+  EXPECT_EQ(Policy(config).decide("model.embed_tokens").scheme->bits, 8);
+}
+
 TEST(Policy, GlobsThatMatchNothing) {
   const std::vector<std::string> modules = {"model.layers.0.self_attn.q_proj", "model.layers.0.mlp.up_proj",
                                             "model.layers.0.mlp.down_proj"};
@@ -75,14 +84,23 @@ TEST(Policy, RulesThatNoQuantizerHas) {
   EXPECT_SAYS(message(rule("", "seq", 3)), "seq has 2 bits");
   EXPECT_SAYS(message(rule("", "ternary", 4)), "1.58");
   config::QuantizationRule bad;
-  bad.group_size = 0;
+  bad.group_size = -2;
   EXPECT_SAYS(message(bad), "group_size");
   bad = {};
   bad.scale_dtype = "float32";
   EXPECT_SAYS(message(bad), "bfloat16 or float16");
   bad = {};
   bad.init = "max";
-  EXPECT_SAYS(message(bad), "mse or data");
+  EXPECT_SAYS(message(bad), "data, mse or weighted_mse");
+  bad = {};
+  bad.activations = "int7";
+  EXPECT_SAYS(message(bad), "none, int8, int8_static or float8");
+  bad = rule("", "onebit", 1);
+  bad.group_size = 64;
+  EXPECT_SAYS(message(bad), "one value a row");
+  bad = rule("", "lwc", 2);
+  bad.group_size = 0;
+  EXPECT_SAYS(message(bad), "one scale a tensor");
 
   EXPECT_EQ(scheme_from_rule(rule("", "ternary", 1.58), "x")->bits, 2);
   EXPECT_FALSE(scheme_from_rule(rule("", "none", 77), "x"));
@@ -92,7 +110,7 @@ TEST(Policy, RulesThatNoQuantizerHas) {
   const Scheme scheme = *scheme_from_rule(half, "x");
   EXPECT_EQ(scheme.scale_dtype, Storage::kFloat16);
   EXPECT_EQ(scheme.dequant_dtype, Storage::kFloat16);
-  EXPECT_FALSE(scheme.mse_init);
+  EXPECT_EQ(scheme.init, Init::kData);
 }
 
 TEST(Policy, GroupSizesThatDivide) {

@@ -14,7 +14,7 @@ double gaussian_error(Method method, bool mse) {
   at::manual_seed(5);
   const at::Tensor w = at::randn({8192, 256});
   Scheme scheme{method, 2, 64};
-  scheme.mse_init = mse;
+  scheme.init = mse ? Init::kSearch : Init::kData;
   const at::Tensor back = dequantize(round_to_nearest(w, scheme)).to(at::kFloat);
   return ((back - w).square().sum() / w.square().sum()).item<double>();
 }

@@ -18,7 +18,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama import modeling_llama
 
 GROUP, TOP_K, TAU = 8, 5, 2.0
-METHODS = {"dense": None, "minmax_symmetric": 3, "minmax_asymmetric": 2, "lsq": 3, "lsq2": 2, "lsq_asymmetric": 2, "seq": 2, "ternary": 2, "binary": 1, "bitnet": 2, "onebit": 1}
+METHODS = {"dense": None, "minmax_symmetric": 3, "minmax_asymmetric": 2, "lsq": 3, "lsq2": 2, "lsq_asymmetric": 2, "seq": 2, "ternary": 2, "binary": 1, "bitnet": 2}
+# label: method, bits, what else the configuration says; with the losses ce and all
+VARIANTS = {"lwc": ("lwc", 3, {}), "onebit": ("onebit", 1, {"group_size": -1}), "lsq_tensor": ("lsq", 3, {"group_size": 0}),
+            "lsq_int8": ("lsq", 3, {"activations": "int8"}), "lsq_kv4": ("lsq", 3, {"kv_cache": "int4"})}
 LOSSES = {"ce": {"ce": 1.0}, "kd": {"kd": 1.0}, "smoothness": {"smoothness": 1.0}, "all": {"ce": 0.3, "kd": 0.7, "smoothness": 0.5},
           "kd_warm": {"kd": 1.0}, "kd_reverse": {"kd": 1.0}, "kd_reverse_warm": {"kd": 1.0}}
 KD = {"kd_warm": ("forward", 2.0), "kd_reverse": ("reverse", 1.0), "kd_reverse_warm": ("reverse", 0.5)}  # kind, temperature
@@ -38,12 +41,13 @@ def bf16(x):
 
 class Quantize(torch.autograd.Function):
     """w [N, K], s [N, G], z [N, G] or None. Gradients: LSQ (Esser 2020, eq. 3), ParetoQ for SEQ, ternary and binary (the
-    scale's: sign(w) everywhere); BitNet b1.58: straight through everywhere, the scale is data."""
+    scale's: sign(w) everywhere); BitNet b1.58: straight through everywhere, the scale is data; OneBit: the sign's
+    gradient is 1.001 - tanh(w)^2. m multiplies the gradients of scales and zero points."""
 
     @staticmethod
-    def forward(ctx, w, s, z, method, bits):
+    def forward(ctx, w, s, z, method, bits, m):
         ctx.save_for_backward(w, s, z)
-        ctx.method, ctx.bits = method, bits
+        ctx.method, ctx.bits, ctx.m = method, bits, m
         value, _, _, _ = levels(w, s, z, method, bits)
         return bf16(value).reshape(w.shape)
 
@@ -53,15 +57,89 @@ class Quantize(torch.autograd.Function):
         _, q, inside, u = levels(w, s, z, ctx.method, ctx.bits)
         g = g.reshape(q.shape)
         learned = not ctx.method.startswith("minmax") and ctx.method != "bitnet"
-        qp = 1 if ctx.bits <= 2 else 2 ** (ctx.bits - 1) - 1
-        m = 1 / math.sqrt(GROUP * qp)
-        ds = (g * (q if ctx.method in ("binary", "onebit") else torch.where(inside, q - u, q))).sum(-1) * m if learned else None
+        signs = ctx.method in ("binary", "onebit")
+        ds = (g * (q if signs else torch.where(inside, q - u, q))).sum(-1) * ctx.m if learned else None
         dz = None
-        if ctx.method == "lsq_asymmetric":
+        if z is not None:
             a = stored(s, ctx.method)[1]
-            dz = (g * torch.where(inside, torch.zeros_like(g), -a[..., None].expand_as(g))).sum(-1) * m
+            dz = (g * torch.where(inside, torch.zeros_like(g), -a[..., None].expand_as(g))).sum(-1) * ctx.m
         factor = 1.001 - torch.tanh(w).reshape(g.shape) ** 2 if ctx.method == "onebit" else 1.0
-        return torch.where(inside, g * factor, torch.zeros_like(g)).reshape(w.shape), ds, dz, None, None
+        return torch.where(inside, g * factor, torch.zeros_like(g)).reshape(w.shape), ds, dz, None, None, None
+
+
+class Int(torch.autograd.Function):
+    """x [..., C] as integers of +- top times the scale of its row; straight through."""
+
+    @staticmethod
+    def forward(ctx, x, top):
+        scale = x.abs().amax(-1, keepdim=True).clamp(min=1e-5) / top
+        return torch.round(x / scale).clamp(-top, top) * scale
+
+    @staticmethod
+    def backward(ctx, g):
+        return g, None
+
+
+def multiplier(bits, weights_a_scale):
+    return 1 / math.sqrt(weights_a_scale * (1 if bits <= 2 else 2 ** (bits - 1) - 1))
+
+
+def clipped(w, high, low, bits):
+    """Scale and zero point of OmniQuant's learned clipping; the weight's extremes are constants, the zero point divides by
+    the scale as stored, straight through."""
+    x = w.detach().reshape(w.shape[0], -1, GROUP)
+    top = torch.sigmoid(high) * x.amax(-1).clamp(min=0)
+    bottom = torch.sigmoid(low) * x.amin(-1).clamp(max=0)
+    s = (top - bottom) / (2 ** bits - 1)
+    return s, -bottom / (s + (stored(s, "lwc")[1] - s).detach())
+
+
+def quantize(name, w, method, bits, extra, inputs, leaves):
+    """The weight that the model computes with; its quantizer's parameters are added to the leaves."""
+    def leaf(suffix, value=None):
+        leaves[name + suffix] = (inputs[name + suffix] if value is None else value).double().requires_grad_(True)
+        return leaves[name + suffix]
+
+    group = extra.get("group_size", GROUP)
+    if method == "lwc":
+        s, z = clipped(w, leaf("_clip_high"), leaf("_clip_low"), bits)
+        return Quantize.apply(w, s, z, method, bits, 1.0)
+    if method.startswith("minmax") or method == "bitnet":
+        return Quantize.apply(w, inputs[name + "_scale"].double(), None, method, bits, 1.0)
+    rows, columns = w.shape
+    if group == -1:
+        return Quantize.apply(w, leaf("_scale", inputs[name + "_scale"][:, :1].contiguous()), None, method, bits, multiplier(bits, columns))
+    if group == 0:
+        s = leaf("_scale", inputs[name + "_scale"][:1, :1].contiguous()).expand(rows, 1)
+        return Quantize.apply(w, s, None, method, bits, multiplier(bits, rows * columns))
+    z = leaf("_zero_point") if method == "lsq_asymmetric" else None
+    return Quantize.apply(w, leaf("_scale"), z, method, bits, multiplier(bits, group))
+
+
+def add_hooks(model, method, extra, names, inputs, leaves):
+    """What a layer does around its product; -> a function that undoes what is not the model's own."""
+    rotate = modeling_llama.apply_rotary_pos_emb
+    modules = dict(model.named_modules())
+    for name in names:
+        module = modules[name.removesuffix(".weight")]
+        if extra.get("activations") == "int8":
+            module.register_forward_pre_hook(lambda _, args: (Int.apply(args[0], 127),))
+        if method == "onebit":
+            h = leaves[name.removesuffix("weight") + "input_vector"] = inputs[name.removesuffix("weight") + "input_vector"].double().requires_grad_(True)
+            module.register_forward_pre_hook(lambda _, args, h=h: (args[0] * h,))
+            module.register_forward_hook(lambda _, args, y: F.layer_norm(y, y.shape[-1:]))
+        if extra.get("kv_cache") == "int4" and "v_proj" in name:
+            module.register_forward_hook(lambda _, args, y: Int.apply(y.unflatten(-1, (-1, 8)), 7).flatten(-2))
+    if extra.get("kv_cache") == "int4":
+        def rounded(*args, **kwargs):
+            q, k = rotate(*args, **kwargs)
+            return q, Int.apply(k, 7)
+
+        modeling_llama.apply_rotary_pos_emb = rounded
+
+    def undo():
+        modeling_llama.apply_rotary_pos_emb = rotate
+    return undo
 
 
 def stored(s, method):
@@ -73,7 +151,7 @@ def stored(s, method):
 
 def levels(w, s, z, method, bits):
     """-> dequantised value, q = value / a, inside, u = w / a; all [N, G, GROUP]."""
-    x = w.reshape(w.shape[0], -1, GROUP)
+    x = w.reshape(w.shape[0], s.shape[1], -1)
     if method.startswith("minmax"):
         if method == "minmax_symmetric":
             s, z = x.abs().amax(-1) / ((2 ** bits - 1) / 2), None
@@ -141,19 +219,21 @@ def main(out, context_file=None):
     mask[:, -1] = False
     names = [n for n, _ in base.named_parameters() if n.endswith("proj.weight")]
     inputs = {"tokens": tokens, "mask": mask.to(torch.uint8)}
-    scales, zeros = {}, {}
     for name, p in base.named_parameters():
         if name in names:
             shape = (p.shape[0], p.shape[1] // GROUP)
             big = p.detach().reshape(*shape, GROUP).abs().amax(-1)
-            scales[name] = (big * (0.3 + 0.5 * torch.rand(shape))).float()
-            zeros[name] = (1 + 1.6 * torch.rand(shape)).float()
-            inputs[name + "_scale"], inputs[name + "_zero_point"] = scales[name], zeros[name]
-    methods, losses, context = METHODS, LOSSES, tokens
+            inputs[name + "_scale"] = (big * (0.3 + 0.5 * torch.rand(shape))).float()
+            inputs[name + "_zero_point"] = (1 + 1.6 * torch.rand(shape)).float()
+            inputs[name + "_clip_high"], inputs[name + "_clip_low"] = torch.randn(shape), torch.randn(shape)
+            inputs[name.removesuffix("weight") + "input_vector"] = 0.5 + torch.rand(p.shape[1])
+    context = tokens
+    cases = [(label, "lsq" if label == "lsq2" else label, bits, {}, loss) for label, bits in METHODS.items() for loss in LOSSES]
+    cases += [(label, *variant, loss) for label, variant in VARIANTS.items() for loss in ("ce", "all")]
     if context_file is None:
         save_file(inputs, out + "/inputs.safetensors")
     else:
-        methods, losses = {"lsq_asymmetric": 2}, {"neighbourhood": {"ce": 0.3, "kd": 0.7}}
+        cases = [("lsq_asymmetric", "lsq_asymmetric", 2, {}, "neighbourhood")]
         context = load_file(context_file)["context"]
         assert not torch.equal(context, tokens)
 
@@ -161,31 +241,24 @@ def main(out, context_file=None):
     with torch.no_grad():
         z = teacher(context).logits
     targets = tokens.roll(-1, 1)
-    for label, bits in methods.items():
-        method = "lsq" if label == "lsq2" else label
-        for loss_name, weights in losses.items():
-            model = LlamaForCausalLM.from_pretrained(out + "/model", dtype=torch.float64, attn_implementation="sdpa")
-            params = dict(model.named_parameters())
-            leaves = dict(params)
-            call = {}
-            for name in names if bits else []:
-                s = scales[name].double().requires_grad_(not method.startswith("minmax") and method != "bitnet")
-                zp = zeros[name].double().requires_grad_(True) if method == "lsq_asymmetric" else None
-                call[name] = Quantize.apply(params[name], s, zp, method, bits)
-                if s.requires_grad:
-                    leaves[name + "_scale"] = s
-                if zp is not None:
-                    leaves[name + "_zero_point"] = zp
-            logits = torch.func.functional_call(model, call, (context,)).logits
-            kind, T = KD.get(loss_name, ("forward", 1.0))
-            parts = {"ce": -torch.log_softmax(logits, -1).gather(-1, targets[..., None])[..., 0], "kd": distillation(logits, z, kind, T),
-                     "smoothness": smoothness(logits, z)}
-            means = {k: (v * mask).sum() / mask.sum() for k, v in parts.items() if k in weights}
-            sum(weights[k] * v for k, v in means.items()).backward()
-            save_file({k: (torch.zeros_like(v) if v.grad is None else v.grad).contiguous() for k, v in leaves.items()},
-                      f"{out}/{label}-{loss_name}.safetensors")
-            json.dump({"method": method, "bits": bits, "weights": weights, "kd_kind": kind, "kd_temperature": T, "losses": {k: v.item() for k, v in means.items()}},
-                      open(f"{out}/{label}-{loss_name}.json", "w"))
+    for label, method, bits, extra, loss_name in cases:
+        weights = LOSSES.get(loss_name, {"ce": 0.3, "kd": 0.7})
+        model = LlamaForCausalLM.from_pretrained(out + "/model", dtype=torch.float64, attn_implementation="sdpa")
+        params = dict(model.named_parameters())
+        leaves = dict(params)
+        call = {name: quantize(name, params[name], method, bits, extra, inputs, leaves) for name in names} if bits else {}
+        undo = add_hooks(model, method, extra, names, inputs, leaves)
+        logits = torch.func.functional_call(model, call, (context,)).logits
+        undo()
+        kind, T = KD.get(loss_name, ("forward", 1.0))
+        parts = {"ce": -torch.log_softmax(logits, -1).gather(-1, targets[..., None])[..., 0], "kd": distillation(logits, z, kind, T),
+                 "smoothness": smoothness(logits, z)}
+        means = {k: (v * mask).sum() / mask.sum() for k, v in parts.items() if k in weights}
+        sum(weights[k] * v for k, v in means.items()).backward()
+        save_file({k: (torch.zeros_like(v) if v.grad is None else v.grad).contiguous() for k, v in leaves.items()},
+                  f"{out}/{label}-{loss_name}.safetensors")
+        json.dump({"method": method, "bits": bits, "extra": extra, "weights": weights, "kd_kind": kind, "kd_temperature": T, "losses": {k: v.item() for k, v in means.items()}},
+                  open(f"{out}/{label}-{loss_name}.json", "w"))
 
 
 if __name__ == "__main__":

@@ -32,6 +32,12 @@ config::Loss loss_config(const nlohmann::json& expected) {
   return loss;
 }
 
+/// The first rows and columns of a tensor that is larger than asked for.
+at::Tensor first(at::Tensor tensor, at::IntArrayRef sizes) {
+  for (size_t i = 0; i < sizes.size(); ++i) tensor = tensor.narrow(static_cast<int64_t>(i), 0, sizes[i]);
+  return tensor;
+}
+
 /// The oracle's folder: model, inputs, and one .json and .safetensors a case.
 class Step : public testing::Test {
  protected:
@@ -72,7 +78,9 @@ class Step : public testing::Test {
       config::Quantization quantization;
       quantization.default_rule.method = expected["method"];
       quantization.default_rule.bits = three_levels ? 1.58 : expected["bits"].get<double>();
-      quantization.default_rule.group_size = 8;
+      const nlohmann::json& extra = expected["extra"];
+      quantization.default_rule.group_size = extra.value("group_size", 8);
+      quantization.default_rule.activations = extra.value("activations", "none");
       factory = quant::quant_linear_factory(quant::Policy(quantization), registry);
     }
     nn::BuildOptions trainable = build;
@@ -81,9 +89,10 @@ class Step : public testing::Test {
     {
       at::NoGradGuard no_grad;
       for (const auto& parameter : student->parameters().all())
-        if (parameter.role == nn::Role::kScale || parameter.role == nn::Role::kZeroPoint)
-          parameter.value.copy_(inputs->tensor(parameter.name));
+        if (nn::is_quantizer(parameter.role))
+          parameter.value.copy_(first(inputs->tensor(parameter.name), parameter.value.sizes()));
     }
+    student->store_keys_and_values_as(models::kv_cache_format(expected["extra"].value("kv_cache", "none"), "case"));
     const losses::Objective objective(loss_config(expected));
     const losses::Neighbourhood neighbourhood(neighbours, 32, {}, 0, 64);
     TrainingStep step(*student, registry, teacher.get(), objective, neighbourhood, /*chunk_tokens=*/7);
@@ -114,7 +123,7 @@ TEST_F(Step, LossesAndGradientsEqualTransformersInDouble) {
     compare(entry.path(), none);
     ++num_cases;
   }
-  EXPECT_EQ(num_cases, 77);
+  EXPECT_EQ(num_cases, 80);
 }
 
 /// Which tokens are drawn is tested in tests/losses; here, what a step does with them: both models read the perturbed

@@ -1,0 +1,45 @@
+// What some schemes do around a linear layer's product, whether its weight is fake-quantized or dequantised:
+//   y = LN(Q_a(x * h) W^T)
+// Q_a       activations in 8 bits (Scheme::activations), straight through; kernels/act_quant.h
+// h, LN     OneBit only: the value vector "<module>.input_vector" [in] of the inputs and a layer norm without affine
+//           part over the outputs. The other value vector, of the outputs, is the scale of each row.
+// Source    Xu et al. 2024 (OneBit), eq. 3 and 4.
+#pragma once
+#include "nn/linear_factory.h"
+#include "quant/quant_linear.h"
+
+namespace satin::quant {
+
+/// Whether a layer of this scheme is wrapped.
+bool needs_wrapping(const Scheme& scheme);
+
+class WrappedLinear : public nn::Linear {
+ public:
+  /// Adds "<module>.input_scale" [1] (static activations) and "<module>.input_vector" to the store, fp32.
+  WrappedLinear(std::unique_ptr<nn::Linear> inner, const nn::LinearSpec& spec, const Scheme& scheme,
+                nn::ParameterStore& store);
+
+  at::Tensor forward(const at::Tensor& x) override;
+  /// The inner weight: what the wrapper does is not part of it.
+  at::Tensor weight(at::ScalarType dtype) override { return inner_->weight(dtype); }
+  at::Tensor weight() override { return inner_->weight(); }
+
+  /// From the weight and, where there are some, the statistics of the inputs.
+  void initialise(const QuantLinear& linear);
+  void enable(bool on) { enabled_ = on; }
+
+ private:
+  std::unique_ptr<nn::Linear> inner_;
+  Scheme scheme_;
+  at::Tensor input_scale_, input_vector_;
+  bool enabled_ = true;
+};
+
+/// The best |W| ~ rows columns^T in squared error: both are positive (the leading singular pair of a matrix without
+/// negative entries), the columns' mean is 1.
+struct RankOne {
+  at::Tensor rows, columns;  ///< [N], [K] fp32 (fp64 for fp64 weights)
+};
+RankOne rank_one(const at::Tensor& weight);
+
+}  // namespace satin::quant

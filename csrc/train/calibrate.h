@@ -1,0 +1,15 @@
+// What quantizers want to know of a layer's inputs before they start.
+#pragma once
+#include "data/dataset.h"
+#include "train/models.h"
+
+namespace satin::train {
+
+/// Whether a layer of the student asks for it.
+bool needs_calibration(const Student& student);
+
+/// Reads quantization.calibration_sequences training sequences with every layer in full precision, then starts all
+/// quantizers anew from the weights and what was seen. Logs a line.
+void calibrate(const config::Config& config, const Student& student, const data::Dataset& dataset);
+
+}  // namespace satin::train

@@ -1,0 +1,105 @@
+// What surrounds a quantized product, against the papers' formulas written in plain tensor operations.
+#include "quant/wrapped_linear.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <gtest/gtest.h>
+
+#include "quant/registry.h"
+
+namespace satin::quant {
+namespace {
+
+struct Model {
+  nn::ParameterStore store{{at::kCPU, at::kFloat, at::kFloat, true}};
+  Registry registry;
+  std::unique_ptr<nn::Linear> linear;
+
+  Model(const std::string& method, double bits, const std::string& activations, int64_t group = -1) {
+    config::Quantization quantization;
+    quantization.default_rule.method = method;
+    quantization.default_rule.bits = bits;
+    quantization.default_rule.group_size = group;
+    quantization.default_rule.activations = activations;
+    linear = quant_linear_factory(Policy(quantization), registry)({"m", 64, 24, true}, store);
+    at::manual_seed(9);
+    const at::NoGradGuard no_grad;
+    store.at("m.weight").copy_(at::randn({24, 64}) * 0.05);
+    store.at("m.bias").copy_(at::randn({24}));
+    initialise_from_weights(registry);
+  }
+  at::Tensor weight() { return linear->weight().detach(); }
+};
+
+at::Tensor int8(const at::Tensor& x) {
+  const at::Tensor scale = x.abs().amax(-1, true) / 127;
+  return at::round(x / scale).clamp(-127, 127) * scale;
+}
+
+TEST(WrappedLinear, QuantizesItsInputs) {
+  Model model("lsq", 4, "int8");
+  ASSERT_TRUE(model.registry.modules()[0].wrapper);
+  const at::Tensor x = at::randn({5, 64}).requires_grad_(true);
+  const at::Tensor y = model.linear->forward(x), bias = model.store.at("m.bias");
+  EXPECT_TRUE(at::allclose(y, int8(x).matmul(model.weight().t()) + bias, 1e-5, 1e-5));
+  y.sum().backward();
+  EXPECT_TRUE(at::allclose(x.grad(), at::ones({5, 24}).matmul(model.weight()), 1e-4, 1e-5)) << "straight through";
+
+  Model fp8("lsq", 4, "float8");
+  const at::Tensor scale = x.abs().amax(-1, true) / 448;
+  const at::Tensor rounded = (x / scale).to(at::kFloat8_e4m3fn).to(at::kFloat) * scale;
+  EXPECT_TRUE(at::allclose(fp8.linear->forward(x), rounded.matmul(fp8.weight().t()) + bias, 1e-5, 1e-5));
+}
+
+TEST(WrappedLinear, StaticScalesStartFromWhatWasSeen) {
+  Model model("lsq", 4, "int8_static");
+  const at::Tensor x = at::randn({50, 64});
+  {
+    const at::NoGradGuard no_grad;
+    model.registry.enable(false);
+    model.registry.modules()[0].linear->observe(true);
+    model.linear->forward(x);
+    model.registry.modules()[0].linear->observe(false);
+    model.registry.enable(true);
+    initialise_from_weights(model.registry);
+  }
+  const at::Tensor scale = model.store.at("m.input_scale");
+  EXPECT_FLOAT_EQ(scale.item<float>(), x.abs().max().item<float>() / 127);
+  const at::Tensor rounded = at::round(x / scale.detach()).clamp(-127, 127) * scale.detach();
+  const at::Tensor y = model.linear->forward(x);
+  EXPECT_TRUE(at::allclose(y, rounded.matmul(model.weight().t()) + model.store.at("m.bias"), 1e-5, 1e-5));
+  y.square().sum().backward();
+  EXPECT_NE(scale.grad().item<float>(), 0);
+}
+
+// y = LN(((x h) sign(W)^T) g), Xu et al. 2024; the bias belongs to the product.
+TEST(WrappedLinear, OneBit) {
+  Model model("onebit", 1, "none");
+  const at::Tensor x = at::randn({5, 64}), w = model.store.at("m.weight").detach();
+  const at::Tensor h = model.store.at("m.input_vector").detach();
+  const at::Tensor g = model.store.at("m.weight_scale").detach().view({24}).to(at::kBFloat16).to(at::kFloat);
+  const at::Tensor sign = at::where(w < 0, -1.0f, 1.0f);
+  const at::Tensor z = (x * h).matmul(sign.t()) * g + model.store.at("m.bias").detach();
+  const at::Tensor mean = z.mean(-1, true);
+  const at::Tensor expected = (z - mean) / ((z - mean).square().mean(-1, true) + 1e-5).sqrt();
+  EXPECT_TRUE(at::allclose(model.linear->forward(x), expected, 1e-4, 1e-4));
+  model.linear->forward(x).square().mul(at::randn({5, 24})).sum().backward();
+  for (const nn::Parameter& parameter : model.store.all())
+    EXPECT_GT(parameter.value.grad().abs().sum().item<float>(), 0) << parameter.name;
+  model.registry.enable(false);
+  EXPECT_TRUE(at::equal(model.linear->forward(x), at::linear(x, w, model.store.at("m.bias"))));
+}
+
+TEST(RankOne, IsTheLeadingSingularPair) {
+  at::manual_seed(10);
+  const at::Tensor w = at::randn({24, 64}, at::kDouble) * at::rand({24, 1}, at::kDouble) * at::rand({64}, at::kDouble);
+  const RankOne found = rank_one(w);
+  const auto [u, s, v] = at::linalg_svd(w.abs(), /*full_matrices=*/false);
+  const at::Tensor best = at::outer(u.select(1, 0), v.select(0, 0)) * s[0];
+  EXPECT_LT((at::outer(found.rows, found.columns) - best).norm().item<double>(), 1e-6 * best.norm().item<double>());
+  EXPECT_NEAR(found.columns.mean().item<double>(), 1, 1e-12);
+  EXPECT_TRUE((found.rows > 0).all().item<bool>());
+}
+
+}  // namespace
+}  // namespace satin::quant
