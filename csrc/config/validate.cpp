@@ -65,7 +65,8 @@ void check_quantization(const Quantization& quantization, const Report& report) 
   for (size_t i = 0; i < overrides.size(); ++i) check_rule(overrides[i], cat("quantization.overrides.", i), report);
   check_hardening(quantization, report);
   const auto is_none = [](const QuantizationRule& rule) { return rule.method == "none"; };
-  if (is_none(quantization.default_rule) && std::all_of(overrides.begin(), overrides.end(), is_none)) {
+  if (quantization.kv_cache == "none" && is_none(quantization.default_rule) &&
+      std::all_of(overrides.begin(), overrides.end(), is_none)) {
     report({"quantization.default.method"},
            "quantization: every rule has method none, so nothing is quantized; for dense training remove the section "
            "(quantization=none)");

@@ -2,6 +2,7 @@
 
 #include "config/config.h"
 #include "core/error.h"
+#include "core/log.h"
 #include "export/format.h"
 #include "io/pretrained.h"
 #include "quant/policy.h"
@@ -94,6 +95,9 @@ void check_exports(const config::Config& config, const Student& student) {
     if (!config.export_.formats.empty() && scheme.dequant_dtype != schemes.front().second.dequant_dtype)
       throw UserError(cat("quantization: ", name, " and ", schemes.front().first,
                           " have different scale_dtype; exports hold one dtype a model"));
+  if (config.quantization && config.quantization->kv_cache != "none" && !config.export_.formats.empty())
+    log_warning(cat("exports do not say that keys and values were rounded to ", config.quantization->kv_cache,
+                    " in training: ask for it where they run (satin eval and generate: --kv-cache)"));
   for (const auto& name : config.export_.formats) exporting::check_exact(exporting::format(name), schemes, dtype);
 }
 

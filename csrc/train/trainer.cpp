@@ -186,6 +186,10 @@ void Trainer::enter_stage() {
     needs_calibration(student_) ? calibrate(config_, student_, *dataset_)
                                 : quant::initialise_from_weights(*student_.registry);
     store_keys_and_values();
+    if (health_) {  // changes and drift count from here
+      health_ = std::make_unique<quant::HealthMonitor>(*student_.registry);
+      health_->measure();
+    }
   }
   end_progress();
   log_info(cat("step ", steps_done_ + 1, ": quantization ", starts ? "begins" : "goes on",

@@ -28,6 +28,7 @@ TEST(Rules, BitsThatMethodsHave) {
   EXPECT_EQ(rule("method: ternary, bits: 1.58"), "");
   EXPECT_THAT(rule("method: ternary, bits: 2"), HasSubstr("method ternary has 1.58 bits, found 2"));
   EXPECT_THAT(rule("method: none"), HasSubstr("nothing is quantized"));
+  EXPECT_EQ(problems(kModel + "quantization: {default: {method: none}, kv_cache: int8}"), "");
   EXPECT_EQ(problems(kModel + "quantization: {default: {method: none}, overrides: [{match: a, method: lsq}]}"), "");
 }
 
