@@ -19,7 +19,7 @@
 //   symmetric, binary: inside = u in [lo, hi] (binary: [-1, 1]); SEQ, ternary: |u| < .99; BitNet: everywhere
 //   asymmetric:        inside = round(u) + zero in [0, 2^bits - 1]  (of the rounded value)
 //   grad_w = inside ? grad : 0;  grad_scale = m * sum grad * (inside ? q - u : q); binary, OneBit: m * sum grad * q
-//   OneBit:            grad_w = grad * (1.001 - tanh(w)^2)  (of the weight itself)
+//   OneBit:            grad_w = grad * stored * (1.001 - tanh(w)^2)  (stored * sign(w), with a gradient for the sign)
 //   grad_zero_point = m * sum grad * (inside ? 0 : -a)
 //   m = 1 / sqrt(group_size * Qp), Qp = 2^(bits-1) - 1 for integer grids (1 at 2 bits) and 1 for others
 // Beside ParetoQ's own code and other plain implementations: they keep round(a) and multiply by 2/3 in fp32, we store

@@ -153,7 +153,7 @@ struct Group {
   SATIN_INLINE T gradient_factor(T w) const {
     if constexpr (kGrid == Grid::kOneBit) {
       const T t = std::tanh(w);
-      return T(1.001) - t * t;
+      return stored * (T(1.001) - t * t);
     }
     return T(1);
   }

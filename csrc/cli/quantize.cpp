@@ -5,6 +5,7 @@
 
 #include "cli/commands.h"
 #include "config/config.h"
+#include "core/interrupt.h"
 
 namespace satin::cli {
 
@@ -21,8 +22,10 @@ void add_quantize(CLI::App& app) {
   command->footer(
       "Example: satin quantize configs/quickstart/qat.yaml quantization.default.method=minmax_asymmetric "
       "train.output_dir=runs/rtn");
-  command->callback(
-      [options] { train::quantize(config::load(options->config, options->overrides, config::Job::quantize)); });
+  command->callback([options] {
+    install_interrupt_handlers();
+    train::quantize(config::load(options->config, options->overrides, config::Job::quantize));
+  });
 }
 
 }  // namespace satin::cli

@@ -52,13 +52,13 @@ inline constexpr auto kFields<QuantizationRule> = std::tuple{
     field("bits", &QuantizationRule::bits, {.help = "Weight precision; implied by seq (2), ternary and bitnet (1.58), binary and onebit (1), a whole number for the others", .unit = "bits", .at_least = 1, .at_most = 8, .known_as = "w_bits | weight_bits | wbits"}),
     field("group_size", &QuantizationRule::group_size, {.help = "Consecutive input weights that share one scale (a multiple of 8); -1: one scale per output channel; 0: one per tensor", .unit = "weights", .at_least = -1, .known_as = "groupsize | q_group_size"}),
     field("scale_dtype", &QuantizationRule::scale_dtype, {.help = "Stored type of scales; they are rounded to it in training, so that export changes nothing", .one_of = "bfloat16 | float16"}),
-    field("init", &QuantizationRule::init, {.help = "First scales: from each group's extremes (data), or by a clip search for the least squared error (mse), errors weighted by the mean square of each input on training text (weighted_mse)", .one_of = "data | mse | weighted_mse"}),
+    field("init", &QuantizationRule::init, {.help = "First scales: from each group's extremes (data), or by a clip search for the least squared error (mse), errors weighted by each input's mean square (weighted_mse: learned scales of groups or rows)", .one_of = "data | mse | weighted_mse"}),
     field("activations", &QuantizationRule::activations, {.help = "The layer's inputs: 8-bit integers or e4m3 with a scale for each token, or 8-bit integers with one learned scale a layer (int8_static)", .one_of = "none | int8 | int8_static | float8", .known_as = "activation_dtype | a_bits | input_activations"}),
 };
 
 template <>
 inline constexpr auto kFields<HardeningStage> = std::tuple{
-    field("bits", &HardeningStage::bits, {.help = "Layers that will have fewer have this many; learned scales are converted at the next stage", .unit = "bits", .at_least = 2, .at_most = 8}),
+    field("bits", &HardeningStage::bits, {.help = "Layers that will have fewer have this many; learned scales keep their range at the next stage, learning rates stay absolute", .unit = "bits", .at_least = 2, .at_most = 8}),
     field("until", &HardeningStage::until, {.help = "When the next stage begins, or the rules' own bits after the last", .unit = "fraction of training", .above = 0, .below = 1}),
 };
 
@@ -69,7 +69,7 @@ inline constexpr auto kFields<Quantization> = std::tuple{
     field("kv_cache", &Quantization::kv_cache, {.help = "Keys and values of attention, rounded with a scale for each token and head, in training, evaluation and generation", .one_of = "none | int8 | int4", .known_as = "kv_cache_dtype | kv_bits"}),
     field("fake_quant_after_n_steps", &Quantization::fake_quant_after_n_steps, {.help = "Train in full precision first; scales are made anew when quantization begins", .unit = "steps", .at_least = 0, .known_as = "quantizer_warmup_steps"}),
     field("hardening", &Quantization::hardening, {.help = "Stages of more bits before the rules' own, such as 8 until 0.1, 4 until 0.3; integer grids only"}),
-    field("damping", &Quantization::damping, {.help = "Oscillation damping: pulls each weight towards its level, by this times twice the distance in its gradient", .at_least = 0}),
+    field("damping", &Quantization::damping, {.help = "Oscillation damping: pulls each weight towards its level, by this times twice the distance in its gradient (not the LM head's)", .at_least = 0}),
     field("calibration_sequences", &Quantization::calibration_sequences, {.help = "Training sequences that are read first where init weighted_mse or int8_static needs to know the inputs", .unit = "sequences", .at_least = 1, .known_as = "num_calibration_samples"}),
 };
 

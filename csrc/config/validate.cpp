@@ -53,10 +53,12 @@ void check_hardening(const Quantization& quantization, const Report& report) {
     bits = stage.bits;
     until = stage.until;
   }
-  const std::string& method = quantization.default_rule.method;
-  if (!quantization.hardening.empty() && (implied_bits(method) || method == "none"))
+  const auto hardens = [](const QuantizationRule& rule) { return rule.method != "none" && !implied_bits(rule.method); };
+  if (!quantization.hardening.empty() && !hardens(quantization.default_rule) &&
+      std::none_of(quantization.overrides.begin(), quantization.overrides.end(), hardens))
     report({"quantization.hardening", "quantization.default.method"},
-           cat("quantization.hardening: method ", method, " has one number of bits; minmax, lsq and lwc can harden"));
+           cat("quantization.hardening: method ", quantization.default_rule.method,
+               " has one number of bits; minmax, lsq and lwc can harden"));
 }
 
 void check_quantization(const Quantization& quantization, const Report& report) {

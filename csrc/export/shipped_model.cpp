@@ -29,7 +29,7 @@ bool is_input_parameter(const std::string& name) {
 void read_checkpoint(const io::TensorDirectory& tensors, const io::Manifest& manifest, ShippedModel& model) {
   model.kv_cache = manifest.kv_cache;
   for (const auto& name : tensors.names()) {
-    if (is_quantizer_parameter(name)) continue;
+    if (is_quantizer_parameter(name) || (is_input_parameter(name) && manifest.schemes.empty())) continue;
     const std::string module = name.ends_with(".weight") ? name.substr(0, name.size() - 7) : name;
     const auto scheme = manifest.schemes.find(module);
     const at::Tensor master = tensors.tensor(name);
@@ -97,7 +97,11 @@ ShippedModel open_model(const fs::path& directory) {
   const io::TensorDirectory tensors(directory);
   if (io::is_checkpoint(directory)) {
     model.kind = "checkpoint";
-    const io::Manifest manifest = io::verify_checkpoint(directory);
+    io::Manifest manifest = io::verify_checkpoint(directory);
+    if (!manifest.quantizing) {
+      manifest.schemes.clear();
+      manifest.kv_cache = "none";
+    }
     if (!manifest.schemes.empty())  // dequantised weights have one dtype, and config.json says which
       model.dtype = quant::storage_dtype(manifest.schemes.begin()->second.dequant_dtype, at::kFloat);
     model.hf_config.erase("torch_dtype");
@@ -130,7 +134,8 @@ std::unique_ptr<models::Decoder> build_decoder(const ShippedModel& model, const 
     const ShippedTensor* weight = model.find(spec.name + ".weight");
     const bool wraps = weight && weight->quantized && quant::needs_wrapping(weight->quantized->scheme);
     if (!wraps) return dense(spec, store);
-    return std::make_unique<quant::WrappedLinear>(dense(spec, store), spec, weight->quantized->scheme, store);
+    const quant::Scheme& scheme = weight->quantized->scheme;
+    return std::make_unique<quant::WrappedLinear>(dense(quant::inner_spec(spec, scheme), store), spec, scheme, store);
   };
   auto decoder = std::make_unique<models::Decoder>(model.config, wrapping, options);
   decoder->store_keys_and_values_as(

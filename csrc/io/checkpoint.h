@@ -32,7 +32,8 @@ struct Manifest {
   nlohmann::json state;                          ///< the trainer's own: data position, best loss, ...
   std::map<std::string, quant::Scheme> schemes;  ///< by module name; empty for dense training
   std::string kv_cache = "none";                 ///< as quantization.kv_cache
-  std::map<std::string, CheckpointFile> files;   ///< every other file of the directory
+  bool quantizing = true;  ///< false: training has not begun to quantize, the weights are those of a dense model
+  std::map<std::string, CheckpointFile> files;  ///< every other file of the directory
 };
 
 /// What save_checkpoint writes. `manifest.files` is filled there.

@@ -42,6 +42,7 @@ void write_manifest(const fs::path& directory, Manifest manifest) {
   json object = {{"format_version", kFormatVersion}, {"step", manifest.step},         {"tokens", manifest.tokens},
                  {"state", manifest.state},          {"kv_cache", manifest.kv_cache}, {"schemes", json::object()},
                  {"files", json::object()}};
+  object["quantizing"] = manifest.quantizing;
   for (const auto& [module, scheme] : manifest.schemes) object["schemes"][module] = scheme_to_json(scheme);
   for (const auto& [name, file] : manifest.files)
     object["files"][name] = {{"size_bytes", file.size_bytes}, {"crc32c", file.crc32c}};
@@ -67,6 +68,7 @@ Manifest read_manifest(const fs::path& directory) {
     manifest.tokens = object.at("tokens").get<int64_t>();
     manifest.state = object.at("state");
     manifest.kv_cache = object.value("kv_cache", "none");
+    manifest.quantizing = object.value("quantizing", true);
     for (const auto& [module, scheme] : object.at("schemes").get_ref<const json::object_t&>())
       manifest.schemes[module] = scheme_from_json(scheme, cat(path.string(), ": schemes: ", module));
     for (const auto& [name, file] : object.at("files").get_ref<const json::object_t&>()) {

@@ -17,6 +17,11 @@ bool matches(const std::string& glob, const std::string& module) {
 
 const std::string kEmbedding = "model.embed_tokens";
 
+/// A bare star is meant for layers: embeddings are asked for by name.
+bool applies(const std::string& glob, const std::string& module) {
+  return matches(glob, module) && (module != kEmbedding || glob.find("embed") != std::string::npos);
+}
+
 Storage storage_from_string(const std::string& name, const std::string& where) {
   if (name == "bfloat16") return Storage::kBFloat16;
   if (name == "float16") return Storage::kFloat16;
@@ -91,7 +96,7 @@ void check_fits(const Scheme& scheme, const std::string& module, int64_t in_feat
   for (int64_t size = 8; size <= 1024; size *= 2)
     if (in_features % size == 0) sizes += cat(size, ", ");
   throw UserError(cat("quantization: group_size ", scheme.group_size, " does not divide the ", in_features,
-                      " inputs of ", module, "; sizes that do: ", sizes, "-1 (one scale a row)"));
+                      " inputs of ", module, "; sizes that do: ", sizes, "-1 (one scale a row), 0 (one a tensor)"));
 }
 
 Policy::Policy(const config::Quantization& quantization)
@@ -108,8 +113,7 @@ Policy::Policy(const config::Quantization& quantization)
 Policy::Decision Policy::decide(const std::string& module) const {
   for (int i = static_cast<int>(overrides_.size()) - 1; i >= 0; --i) {
     const Rule& rule = overrides_[i];
-    if (!matches(rule.glob, module)) continue;
-    if (module == kEmbedding && rule.glob.find("embed") == std::string::npos) continue;
+    if (!applies(rule.glob, module)) continue;
     if (rule.scheme) return {rule.scheme, "", i};
     return {std::nullopt, cat("quantization.overrides[", i, "] (", rule.glob, ") says none"), i};
   }
@@ -122,7 +126,7 @@ Policy::Decision Policy::decide(const std::string& module) const {
 void Policy::check_all_match(const std::vector<std::string>& modules) const {
   for (size_t i = 0; i < overrides_.size(); ++i) {
     const std::string& glob = overrides_[i].glob;
-    if (std::any_of(modules.begin(), modules.end(), [&](const std::string& name) { return matches(glob, name); }))
+    if (std::any_of(modules.begin(), modules.end(), [&](const std::string& name) { return applies(glob, name); }))
       continue;
     throw UserError(cat("quantization.overrides[", i, "].match: \"", glob, "\" matches none of the model's ",
                         modules.size(), " linear layers", suggestion(glob, modules)));

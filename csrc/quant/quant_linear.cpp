@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include "core/error.h"
+
 namespace satin::quant {
 
 QuantLinear::QuantLinear(const nn::LinearSpec& spec, const Scheme& scheme, nn::ParameterStore& store)
@@ -17,7 +19,7 @@ at::Tensor QuantLinear::forward(const at::Tensor& x) {
     const at::NoGradGuard no_grad;
     const at::Tensor rows = x.detach().reshape({-1, x.size(-1)}).to(at::kFloat);
     statistics_->squares.add_(rows.square().sum(0));
-    statistics_->largest = at::maximum(statistics_->largest, rows.abs().max());
+    statistics_->largest = at::maximum(statistics_->largest, rows.abs().amax(0));
   }
   return at::linear(x, weight(), bias_.defined() ? std::optional(bias_.to(compute_dtype_)) : std::nullopt);
 }
@@ -27,11 +29,17 @@ at::Tensor QuantLinear::weight(at::ScalarType dtype) {
   return held_.defined() && held_.scalar_type() == dtype ? held_ : quantizer_.quantize(weight_, dtype);
 }
 
+void QuantLinear::initialise() {
+  if (statistics_ && !at::isfinite(statistics_->squares).all().item<bool>())
+    throw UserError(cat(name_, ": its inputs on the calibration text are NaN or infinite: is the model damaged?"));
+  quantizer_.initialise(weight_, statistics_ ? statistics_->squares : at::Tensor());
+}
+
 void QuantLinear::observe(bool on) {
   observing_ = on;
   if (!on) return;
   const auto options = weight_.options().dtype(at::kFloat).requires_grad(false);
-  statistics_ = {at::zeros({weight_.size(1)}, options), at::zeros({}, options)};
+  statistics_ = {at::zeros({weight_.size(1)}, options), at::zeros({weight_.size(1)}, options)};
 }
 
 }  // namespace satin::quant

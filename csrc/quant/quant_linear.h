@@ -8,7 +8,7 @@ namespace satin::quant {
 /// What calibration text brings to a layer, summed over all rows of its inputs.
 struct InputStatistics {
   at::Tensor squares;  ///< [in], fp32: sums of squares
-  at::Tensor largest;  ///< 0-dim: the largest absolute value
+  at::Tensor largest;  ///< [in]: the largest absolute values
 };
 
 class QuantLinear : public nn::Linear {
@@ -29,8 +29,8 @@ class QuantLinear : public nn::Linear {
   /// The scales and zero points of the next forward, a differentiable function of the parameters.
   QuantizerState state() const { return quantizer_.state(weight_); }
   /// Call when the weight has been loaded and before the first forward, and again after calibration. Throws UserError
-  /// for a weight that is not finite.
-  void initialise() { quantizer_.initialise(weight_, statistics_ ? statistics_->squares : at::Tensor()); }
+  /// for a weight or inputs that are not finite.
+  void initialise();
   void set_bits(int bits, bool keep_range) { quantizer_.set_bits(bits, keep_range); }
 
   /// Off: the layer multiplies with its master weight, in full precision.

@@ -3,7 +3,9 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "core/error.h"
 #include "quant/clip.h"
@@ -80,8 +82,9 @@ constexpr int64_t kSearchedWeights = 1 << 20;
 /// An even sample of about a million weights as one group, [1, n].
 at::Tensor sample(const at::Tensor& weight) {
   const at::Tensor flat = weight.reshape({1, -1});
-  const int64_t stride = (flat.numel() + kSearchedWeights - 1) / kSearchedWeights;
-  return flat.slice(1, 0, std::nullopt, stride | 1).contiguous();  // odd: not one column of every row
+  int64_t stride = std::max<int64_t>(1, (flat.numel() + kSearchedWeights - 1) / kSearchedWeights);
+  while (std::gcd(stride, weight.size(1)) != 1) ++stride;  // every column in its turn
+  return flat.slice(1, 0, std::nullopt, stride).contiguous();
 }
 
 }  // namespace
@@ -137,7 +140,7 @@ QuantizerState initial_state(const at::Tensor& weight, const Scheme& scheme, con
     const ops::ClipSearchResult found = ops::clip_search(values, kernel_grid(scheme, values.size(1)));
     return per_row({found.scale, found.zero_point}, weight.size(0));
   }
-  const bool weighted = scheme.init == Init::kWeightedSearch && importance.defined();
+  const bool weighted = scheme.searches_weighted() && importance.defined();
   const ops::ClipSearchResult found = ops::clip_search(weight.detach(), kernel_grid(scheme, weight.size(1)),
                                                        weighted ? std::optional(importance) : std::nullopt);
   return {found.scale, found.zero_point};

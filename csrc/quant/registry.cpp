@@ -85,7 +85,7 @@ nn::LinearFactory quant_linear_factory(const Policy& policy, Registry& registry)
     }
     check_fits(*decision.scheme, spec.name, spec.in_features);
     const Scheme scheme = scheme_for(spec, *decision.scheme);
-    auto linear = std::make_unique<QuantLinear>(spec, scheme, store);
+    auto linear = std::make_unique<QuantLinear>(inner_spec(spec, scheme), scheme, store);
     QuantLinear& inner = *linear;
     std::unique_ptr<WrappedLinear> wrapper;
     if (needs_wrapping(scheme)) wrapper = std::make_unique<WrappedLinear>(std::move(linear), spec, scheme, store);

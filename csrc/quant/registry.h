@@ -21,7 +21,7 @@ struct TableRow {
   std::vector<int64_t> shape;   ///< of the weight
   std::string method = "none";  ///< "none" when left in full precision
   double bits = 16;             ///< of a code (ternary: 1.585)
-  int64_t group_size = 0;       ///< -1: one scale a row; 0 when left in full precision
+  int64_t group_size = 0;       ///< -1: one scale a row; 0: one a tensor, or left in full precision
   double effective_bits = 16;   ///< stored bits a weight, scales and zero points included
   std::string reason;           ///< why it is not quantized; empty when it is
 };

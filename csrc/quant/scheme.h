@@ -64,9 +64,12 @@ struct Scheme {
     return method == Method::kMinMaxSymmetric || method == Method::kLsq || has_zero_point();
   }
   bool per_tensor() const { return group_size == 0; }
-  bool needs_calibration() const {
-    return (init == Init::kWeightedSearch && learned_scale()) || activations == Activations::kInt8Static;
+  /// Whether Init::kWeightedSearch means something: other starts are no search, or one over the whole tensor.
+  bool searches_weighted() const {
+    return init == Init::kWeightedSearch && learned_scale() && !per_tensor() && method != Method::kBinary &&
+           method != Method::kOneBit;
   }
+  bool needs_calibration() const { return searches_weighted() || activations == Activations::kInt8Static; }
   bool has_three_levels() const { return method == Method::kTernary || method == Method::kBitNet; }
   /// log2 of the number of levels: 1.585 for three.
   double nominal_bits() const;

@@ -21,18 +21,26 @@ bool needs_wrapping(const Scheme& scheme) {
   return scheme.method == Method::kOneBit || scheme.activations != Activations::kNone;
 }
 
+nn::LinearSpec inner_spec(const nn::LinearSpec& spec, const Scheme& scheme) {
+  nn::LinearSpec inner = spec;
+  if (scheme.method == Method::kOneBit) inner.bias = false;
+  return inner;
+}
+
 WrappedLinear::WrappedLinear(std::unique_ptr<nn::Linear> inner, const nn::LinearSpec& spec, const Scheme& scheme,
                              nn::ParameterStore& store)
     : inner_(std::move(inner)), scheme_(scheme) {
   const at::ScalarType dtype = store.options().master_dtype == at::kDouble ? at::kDouble : at::kFloat;
   if (scheme.activations == Activations::kInt8Static)
     input_scale_ = store.add(spec.name + ".input_scale", {1}, nn::Role::kScale, dtype);
-  if (scheme.method == Method::kOneBit)
-    input_vector_ = store.add(spec.name + ".input_vector", {spec.in_features}, nn::Role::kScale, dtype);
+  if (scheme.method != Method::kOneBit) return;
+  input_vector_ = store.add(spec.name + ".input_vector", {spec.in_features}, nn::Role::kScale, dtype);
+  if (spec.bias) bias_ = store.add(spec.name + ".bias", {spec.out_features}, nn::Role::kBias);
 }
 
 at::Tensor WrappedLinear::forward(const at::Tensor& x) {
-  if (!enabled_) return inner_->forward(x);
+  const auto with_bias = [&](const at::Tensor& y) { return bias_.defined() ? y + bias_.to(y.scalar_type()) : y; };
+  if (!enabled_) return with_bias(inner_->forward(x));
   at::Tensor input = x;
   if (input_vector_.defined()) input = input * input_vector_.to(x.scalar_type());
   if (input_scale_.defined()) {
@@ -41,7 +49,7 @@ at::Tensor WrappedLinear::forward(const at::Tensor& x) {
     input = ops::act_quant(input, format_of(scheme_.activations));
   }
   const at::Tensor y = inner_->forward(input);
-  return input_vector_.defined() ? at::layer_norm(y, {y.size(-1)}, {}, {}, kNormEpsilon) : y;
+  return input_vector_.defined() ? with_bias(at::layer_norm(y, {y.size(-1)}, {}, {}, kNormEpsilon)) : y;
 }
 
 void WrappedLinear::initialise(const QuantLinear& linear) {
@@ -49,7 +57,9 @@ void WrappedLinear::initialise(const QuantLinear& linear) {
   if (input_vector_.defined()) input_vector_.copy_(rank_one(linear.master_weight()).columns);
   if (!input_scale_.defined()) return;
   if (linear.statistics()) {
-    input_scale_.copy_(linear.statistics()->largest / kInt8Ends);
+    at::Tensor largest = linear.statistics()->largest;
+    if (input_vector_.defined()) largest = largest * input_vector_;
+    input_scale_.copy_(largest.max() / kInt8Ends);
   } else {
     input_scale_.fill_(1 / kInt8Ends);  // of unit inputs; calibration replaces it
   }

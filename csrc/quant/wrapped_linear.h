@@ -1,5 +1,5 @@
 // What some schemes do around a linear layer's product, whether its weight is fake-quantized or dequantised:
-//   y = LN(Q_a(x * h) W^T)
+//   y = LN(Q_a(x * h) W^T) + b
 // Q_a       activations in 8 bits (Scheme::activations), straight through; kernels/act_quant.h
 // h, LN     OneBit only: the value vector "<module>.input_vector" [in] of the inputs and a layer norm without affine
 //           part over the outputs. The other value vector, of the outputs, is the scale of each row.
@@ -12,10 +12,13 @@ namespace satin::quant {
 
 /// Whether a layer of this scheme is wrapped.
 bool needs_wrapping(const Scheme& scheme);
+/// What the wrapper asks of the layer inside: no bias where a norm comes between.
+nn::LinearSpec inner_spec(const nn::LinearSpec& spec, const Scheme& scheme);
 
 class WrappedLinear : public nn::Linear {
  public:
-  /// Adds "<module>.input_scale" [1] (static activations) and "<module>.input_vector" to the store, fp32.
+  /// Adds "<module>.input_scale" [1] (static activations) and "<module>.input_vector" to the store, fp32; with a norm
+  /// also the bias.
   WrappedLinear(std::unique_ptr<nn::Linear> inner, const nn::LinearSpec& spec, const Scheme& scheme,
                 nn::ParameterStore& store);
 
@@ -31,7 +34,7 @@ class WrappedLinear : public nn::Linear {
  private:
   std::unique_ptr<nn::Linear> inner_;
   Scheme scheme_;
-  at::Tensor input_scale_, input_vector_;
+  at::Tensor input_scale_, input_vector_, bias_;
   bool enabled_ = true;
 };
 

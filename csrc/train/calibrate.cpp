@@ -33,7 +33,10 @@ void calibrate(const config::Config& config, const Student& student, const data:
     if (const int signal = interrupt_signal())
       throw InterruptedError(cat("stopped by signal ", signal, " while calibrating; nothing was lost"));
     const data::Batch batch = loader.next().batch;
-    student.decoder->hidden(batch.tokens, {.document_ids = batch.document_ids});
+    const int64_t count = std::min(wanted - read, batch.tokens.size(0));  // not what a micro-batch happens to hold
+    const at::Tensor& ids = batch.document_ids;
+    student.decoder->hidden(batch.tokens.narrow(0, 0, count),
+                            {.document_ids = ids.defined() ? ids.narrow(0, 0, count) : ids});
   }
   observe(false);
   registry.enable(true);

@@ -115,6 +115,8 @@ io::CheckpointContents checkpoint_contents(const config::Config& config, const S
   contents.manifest.state = nlohmann::json::object();
   for (const auto& module : student.registry->modules())
     contents.manifest.schemes[module.name] = module.linear->scheme();
+  const auto& modules = student.registry->modules();
+  contents.manifest.quantizing = modules.empty() || modules.front().linear->enabled();
   if (config.quantization) contents.manifest.kv_cache = config.quantization->kv_cache;
   for (const auto& parameter : student.decoder->parameters().all())
     contents.model.emplace_back(parameter.name, parameter.value.detach());

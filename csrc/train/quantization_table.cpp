@@ -53,9 +53,10 @@ std::string quantization_text(const std::vector<quant::TableRow>& table) {
     std::snprintf(buffer, sizeof buffer, "  %-46s %6ld %-16s %-18s %5s %6s %9.3f", line.name.c_str(), line.num_tensors,
                   shape_text(line.row).c_str(), full ? "full precision" : line.row.method.c_str(),
                   full ? "16" : fixed(line.row.bits, line.row.bits == static_cast<int>(line.row.bits) ? 0 : 2).c_str(),
-                  full                      ? ""
-                  : line.row.group_size < 0 ? "row"
-                                            : std::to_string(line.row.group_size).c_str(),
+                  full                       ? ""
+                  : line.row.group_size < 0  ? "row"
+                  : line.row.group_size == 0 ? "tensor"
+                                             : std::to_string(line.row.group_size).c_str(),
                   line.row.effective_bits);
     text += buffer;
     text += (full ? "  " + line.row.reason : "") + "\n";

@@ -55,7 +55,8 @@ Trainer::Trainer(const config::Config& config, const Resume& resume)
   }
   check_schedule(config_);
   const nn::BuildOptions options = student_options(device_, compute_dtype_);
-  if (config_.quantization) stage_ = quant::stage_at(*config_.quantization, manifest.step, total_steps_);
+  if (config_.quantization)  // The last step's stage: what is saved belongs to it. The next step enters its own.
+    stage_ = quant::stage_at(*config_.quantization, std::max<int64_t>(0, manifest.step - 1), total_steps_);
   student_ = build_student(config_, options, checkpoint, stage_);
   const models::ModelConfig& model = student_.decoder->config();
   check_vocabulary(tokenizer_, model, config_.model.path);
@@ -136,7 +137,13 @@ void Trainer::run() {
   if (health_) health_->measure();  // what later measurements compare with
   rate_.mark(now_s(), 0);
   while (steps_done_ < total_steps_) {
-    enter_stage();
+    try {
+      enter_stage();
+    } catch (const InterruptedError&) {  // while calibrating: what was trained is saved as it was
+      quant::enter(*student_.registry, stage_, /*keep_range=*/false);
+      save(steps_done_);
+      throw;
+    }
     train_step(steps_done_);
     ++steps_done_;
     const bool due = config_.checkpoint.every_n_steps > 0 && steps_done_ % config_.checkpoint.every_n_steps == 0;
@@ -148,7 +155,8 @@ void Trainer::run() {
       } catch (const InterruptedError&) {  // what follows saves first
       }
     }
-    if (health_ && steps_done_ % config_.logging.quantizers_every_n_steps == 0) log_quantizers(steps_done_);
+    if (health_ && stage_.on && steps_done_ % config_.logging.quantizers_every_n_steps == 0)
+      log_quantizers(steps_done_);
     if (const int signal = interrupt_signal()) {
       save(steps_done_);
       throw InterruptedError(cat("stopped by signal ", signal, " after step ", steps_done_,
@@ -181,11 +189,14 @@ void Trainer::enter_stage() {
   if (next == stage_) return;
   const bool starts = next.on && !stage_.on;
   quant::enter(*student_.registry, next, /*keep_range=*/!starts);
-  stage_ = next;
   if (starts) {  // the weights have moved since
     needs_calibration(student_) ? calibrate(config_, student_, *dataset_)
                                 : quant::initialise_from_weights(*student_.registry);
+  }
+  stage_ = next;
+  if (starts) {
     store_keys_and_values();
+    warned_layers_.clear();
     if (health_) {  // changes and drift count from here
       health_ = std::make_unique<quant::HealthMonitor>(*student_.registry);
       health_->measure();

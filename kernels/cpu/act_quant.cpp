@@ -96,8 +96,8 @@ void check(ActivationFormat format, Extent extent) {
 }
 
 double act_quant_multiplier(ActivationFormat format, Extent extent) {
-  const double values = static_cast<double>(extent.num_rows) * static_cast<double>(extent.num_columns);
-  return 1 / std::sqrt(format == ActivationFormat::kFloat8 ? values : values * top(format));
+  const auto features = static_cast<double>(extent.num_columns);
+  return 1 / std::sqrt(format == ActivationFormat::kFloat8 ? features : features * top(format));
 }
 
 double act_quant_scale_gradient(ActivationFormat format, Extent extent, const double* row_sums) {

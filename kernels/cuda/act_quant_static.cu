@@ -1,5 +1,5 @@
 // The static form of act_quant.h: values, and both gradients in one pass. Rows do not matter here: blocks take
-// kValuesPerBlock values each, so that the sums' order does not depend on alignment or shape.
+// kValuesPerBlock values each, and a block's values do not depend on alignment or shape.
 #include "kernels/cuda/act_quant_device.cuh"
 
 namespace satin::kernels {

@@ -162,6 +162,29 @@ TEST_F(Cli, EveryKindOfSchemeIsEvaluatedAsItWasTrained) {
   expect(satin(coarse + "int3"), 2, {"--kv-cache: expected none, int8 or int4"});
 }
 
+// A checkpoint between two stages belongs to the first: what the second begins with is made again on resuming.
+TEST_F(Cli, ResumesAtTheBorderOfAStage) {
+  const std::string stages =
+      "export.formats=[] data.valid=[] checkpoint.every_n_steps=1 checkpoint.keep=9 "
+      "quantization.fake_quant_after_n_steps=2 quantization.default.activations=int8_static "
+      "'quantization.hardening=[{bits: 8, until: 0.5}, {bits: 4, until: 0.8}]' ";
+  ASSERT_EQ(satin(tiny("whole", stages)).exit_code, 0);
+  for (const char* step : {"1", "2", "3", "5"}) {
+    const auto resumed = satin(
+        tiny(std::string("from-") + step, stages + "--resume " + (dir / "whole/checkpoints/step-").string() + step));
+    EXPECT_EQ(resumed.exit_code, 0) << resumed.output;
+    EXPECT_EQ(weights(std::string("from-") + step), weights("whole")) << step;
+  }
+  // Not yet quantizing it is the dense model, afterwards it is not.
+  EXPECT_EQ(nlohmann::json::parse(
+                satin("inspect --json " + (dir / "whole/checkpoints/step-2").string()).output)["quantized_parameters"],
+            0);
+  EXPECT_NE(nlohmann::json::parse(
+                satin("inspect --json " + (dir / "whole/checkpoints/step-3").string()).output)["quantized_parameters"],
+            0);
+  expect(satin(tiny("no", "'quantization.hardening=[{bits: 8, until: 0.9}]'")), 2, {"none of the run's 6 steps"});
+}
+
 TEST_F(Cli, AStartThatFailedDoesNotOccupyTheDirectory) {
   test::write_file(dir / "empty.jsonl", "");
   expect(satin(tiny("again", "data.train.0.path=" + (dir / "empty.jsonl").string())), 2, {"empty.jsonl"});

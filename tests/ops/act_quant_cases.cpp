@@ -113,7 +113,7 @@ ExpectedActivations expected_activations(ActivationFormat format, const at::Tens
 }
 
 ExpectedActivationGradients expected_gradients(ActivationFormat format, const ActQuantTensors& in) {
-  const double top = top_of(format), values = static_cast<double>(in.x.numel());
+  const double top = top_of(format), values = static_cast<double>(in.x.size(-1));
   const double multiplier = 1 / std::sqrt(format == ActivationFormat::kFloat8 ? values : values * top);
   const at::Tensor s = in.scale.clamp_min(1e-5);
   const at::Tensor rounded = quotient(in.x, s, arithmetic(in.x)), inside = rounded.abs() <= top;

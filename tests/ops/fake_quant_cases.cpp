@@ -190,8 +190,8 @@ Expected expected_values(const FakeQuantCase& test_case, const FakeQuantTensors&
   const bool integer = grid.kind == Grid::kSymmetric || grid.kind == Grid::kAsymmetric;
   const double highest = integer ? half - 1 : 1;  // Qp, 1 at 2 bits
   const double multiplier = 1 / std::sqrt(static_cast<double>(grid.group_size) * highest);
-  const at::Tensor factor = grid.kind == Grid::kOneBit ? 1.001 - at::tanh(w).square() : at::ones_like(w);
-  out.grad = d.view(out.weight.sizes());
+  const at::Tensor factor = grid.kind == Grid::kOneBit ? stored * (1.001 - at::tanh(w).square()) : at::ones_like(w);
+  out.sign_gradient = (d * stored).abs().view(out.weight.sizes());
   out.grad_weight = at::where(inside, d * factor, 0.0).view(out.weight.sizes());
   // The codes follow the rounded quotient; the derivative is that of the exact one.
   const at::Tensor subtracts = inside & !kernels::has_signs(grid.kind);
@@ -212,7 +212,7 @@ void expect_weight_gradient(const FakeQuantCase& test_case, const at::Tensor& fo
   const double rounding = found.scalar_type() == at::kDouble ? 1e-15 : found.scalar_type() == at::kFloat ? 5e-7 : 4e-3;
   const at::Tensor error = (found.to(at::kDouble) - expected.grad_weight).abs();
   const double factor_rounding = found.scalar_type() == at::kDouble ? 1e-15 : 3e-7;  // 1.001 - 1 cancels
-  const at::Tensor bound = rounding * expected.grad_weight.abs() + factor_rounding * expected.grad.abs();
+  const at::Tensor bound = rounding * expected.grad_weight.abs() + factor_rounding * expected.sign_gradient;
   EXPECT_TRUE((error <= bound).all().item<bool>());
 }
 

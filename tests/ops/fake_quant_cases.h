@@ -36,7 +36,7 @@ FakeQuantTensors make_tensors(const FakeQuantCase& test_case, uint64_t seed);
 struct Expected {
   at::Tensor weight, codes, stored, zero;         ///< exact values, in fp64 (codes and zero too)
   at::Tensor grad_weight, grad_scale, grad_zero;  ///< fp64
-  at::Tensor grad;                                ///< what came in
+  at::Tensor sign_gradient;                       ///< |gradient times scale|, what OneBit's factor multiplies
   at::Tensor scale_magnitude;     ///< sum of the absolute terms of grad_scale: what rounding scales with
   at::Tensor quotient_magnitude;  ///< the same of their gradient times w / a: where quotients are rounded on their own
 };

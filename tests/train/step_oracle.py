@@ -41,8 +41,8 @@ def bf16(x):
 
 class Quantize(torch.autograd.Function):
     """w [N, K], s [N, G], z [N, G] or None. Gradients: LSQ (Esser 2020, eq. 3), ParetoQ for SEQ, ternary and binary (the
-    scale's: sign(w) everywhere); BitNet b1.58: straight through everywhere, the scale is data; OneBit: the sign's
-    gradient is 1.001 - tanh(w)^2. m multiplies the gradients of scales and zero points."""
+    scale's: sign(w) everywhere); BitNet b1.58: straight through everywhere, the scale is data. m multiplies the gradients
+    of scales and zero points."""
 
     @staticmethod
     def forward(ctx, w, s, z, method, bits, m):
@@ -57,14 +57,38 @@ class Quantize(torch.autograd.Function):
         _, q, inside, u = levels(w, s, z, ctx.method, ctx.bits)
         g = g.reshape(q.shape)
         learned = not ctx.method.startswith("minmax") and ctx.method != "bitnet"
-        signs = ctx.method in ("binary", "onebit")
-        ds = (g * (q if signs else torch.where(inside, q - u, q))).sum(-1) * ctx.m if learned else None
+        ds = (g * (q if ctx.method == "binary" else torch.where(inside, q - u, q))).sum(-1) * ctx.m if learned else None
         dz = None
         if z is not None:
             a = stored(s, ctx.method)[1]
             dz = (g * torch.where(inside, torch.zeros_like(g), -a[..., None].expand_as(g))).sum(-1) * ctx.m
-        factor = 1.001 - torch.tanh(w).reshape(g.shape) ** 2 if ctx.method == "onebit" else 1.0
-        return torch.where(inside, g * factor, torch.zeros_like(g)).reshape(w.shape), ds, dz, None, None, None
+        return torch.where(inside, g, torch.zeros_like(g)).reshape(w.shape), ds, dz, None, None, None
+
+
+class Sign(torch.autograd.Function):
+    """OneBit's: its gradient is 1.001 - tanh(w)^2, as its authors release it."""
+
+    @staticmethod
+    def forward(ctx, w):
+        ctx.save_for_backward(w)
+        return torch.where(w < 0, -1.0, 1.0).to(w)
+
+    @staticmethod
+    def backward(ctx, g):
+        return g * (1.001 - torch.tanh(ctx.saved_tensors[0]) ** 2)
+
+
+class Stored(torch.autograd.Function):
+    """A scale as a file holds it; straight through, times m."""
+
+    @staticmethod
+    def forward(ctx, s, m):
+        ctx.m = m
+        return bf16(torch.clamp(s, min=1e-5))
+
+    @staticmethod
+    def backward(ctx, g):
+        return g * ctx.m, None
 
 
 class Int(torch.autograd.Function):
@@ -108,7 +132,7 @@ def quantize(name, w, method, bits, extra, inputs, leaves):
         return Quantize.apply(w, inputs[name + "_scale"].double(), None, method, bits, 1.0)
     rows, columns = w.shape
     if group == -1:
-        return Quantize.apply(w, leaf("_scale", inputs[name + "_scale"][:, :1].contiguous()), None, method, bits, multiplier(bits, columns))
+        return Sign.apply(w) * Stored.apply(leaf("_scale", inputs[name + "_scale"][:, :1].contiguous()), multiplier(bits, columns))
     if group == 0:
         s = leaf("_scale", inputs[name + "_scale"][:1, :1].contiguous()).expand(rows, 1)
         return Quantize.apply(w, s, None, method, bits, multiplier(bits, rows * columns))
@@ -171,9 +195,9 @@ def levels(w, s, z, method, bits):
         inside = u.abs() < 0.99
         level = torch.round(1.5 * u.clamp(-0.99, 0.99))
         return t * level, level * 2 / 3, inside, u
-    if method in ("binary", "onebit"):
+    if method == "binary":
         level = torch.where(u < 0, -1.0, 1.0).to(u)
-        return t * level, level, (u.abs() <= 1) | (method == "onebit"), u
+        return t * level, level, u.abs() <= 1, u
     if method == "bitnet":
         level = torch.round(u.clamp(-1, 1))
         return t * level, level, torch.ones_like(u, dtype=torch.bool), u
