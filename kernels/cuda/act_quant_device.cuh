@@ -30,7 +30,7 @@ template <class Body>
 void for_vectors(Dtype x_dtype, int64_t length, std::initializer_list<const void*> pointers, const Body& body) {
   for_weight(x_dtype, [&]<class X>(Type<X>) {
     if constexpr (!std::is_same_v<X, double>) {
-      if (length % kVector == 0 && aligned(pointers)) return body.template operator()<X, kVector>();
+      if (fits_vectors(length, pointers)) return body.template operator()<X, kVector>();
     }
     body.template operator()<X, 1>();
   });

@@ -102,17 +102,12 @@ void clip_search_cuda(const FakeQuantGrid& grid, Extent extent, Dtype w_dtype, c
   if (extent.num_rows == 0 || extent.num_columns == 0) return;
   for_weight(w_dtype, [&]<class W>(Type<W>) {
     for_grid(grid.kind, [&]<Grid kGrid>() {
-      const auto run = [&]<int V>() {
-        const Layout layout = make_layout(extent, grid.group_size, V);
-        if (layout.blocks() > 0x7fffffff) throw std::invalid_argument("clip_search: too many groups for one launch");
-        launch_kernel(clip_search_kernel<kGrid, W, V>, static_cast<unsigned>(layout.blocks()), stream, grid,
-                      ClipSearchItem{w, importance, scale, zero_point, extent.num_columns / grid.group_size, layout});
-      };
-      if (grid.group_size % kVector == 0 && aligned({w, importance})) {
-        run.template operator()<kVector>();
-      } else {
-        run.template operator()<1>();
-      }
+      launch_matrix("clip_search", extent, grid.group_size, {w, importance},
+                    [&]<int V>(const Layout& layout, unsigned num_blocks) {
+                      launch_kernel(clip_search_kernel<kGrid, W, V>, num_blocks, stream, grid,
+                                    ClipSearchItem{w, importance, scale, zero_point,
+                                                   extent.num_columns / grid.group_size, layout});
+                    });
     });
   });
   check_launch("clip_search_cuda");

@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(kThreads)
 /// The task for vectors of V weights, when those are the widest that fit it.
 template <int V>
 std::optional<Work<DataScaleItem>> data_scale_work(const DataScaleTask& task) {
-  if ((task.group_size % kVector == 0 && aligned({task.w})) != (V > 1)) return std::nullopt;
+  if (fits_vectors(task.group_size, {task.w}) != (V > 1)) return std::nullopt;
   const Layout layout = make_layout(task.extent, task.group_size, V);
   return Work<DataScaleItem>{{task.w, task.scale, task.zero_point, layout}, layout.blocks()};
 }

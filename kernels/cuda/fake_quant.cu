@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(kThreads)
 /// The task for vectors of V weights, when those are the widest that fit it.
 template <int V, bool kWhole>
 std::optional<Work<ForwardItem>> forward_work(const FakeQuantTask& task) {
-  const bool fits = task.group_size % kVector == 0 && aligned({task.w, task.out});
+  const bool fits = fits_vectors(task.group_size, {task.w, task.out});
   if (fits != (V > 1)) return std::nullopt;
   const bool splits =
       task.group_size % kPart == 0 && task.extent.num_rows * task.extent.num_columns / kPart < 0x7fffffff;

@@ -113,7 +113,7 @@ __global__ void __launch_bounds__(kThreads, kResidentBlocks<W, kWhole>)
 /// The task for vectors of V weights, when those are the widest that fit it.
 template <int V, bool kWhole>
 std::optional<Work<BackwardItem>> backward_work(const FakeQuantGrid& grid, const FakeQuantBackwardTask& task) {
-  const bool fits = task.group_size % kVector == 0 && aligned({task.grad, task.w, task.grad_w});
+  const bool fits = fits_vectors(task.group_size, {task.grad, task.w, task.grad_w});
   const Layout layout = make_layout(task.extent, task.group_size, V);
   if (fits != (V > 1) || (fits && layout.whole(V)) != kWhole) return std::nullopt;
   FakeQuantGrid own = grid;

@@ -46,17 +46,11 @@ void fake_quant_codes_cuda(const FakeQuantGrid& grid, Extent extent, Dtype w_dty
   if (extent.num_rows == 0 || extent.num_columns == 0) return;
   for_weight(w_dtype, [&]<class W>(Type<W>) {
     for_grid(grid.kind, [&]<Grid kGrid>() {
-      const auto run = [&]<int V>() {
-        const Layout layout = make_layout(extent, grid.group_size, V);
-        if (layout.blocks() > 0x7fffffff) throw std::invalid_argument("fake_quant: too many groups for one launch");
-        launch_kernel(codes_kernel<kGrid, W, V>, static_cast<unsigned>(layout.blocks()), stream, grid,
-                      CodesItem{w, scale, zero_point, codes, stored, zero, layout});
-      };
-      if (grid.group_size % kVector == 0 && aligned({w, codes})) {
-        run.template operator()<kVector>();
-      } else {
-        run.template operator()<1>();
-      }
+      launch_matrix("fake_quant", extent, grid.group_size, {w, codes},
+                    [&]<int V>(const Layout& layout, unsigned num_blocks) {
+                      launch_kernel(codes_kernel<kGrid, W, V>, num_blocks, stream, grid,
+                                    CodesItem{w, scale, zero_point, codes, stored, zero, layout});
+                    });
     });
   });
   check_launch("fake_quant_codes_cuda");

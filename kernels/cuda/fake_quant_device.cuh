@@ -180,6 +180,11 @@ inline bool aligned(std::initializer_list<const void*> pointers) {
   return true;
 }
 
+/// Whether runs of `length` values from these pointers can be read and written in vectors of kVector.
+inline bool fits_vectors(int64_t length, std::initializer_list<const void*> pointers) {
+  return length % kVector == 0 && aligned(pointers);
+}
+
 inline void check_launch(const char* kernel) {
   const cudaError_t error = cudaGetLastError();
   if (error != cudaSuccess) throw std::runtime_error(std::string(kernel) + ": " + cudaGetErrorString(error));
@@ -195,6 +200,24 @@ void launch_kernel(void (*kernel)(Parameters...), unsigned num_blocks, CUstream_
   emulation::Block block(kThreads, [&] { kernel(arguments...); });
   for (blockIdx.x = 0; blockIdx.x < num_blocks; ++blockIdx.x) block.run();
 #endif
+}
+
+/// One matrix in a launch of its own: launch.template operator()<V>(layout, num_blocks), V = kVector where its groups
+/// and the pointers fit, else 1. `name`: the kernel's, for errors.
+template <class Launch>
+void launch_matrix(const char* name, Extent extent, int64_t group_size, std::initializer_list<const void*> pointers,
+                   const Launch& launch) {
+  const auto run = [&]<int V>() {
+    const Layout layout = make_layout(extent, group_size, V);
+    if (layout.blocks() > 0x7fffffff)
+      throw std::invalid_argument(std::string(name) + ": too many groups for one launch");
+    launch.template operator()<V>(layout, static_cast<unsigned>(layout.blocks()));
+  };
+  if (fits_vectors(group_size, pointers)) {
+    run.template operator()<kVector>();
+  } else {
+    run.template operator()<1>();
+  }
 }
 
 /// An item and the blocks that it takes.
