@@ -7,17 +7,11 @@
 #include <random>
 
 #include "kernels/cuda/clip_search.cu"
+#include "kernels/emulated_grids.h"
 
 namespace satin::kernels {
 namespace {
 
-struct GridCase {
-  Grid kind;
-  int bits;
-};
-constexpr GridCase kGrids[] = {{Grid::kSymmetric, 2},  {Grid::kSymmetric, 8}, {Grid::kAsymmetric, 2},
-                               {Grid::kAsymmetric, 8}, {Grid::kSeq, 2},       {Grid::kTernary, 2},
-                               {Grid::kBinary, 1},     {Grid::kBitNet, 2}};
 struct Shape {
   int64_t rows, group, groups;
 };

@@ -9,17 +9,10 @@
 #include "kernels/cuda/fake_quant.cu"
 #include "kernels/cuda/fake_quant_backward.cu"
 #include "kernels/cuda/fake_quant_codes.cu"
+#include "kernels/emulated_grids.h"
 
 namespace satin::kernels {
 namespace {
-
-struct GridCase {
-  Grid kind;
-  int bits;
-};
-constexpr GridCase kGrids[] = {{Grid::kSymmetric, 2},  {Grid::kSymmetric, 8}, {Grid::kAsymmetric, 2},
-                               {Grid::kAsymmetric, 8}, {Grid::kSeq, 2},       {Grid::kTernary, 2},
-                               {Grid::kBinary, 1},     {Grid::kBitNet, 2},    {Grid::kOneBit, 1}};
 
 /// bf16 values as both kinds of kernel take them.
 struct Values {
