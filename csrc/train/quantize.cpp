@@ -12,6 +12,7 @@
 #include "train/finish.h"
 #include "train/models.h"
 #include "train/quantization_table.h"
+#include "train/training_data.h"
 
 namespace satin::train {
 
@@ -27,13 +28,7 @@ void quantize(const config::Config& config) {
   check_vocabulary(tokenizer, student.decoder->config(), config.model.path);
   check_exports(config, student);
   const Validation validation(config, tokenizer);
-  if (needs_calibration(student)) {
-    const fs::path cache = config.data.cache_dir.empty() ? directory.path() / "cache" : fs::path(config.data.cache_dir);
-    calibrate(config, student,
-              data::open_dataset(config.data.train, tokenizer, cache,
-                                 {config.train.sequence_length, config.data.attention_across_documents,
-                                  config.data.shuffle, config.train.seed}));
-  }
+  if (needs_calibration(student)) calibrate(config, student, open_training_data(config, tokenizer, directory));
   const auto table = quant::quantization_table(*student.registry, student.decoder->parameters());
   log_info(quantization_text(table));
   write_file_atomically(directory.quantization_table(), quantization_json(table).dump(1) + "\n");

@@ -19,6 +19,7 @@
 #include "train/finish.h"
 #include "train/quantization_table.h"
 #include "train/run_length.h"
+#include "train/training_data.h"
 
 namespace satin::train {
 namespace {
@@ -81,12 +82,7 @@ Trainer::Trainer(const config::Config& config, const Resume& resume)
                                          config_.quantization ? config_.quantization->damping : 0);
   optimizer_ = std::make_unique<optim::AdamW>(student_.decoder->parameters().all(), config_.optimizer);
 
-  const fs::path cache =
-      config_.data.cache_dir.empty() ? directory_.path() / "cache" : fs::path(config_.data.cache_dir);
-  dataset_ = std::make_unique<data::Dataset>(
-      data::open_dataset(config_.data.train, tokenizer_, cache,
-                         {config_.train.sequence_length, config_.data.attention_across_documents, config_.data.shuffle,
-                          config_.train.seed}));
+  dataset_ = std::make_unique<data::Dataset>(open_training_data(config_, tokenizer_, directory_));
   const int64_t samples_per_step = config_.train.micro_batch_size * config_.train.gradient_accumulation_steps;
   for (const auto& line : dataset_->mixture_summary(static_cast<uint64_t>(total_steps_ * samples_per_step)))
     log_info(line);
@@ -106,7 +102,7 @@ Trainer::Trainer(const config::Config& config, const Resume& resume)
     tokens_done_ = manifest.tokens;
   }
   if (!checkpoint && stage_.on && needs_calibration(student_)) calibrate(config_, student_, *dataset_);
-  store_keys_and_values();
+  if (stage_.on) store_keys_and_values();
   loader_ = std::make_unique<data::Loader>(
       *dataset_, data::Loader::Options{config_.train.micro_batch_size, device_.is_cuda()}, position_);
   write_file_atomically(directory_.config(), config::dump(config_));
@@ -178,7 +174,7 @@ void Trainer::run() {
 }
 
 void Trainer::store_keys_and_values() {
-  if (config_.quantization && stage_.on)
+  if (config_.quantization)
     student_.decoder->store_keys_and_values_as(
         models::kv_cache_format(config_.quantization->kv_cache, "quantization.kv_cache"));
 }
@@ -192,9 +188,6 @@ void Trainer::enter_stage() {
   if (starts) {  // the weights have moved since
     needs_calibration(student_) ? calibrate(config_, student_, *dataset_)
                                 : quant::initialise_from_weights(*student_.registry);
-  }
-  stage_ = next;
-  if (starts) {
     store_keys_and_values();
     warned_layers_.clear();
     if (health_) {  // changes and drift count from here
@@ -202,6 +195,7 @@ void Trainer::enter_stage() {
       health_->measure();
     }
   }
+  stage_ = next;
   end_progress();
   log_info(cat("step ", steps_done_ + 1, ": quantization ", starts ? "begins" : "goes on",
                next.bits > 0 ? cat(" with at least ", next.bits, " bits") : " with the bits of its rules"));
