@@ -13,28 +13,17 @@
 namespace satin::exporting {
 namespace {
 
-/// What belongs to a quantizer: "<module>.weight_scale" and the like.
-bool is_quantizer_parameter(const std::string& name) {
-  for (const char* suffix : {".weight_scale", ".weight_zero_point", ".weight_clip_high", ".weight_clip_low"})
-    if (name.ends_with(suffix)) return true;
-  return false;
-}
-
-/// Of a wrapper (quant/wrapped_linear.h): kept as it is.
-bool is_input_parameter(const std::string& name) {
-  return name.ends_with(".input_scale") || name.ends_with(".input_vector");
-}
-
 /// A checkpoint as it is shipped: master weights become codes and scales, the rest is rounded to the shipped dtype.
 void read_checkpoint(const io::TensorDirectory& tensors, const io::Manifest& manifest, ShippedModel& model) {
   model.kv_cache = manifest.kv_cache;
   for (const auto& name : tensors.names()) {
-    if (is_quantizer_parameter(name) || (is_input_parameter(name) && manifest.schemes.empty())) continue;
+    if (quant::is_quantizer_parameter(name) || (quant::is_wrapper_parameter(name) && manifest.schemes.empty()))
+      continue;
     const std::string module = name.ends_with(".weight") ? name.substr(0, name.size() - 7) : name;
     const auto scheme = manifest.schemes.find(module);
     const at::Tensor master = tensors.tensor(name);
     if (scheme == manifest.schemes.end()) {
-      model.tensors.push_back({name, is_input_parameter(name) ? master : master.to(model.dtype), {}});
+      model.tensors.push_back({name, quant::is_wrapper_parameter(name) ? master : master.to(model.dtype), {}});
       continue;
     }
     quant::QuantizerParameters parameters;

@@ -49,17 +49,13 @@ ops::Grid grid_kind(const Scheme& scheme) {
   throw InternalError("unknown quantization method");
 }
 
-at::ScalarType state_dtype(at::ScalarType weight_dtype) {
-  return weight_dtype == at::kDouble ? at::kDouble : at::kFloat;
-}
-
 std::optional<at::Tensor> optional_tensor(const at::Tensor& tensor) {
   return tensor.defined() ? std::optional(tensor) : std::nullopt;
 }
 
 /// [1, 2] with the statistics that a scale is made of, for a scale a tensor: its ends, or its mean twice.
 at::Tensor summary_of(const at::Tensor& weight, ops::Grid kind) {
-  const at::ScalarType dtype = state_dtype(weight.scalar_type());
+  const at::ScalarType dtype = nn::statistics_dtype(weight.scalar_type());
   if (kernels::has_signs(kind) || kind == ops::Grid::kBitNet)
     return weight.abs().mean(at::kDouble).to(dtype).expand({1, 2}).contiguous();
   const auto [low, high] = at::aminmax(weight);
@@ -76,6 +72,11 @@ at::Tensor one_a_row(const at::Tensor& value, int64_t num_rows) {
 QuantizerState per_row(const QuantizerState& state, int64_t num_rows) {
   return {one_a_row(state.scale, num_rows), one_a_row(state.zero_point, num_rows)};
 }
+
+constexpr QuantizerParameter kScale{"weight_scale", &QuantizerParameters::scale, nn::Role::kScale};
+constexpr QuantizerParameter kZeroPoint{"weight_zero_point", &QuantizerParameters::zero_point, nn::Role::kZeroPoint};
+constexpr QuantizerParameter kClipHigh{"weight_clip_high", &QuantizerParameters::clip_high, nn::Role::kClip};
+constexpr QuantizerParameter kClipLow{"weight_clip_low", &QuantizerParameters::clip_low, nn::Role::kClip};
 
 constexpr int64_t kSearchedWeights = 1 << 20;
 
@@ -95,14 +96,16 @@ ops::FakeQuantGrid kernel_grid(const Scheme& scheme, int64_t in_features) {
 }
 
 std::vector<QuantizerParameter> parameters_of(const Scheme& scheme) {
-  if (scheme.method == Method::kLwc)
-    return {{"weight_clip_high", &QuantizerParameters::clip_high, nn::Role::kClip},
-            {"weight_clip_low", &QuantizerParameters::clip_low, nn::Role::kClip}};
-  std::vector<QuantizerParameter> found;
-  if (scheme.learned_scale()) found.push_back({"weight_scale", &QuantizerParameters::scale, nn::Role::kScale});
-  if (scheme.learned_scale() && scheme.has_zero_point())
-    found.push_back({"weight_zero_point", &QuantizerParameters::zero_point, nn::Role::kZeroPoint});
-  return found;
+  if (scheme.method == Method::kLwc) return {kClipHigh, kClipLow};
+  if (!scheme.learned_scale()) return {};
+  if (!scheme.has_zero_point()) return {kScale};
+  return {kScale, kZeroPoint};
+}
+
+bool is_quantizer_parameter(const std::string& name) {
+  for (const QuantizerParameter& parameter : {kScale, kZeroPoint, kClipHigh, kClipLow})
+    if (name.ends_with(cat(".", parameter.name))) return true;
+  return false;
 }
 
 QuantizerState state_of(const at::Tensor& weight, const Scheme& scheme, const QuantizerParameters& parameters) {
@@ -151,8 +154,8 @@ Quantizer::Quantizer(const std::string& module, int64_t out_features, int64_t in
     : module_(module), scheme_(scheme), grid_(kernel_grid(scheme, in_features)) {
   const std::vector<int64_t> shape{scheme.per_tensor() ? 1 : out_features, scheme.groups(in_features)};
   for (const QuantizerParameter& parameter : parameters_of(scheme))
-    parameters_.*parameter.member =
-        store.add(cat(module, ".", parameter.name), shape, parameter.role, state_dtype(store.options().master_dtype));
+    parameters_.*parameter.member = store.add(cat(module, ".", parameter.name), shape, parameter.role,
+                                              nn::statistics_dtype(store.options().master_dtype));
 }
 
 at::Tensor Quantizer::quantize(const at::Tensor& weight, at::ScalarType dtype) const {

@@ -36,6 +36,8 @@ struct QuantizerParameter {
 };
 /// Those that the scheme has.
 std::vector<QuantizerParameter> parameters_of(const Scheme& scheme);
+/// Whether a stored tensor's name is that of one, of any scheme: "<module>.weight_scale" and the like.
+bool is_quantizer_parameter(const std::string& name);
 
 /// The state of the next forward, a differentiable function of the parameters (and of the weight where the scheme reads
 /// it; no gradient flows there).

@@ -8,6 +8,7 @@
 namespace satin::quant {
 namespace {
 
+const std::string kInputScale = ".input_scale", kInputVector = ".input_vector";
 constexpr int kPowerIterations = 30;
 constexpr double kInt8Ends = 127, kNormEpsilon = 1e-5;
 
@@ -21,6 +22,10 @@ bool needs_wrapping(const Scheme& scheme) {
   return scheme.method == Method::kOneBit || scheme.activations != Activations::kNone;
 }
 
+bool is_wrapper_parameter(const std::string& name) {
+  return name.ends_with(kInputScale) || name.ends_with(kInputVector);
+}
+
 nn::LinearSpec inner_spec(const nn::LinearSpec& spec, const Scheme& scheme) {
   nn::LinearSpec inner = spec;
   if (scheme.method == Method::kOneBit) inner.bias = false;
@@ -30,11 +35,11 @@ nn::LinearSpec inner_spec(const nn::LinearSpec& spec, const Scheme& scheme) {
 WrappedLinear::WrappedLinear(std::unique_ptr<nn::Linear> inner, const nn::LinearSpec& spec, const Scheme& scheme,
                              nn::ParameterStore& store)
     : inner_(std::move(inner)), scheme_(scheme) {
-  const at::ScalarType dtype = store.options().master_dtype == at::kDouble ? at::kDouble : at::kFloat;
+  const at::ScalarType dtype = nn::statistics_dtype(store.options().master_dtype);
   if (scheme.activations == Activations::kInt8Static)
-    input_scale_ = store.add(spec.name + ".input_scale", {1}, nn::Role::kScale, dtype);
+    input_scale_ = store.add(spec.name + kInputScale, {1}, nn::Role::kScale, dtype);
   if (scheme.method != Method::kOneBit) return;
-  input_vector_ = store.add(spec.name + ".input_vector", {spec.in_features}, nn::Role::kScale, dtype);
+  input_vector_ = store.add(spec.name + kInputVector, {spec.in_features}, nn::Role::kScale, dtype);
   if (spec.bias) bias_ = store.add(spec.name + ".bias", {spec.out_features}, nn::Role::kBias);
 }
 
@@ -67,7 +72,7 @@ void WrappedLinear::initialise(const QuantLinear& linear) {
 
 RankOne rank_one(const at::Tensor& weight) {
   const at::NoGradGuard no_grad;
-  const at::Tensor size = weight.detach().abs().to(weight.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
+  const at::Tensor size = weight.detach().abs().to(nn::statistics_dtype(weight.scalar_type()));
   at::Tensor columns = size.mean(0), rows;
   for (int i = 0; i < kPowerIterations; ++i) {
     rows = at::mv(size, columns) / columns.square().sum().clamp_min(1e-30);

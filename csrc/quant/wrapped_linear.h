@@ -12,6 +12,8 @@ namespace satin::quant {
 
 /// Whether a layer of this scheme is wrapped.
 bool needs_wrapping(const Scheme& scheme);
+/// Whether a stored tensor's name is that of a wrapper's parameter (but its bias).
+bool is_wrapper_parameter(const std::string& name);
 /// What the wrapper asks of the layer inside: no bias where a norm comes between.
 nn::LinearSpec inner_spec(const nn::LinearSpec& spec, const Scheme& scheme);
 
