@@ -12,14 +12,12 @@ struct BackwardItem {
 };
 
 /// Blocks that a multiprocessor should hold at once: found by measurement, more would spill registers.
-template <class W, bool kWhole>
-constexpr int kResidentBlocks = std::is_same_v<W, double>                   ? 1
-                                : std::is_same_v<W, __nv_bfloat16>&& kWhole ? 5
-                                                                            : 4;
+template <class W>
+constexpr int kResidentBlocks = std::is_same_v<W, double> ? 1 : 4;
 
 /// kWhole: a thread takes exactly kVectorsAThread vectors of its group.
 template <Grid kGrid, class W, class O, int V, bool kWhole>
-__global__ void __launch_bounds__(kThreads, kResidentBlocks<W, kWhole>)
+__global__ void __launch_bounds__(kThreads, kResidentBlocks<W>)
     backward_kernel(const FakeQuantGrid grid, const __grid_constant__ Batch<BackwardItem> batch) {
   using C = Compute<W>;
   const auto [item, block] = batch.find();
@@ -47,8 +45,7 @@ __global__ void __launch_bounds__(kThreads, kResidentBlocks<W, kWhole>)
   }
   const Group<kGrid, C> group(grid, scale[g], kGrid == Grid::kAsymmetric ? zero_point[g] : C(0));
   const QuickLevels<kGrid> quick(grid, static_cast<float>(group.a));
-  using Exact = std::conditional_t<kGrid == Grid::kAsymmetric, PlainDivider<C>, Divider<C>>;
-  const Exact divide(group.a);
+  const Divider<C> divide(group.a);
   C scale_sum = 0, outside_sum = 0;
   // With a q = stored level, the term d (q - u) is d (stored level - w) / a: divided once a group, and exact whatever
   // was enough to find the level.
@@ -60,26 +57,16 @@ __global__ void __launch_bounds__(kThreads, kResidentBlocks<W, kWhole>)
   };
   const auto add = [&](const Pack<W, V>& weights, const Pack<O, V>& gradients, W* to) {
     Pack<W, V> result;
-    if constexpr (kGrid == Grid::kAsymmetric && std::is_same_v<C, float>) {
-      // Here inside and level are one rounding's, so that a quick quotient is enough unless that rounding is in doubt.
-      const float scale_before = scale_sum, outside_before = outside_sum;
-      bool doubt = quick.plain;
-#pragma unroll
-      for (int j = 0; j < V; ++j) {
-        const float u = load_as<float>(weights.values[j]) * quick.reciprocal;
-        const float x = clamp(u, group.low - 1, group.high + 1), rounded = round_half_even(x);
-        doubt |= fabsf(x - rounded) > quick.sure;
-        const float level = clamp(rounded, group.low, group.high);
-        add_one(weights.values[j], level, level == rounded, gradients.values[j], result.values[j]);
-      }
-      if (!doubt) return store_pack<V>(to, result);
-      scale_sum = scale_before;
-      outside_sum = outside_before;
-    }
 #pragma unroll
     for (int j = 0; j < V; ++j) {
-      const C u = divide(load_as<C>(weights.values[j]));
-      add_one(weights.values[j], group.level(u), group.inside(u), gradients.values[j], result.values[j]);
+      const C w = load_as<C>(weights.values[j]);
+      if constexpr (kGrid == Grid::kAsymmetric && std::is_same_v<C, float>) {
+        const float rounded = quick.rounded(group, w), level = clamp(rounded, group.low, group.high);
+        add_one(weights.values[j], level, level == rounded, gradients.values[j], result.values[j]);
+      } else {
+        const C u = divide(w);
+        add_one(weights.values[j], group.level(u), group.inside(u), gradients.values[j], result.values[j]);
+      }
     }
     store_pack<V>(to, result);
   };

@@ -33,6 +33,14 @@ struct QuickLevels {
       return group.after_rounding(rounded);
     }
   }
+
+  /// round(w / a) on the levels and one more at either end, exact. In bf16 one weight in 400 is as near to a border as
+  /// a product can resolve: one quotient is computed then, not a vector's.
+  __device__ __forceinline__ float rounded(const Group<kGrid, float>& group, float w) const {
+    const float x = clamp(w * reciprocal, group.low - 1, group.high + 1), quick = round_half_even(x);
+    if (!(plain | (fabsf(x - quick) > sure))) return quick;
+    return round_half_even(clamp(w / group.a, group.low - 1, group.high + 1));
+  }
 };
 
 /// The levels of V weights.
