@@ -12,12 +12,14 @@ struct BackwardItem {
 };
 
 /// Blocks that a multiprocessor should hold at once: found by measurement, more would spill registers.
-template <class W>
-constexpr int kResidentBlocks = std::is_same_v<W, double> ? 1 : 4;
+template <class W, bool kWhole>
+constexpr int kResidentBlocks = std::is_same_v<W, double>             ? 1
+                                : std::is_same_v<W, float> && !kWhole ? 3
+                                                                      : 4;
 
 /// kWhole: a thread takes exactly kVectorsAThread vectors of its group.
 template <Grid kGrid, class W, class O, int V, bool kWhole>
-__global__ void __launch_bounds__(kThreads, kResidentBlocks<W>)
+__global__ void __launch_bounds__(kThreads, kResidentBlocks<W, kWhole>)
     backward_kernel(const FakeQuantGrid grid, const __grid_constant__ Batch<BackwardItem> batch) {
   using C = Compute<W>;
   const auto [item, block] = batch.find();
