@@ -85,16 +85,20 @@ Decoder::~Decoder() = default;
 Decoder::Decoder(Decoder&&) noexcept = default;
 Decoder& Decoder::operator=(Decoder&&) noexcept = default;
 
+at::Tensor Decoder::embed(const at::Tensor& tokens) {
+  const nn::BuildOptions& build = parts_->store.options();
+  check_tokens(tokens, parts_->config.vocab_size);
+  return parts_->embedding->lookup(tokens.to(build.device, /*non_blocking=*/true))
+      .to(nn::statistics_dtype(build.compute_dtype));
+}
+
 at::Tensor Decoder::hidden(const at::Tensor& tokens, const ForwardOptions& options) {
   Parts& p = *parts_;
   const nn::BuildOptions& build = p.store.options();
-  at::Tensor x = options.input_embeddings;
-  if (!x.defined()) {
-    check_tokens(tokens, p.config.vocab_size);
-    x = p.embedding->lookup(tokens.to(build.device, /*non_blocking=*/true));
-  }
+  at::Tensor x = options.input_embeddings.defined()
+                     ? options.input_embeddings.to(nn::statistics_dtype(build.compute_dtype))
+                     : embed(tokens);
   SATIN_CHECK(x.dim() == 3 && x.size(2) == p.config.hidden_size, "embeddings ", x.sizes());
-  x = x.to(nn::statistics_dtype(build.compute_dtype));
 
   KvCache* cache = options.cache;
   const int64_t past = cache ? cache->length : 0, num_tokens = x.size(1);

@@ -37,6 +37,9 @@ class Decoder {
 
   /// tokens [B, T] int64 -> output of the final norm [B, T, H] in the compute dtype.
   at::Tensor hidden(const at::Tensor& tokens, const ForwardOptions& options = {});
+  /// tokens [B, T] int64 -> layer 0's input [B, T, H], in the residual stream's dtype: fp32 (fp64 when compute is
+  /// fp64).
+  at::Tensor embed(const at::Tensor& tokens);
   /// [..., H] -> logits [..., V] in fp32 (fp64 when compute is fp64). For losses use losses/head.h, which chunks.
   at::Tensor logits(const at::Tensor& hidden);
 

@@ -127,6 +127,7 @@ TEST(Decoder, TakesEmbeddingsAndTapsTheResidualStream) {
   const at::Tensor hidden = decoder.hidden(tokens, {.taps = &taps});
   ASSERT_EQ(taps.size(), 2u);
   const at::Tensor embeddings = taps[0].detach().requires_grad_(true);
+  EXPECT_TRUE(at::equal(decoder.embed(tokens), embeddings));
   const at::Tensor again = decoder.hidden({}, {.input_embeddings = embeddings});
   EXPECT_TRUE(at::equal(hidden, again));
   EXPECT_TRUE(torch::autograd::grad({again.sum()}, {embeddings})[0].isfinite().all().item<bool>());
