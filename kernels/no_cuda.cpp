@@ -6,6 +6,7 @@
 #include "kernels/clip_search.h"
 #include "kernels/data_scale.h"
 #include "kernels/fake_quant.h"
+#include "kernels/logit_losses.h"
 
 namespace satin::kernels {
 namespace {
@@ -36,6 +37,13 @@ void act_quant_static_backward_cuda(ActivationFormat, Extent, Dtype, const void*
                                     void*, double*, CUstream_st*) {
   fail("act_quant_static_backward_cuda");
 }
+
+void logit_losses_cuda(const LogitLosses&, Extent, Dtype, const void*, const void*, const int64_t*, const void*, Dtype,
+                       void*, void*, CUstream_st*) {
+  fail("logit_losses_cuda");
+}
+
+void top_k_cuda(Extent, int64_t, Dtype, const void*, void*, int64_t*, CUstream_st*) { fail("top_k_cuda"); }
 
 void data_scale_cuda(const FakeQuantGrid&, std::span<const DataScaleTask>, Dtype, CUstream_st*) {
   fail("data_scale_cuda");

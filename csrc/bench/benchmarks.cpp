@@ -9,6 +9,7 @@ const std::vector<Benchmark>& benchmarks() {
   static const std::vector<Benchmark> all = {
       {"act_quant", "activations and KV cache: time beside the floor of their bytes", bench_act_quant},
       {"fake_quant", "fake quantization: time beside the floor of its bytes", bench_fake_quant},
+      {"head", "LM head and losses: time, and memory beyond the gradients", bench_head},
       {"step", "training steps: what quantization adds to a dense one", bench_step}};
   return all;
 }

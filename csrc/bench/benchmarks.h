@@ -32,6 +32,9 @@ void bench_act_quant(const Options& options);
 /// and gradients only, at the bandwidth of a plain copy in the same run).
 void bench_fake_quant(const Options& options);
 
+/// LM head and losses from hidden states to gradients, and the losses' kernel alone beside the floor of its bytes.
+void bench_head(const Options& options);
+
 /// Whole training steps with cross-entropy, dense and quantized, random weights and tokens: what quantization adds.
 void bench_step(const Options& options);
 

@@ -51,10 +51,9 @@ class Training {
     loss.neighbourhood.rate = 0;
     objective_ = std::make_unique<losses::Objective>(loss);
     const int64_t vocabulary = student_->config().vocab_size;
-    const int64_t chunk = std::max<int64_t>(1024, (int64_t{1} << 29) / vocabulary);
-    neighbourhood_ =
-        std::make_unique<losses::Neighbourhood>(loss.neighbourhood, vocabulary, std::vector<int64_t>{}, 0, chunk);
-    step_ = std::make_unique<train::TrainingStep>(*student_, registry_, nullptr, *objective_, *neighbourhood_, chunk);
+    neighbourhood_ = std::make_unique<losses::Neighbourhood>(loss.neighbourhood, vocabulary, std::vector<int64_t>{}, 0);
+    step_ = std::make_unique<train::TrainingStep>(*student_, registry_, nullptr, *objective_, *neighbourhood_,
+                                                  loss.chunk_tokens);
     optimizer_ = std::make_unique<optim::AdamW>(student_->parameters().all(), config::Optimizer{});
     batch_.tokens = at::randint(vocabulary, {sequences, length}, at::kLong);
     batch_.loss_mask = at::ones({sequences, length}, at::kBool);

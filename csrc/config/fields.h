@@ -82,7 +82,8 @@ template <>
 inline constexpr auto kFields<Distillation> = std::tuple{
     field("weight", &Distillation::weight, {.help = "Weight of logit distillation from the teacher (multiplied by temperature^2)", .at_least = 0, .known_as = "kd_weight | alpha"}),
     field("temperature", &Distillation::temperature, {.help = "Softens both distributions; 1 compares the models as they are", .above = 0, .known_as = "kd_temperature"}),
-    field("kind", &Distillation::kind, {.help = "forward: KL(teacher || student), covers all the teacher can say; reverse: KL(student || teacher), seeks its modes", .one_of = "forward | reverse", .known_as = "criterion"}),
+    field("kind", &Distillation::kind, {.help = "forward: KL(teacher || student), covers all the teacher can say; reverse: KL(student || teacher), seeks its modes; jsd: generalised Jensen-Shannon (GKD); cakld: both directions, mixed (BitDistiller)", .one_of = "forward | reverse | jsd | cakld", .known_as = "criterion"}),
+    field("mix", &Distillation::mix, {.help = "jsd: the teacher's share of the mean (GKD's beta); cakld: weight of the reverse direction (BitDistiller's gamma: the teacher's mean probability of the right token)", .at_least = 0, .at_most = 1, .known_as = "beta | gamma"}),
 };
 
 template <>
@@ -104,12 +105,25 @@ inline constexpr auto kFields<Neighbourhood> = std::tuple{
 };
 
 template <>
+inline constexpr auto kFields<GradientPenalty> = std::tuple{
+    field("weight", &GradientPenalty::weight, {.help = "Weight a2 of the penalty, which depends on sequence length and model; 0: off, or by gradient_ratio", .at_least = 0}),
+    field("gradient_ratio", &GradientPenalty::gradient_ratio, {.help = "Instead of weight: the norm of the penalty's gradient over that of all losses, from which the weight follows as measured; 0.01 to 0.3 is usual; 0: off", .unit = "ratio", .at_least = 0, .below = 1}),
+    field("layer", &GradientPenalty::layer, {.help = "Gradients of the cross-entropy with respect to this layer's input are penalised; 0 is the embedding", .unit = "layer", .at_least = 0}),
+    field("start", &GradientPenalty::start, {.help = "When it is switched on", .unit = "fraction of training", .at_least = 0, .at_most = 1}),
+    field("ramp", &GradientPenalty::ramp, {.help = "How long its weight or ratio then grows linearly to the full value; 0: at once", .unit = "fraction of training", .at_least = 0, .at_most = 1}),
+    field("every_n_steps", &GradientPenalty::every_n_steps, {.help = "Applied on every n-th step only, to save its three fp32 passes; the weight is not multiplied by n", .unit = "steps", .at_least = 1}),
+    field("sequences", &GradientPenalty::sequences, {.help = "Sequences of a step that it is computed on, the first ones; 0: all", .unit = "sequences", .at_least = 0}),
+    field("step", &GradientPenalty::step, {.help = "Finite difference: root mean square of the shift over that of the layer's input", .above = 0, .at_most = 0.1}),
+};
+
+template <>
 inline constexpr auto kFields<Loss> = std::tuple{
     field("ce", &Loss::ce, {.help = "Cross-entropy on the text", .known_as = "cross_entropy"}),
     field("kd", &Loss::kd, {.help = "Knowledge distillation: the teacher's whole next-token distribution", .known_as = "distillation | distill"}),
     field("smoothness", &Loss::smoothness, {.help = "Top-k KL at the text's own contexts"}),
     field("neighbourhood", &Loss::neighbourhood, {.help = "Distillation on contexts around the text: the smoothness default"}),
-    field("chunk_tokens", &Loss::chunk_tokens, {.help = "Positions whose vocabulary logits are in memory at a time; lower saves memory, the result is the same", .unit = "tokens", .at_least = 1}),
+    field("lgr", &Loss::lgr, {.help = "Penalty on the squared norm of the loss's gradient with respect to a layer's input, by finite differences (LGR, arXiv 2605.08894); off unless weight or gradient_ratio is given", .known_as = "gradient_penalty | gradient_regularization"}),
+    field("chunk_tokens", &Loss::chunk_tokens, {.help = "Positions whose gradients of vocabulary logits are in memory at a time; lower saves memory, the result is the same; 0: as many as fit 1 GiB (32 MiB on a CPU)", .unit = "tokens", .at_least = 0}),
 };
 
 template <>

@@ -58,7 +58,8 @@ struct CrossEntropy {
 struct Distillation {
   double weight = 1;
   double temperature = 1;
-  std::string kind = "forward";  ///< forward KL(teacher || student) | reverse KL(student || teacher)
+  std::string kind = "forward";  ///< forward KL(teacher || student) | reverse KL(student || teacher) | jsd | cakld
+  double mix = 0.5;              ///< jsd: the teacher's share; cakld: weight of the reverse KL
   bool operator==(const Distillation&) const = default;
 };
 struct Smoothness {
@@ -77,12 +78,24 @@ struct Neighbourhood {
   std::string source = "teacher";  ///< teacher | random (the control) | student
   bool operator==(const Neighbourhood&) const = default;
 };
+struct GradientPenalty {
+  double weight = 0;          ///< a2 of arXiv 2605.08894; 0: off, unless there is a ratio
+  double gradient_ratio = 0;  ///< |penalty's gradient| / |losses' gradient| instead
+  int64_t layer = 1;          ///< whose input the gradient is taken at
+  double start = 0.5;         ///< fraction of training after which it is on
+  double ramp = 0;            ///< fraction of training over which it grows linearly
+  int64_t every_n_steps = 1;
+  int64_t sequences = 0;  ///< of a step; 0: all
+  double step = 1e-4;     ///< of the finite difference, relative to the layer's input
+  bool operator==(const GradientPenalty&) const = default;
+};
 struct Loss {
   CrossEntropy ce;
   Distillation kd;
   Smoothness smoothness;
   Neighbourhood neighbourhood;
-  int64_t chunk_tokens = 2048;  ///< tokens of vocabulary logits in memory at a time
+  GradientPenalty lgr;
+  int64_t chunk_tokens = 0;  ///< tokens whose logits' gradients are in memory at a time; 0: as a budget allows
   bool operator==(const Loss&) const = default;
 };
 

@@ -3,27 +3,33 @@
 
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
+
 #include "core/error.h"
 
 namespace satin::losses {
 namespace {
 
 bool is_full_precision(const at::Tensor& x) { return x.scalar_type() == at::kFloat || x.scalar_type() == at::kDouble; }
+at::ScalarType wide_dtype(at::ScalarType compute) { return compute == at::kDouble ? at::kDouble : at::kFloat; }
 
-/// Rows with weight, others as zeros: a masked row's NaN stays out of every product.
-at::Tensor scored_rows(const at::Tensor& rows, const at::Tensor& weights) {
-  return rows.masked_fill((weights == 0).unsqueeze(1), 0);
+/// Operands as this device multiplies them into fp32: CUDA takes bf16, the CPU's fp32 product wants fp32.
+at::Tensor operand(const at::Tensor& x) { return is_full_precision(x) || x.is_cuda() ? x : x.to(at::kFloat); }
+
+/// out = a b^T in out's dtype; a [n, H], b [V, H], operands.
+void product_out(at::Tensor& out, const at::Tensor& a, const at::Tensor& b) {
+  if (a.scalar_type() == out.scalar_type())
+    at::mm_out(out, a, b.t());
+  else
+    at::mm_out(out, a, b.t(), out.scalar_type());
 }
 
-/// total += a^T b in total's dtype: a [n, V], b [n, H], total [V, H].
+/// total += a^T b in total's dtype; a [n, V], b [n, H], operands.
 void add_outer(at::Tensor& total, const at::Tensor& a, const at::Tensor& b) {
-  if (is_full_precision(a)) {
+  if (a.scalar_type() == total.scalar_type())
     total.addmm_(a.t(), b);
-  } else if (a.is_cuda()) {
-    at::addmm_out(total, total, a.t(), b, at::kFloat);
-  } else {
-    total.addmm_(a.to(at::kFloat).t(), b.to(at::kFloat));
-  }
+  else
+    at::addmm_out(total, total, a.t(), b, total.scalar_type());
 }
 
 void check_shapes(const HeadInputs& in, bool with_teacher) {
@@ -39,52 +45,91 @@ void check_shapes(const HeadInputs& in, bool with_teacher) {
 
 }  // namespace
 
+HeadChunks::HeadChunks(int64_t chunk_tokens, int64_t num_tokens, int64_t vocab_size, at::ScalarType compute_dtype,
+                       const at::Device& device) {
+  SATIN_CHECK(chunk_tokens >= 0, "chunk of ", chunk_tokens, " tokens");
+  const int64_t logits_budget = device.is_cuda() ? int64_t{256} << 20 : int64_t{8} << 20;
+  const int64_t gradients_budget = device.is_cuda() ? int64_t{1} << 30 : int64_t{32} << 20;
+  const auto rows = [&](int64_t budget, at::ScalarType dtype) {
+    const int64_t fit = budget / (vocab_size * static_cast<int64_t>(c10::elementSize(dtype)));
+    return std::max<int64_t>(1, fit >= 256 ? fit / 256 * 256 : fit);
+  };
+  gradients = std::min(num_tokens, chunk_tokens > 0 ? chunk_tokens : rows(gradients_budget, compute_dtype));
+  logits = std::min(gradients, rows(logits_budget, wide_dtype(compute_dtype)));
+}
+
+int64_t HeadChunks::bytes(int64_t vocab_size, at::ScalarType compute_dtype, bool with_teacher) const {
+  const auto size = [](at::ScalarType dtype) { return static_cast<int64_t>(c10::elementSize(dtype)); };
+  return vocab_size *
+         (gradients * size(compute_dtype) + logits * size(wide_dtype(compute_dtype)) * (with_teacher ? 2 : 1));
+}
+
 at::Tensor head_logits(const at::Tensor& hidden, const at::Tensor& head) {
-  if (is_full_precision(hidden)) return at::mm(hidden, head.t());
-  if (hidden.is_cuda()) return at::mm(hidden, head.t(), at::kFloat);
-  return at::mm(hidden.to(at::kFloat), head.to(at::kFloat).t());
+  at::Tensor logits =
+      at::empty({hidden.size(0), head.size(0)}, hidden.options().dtype(wide_dtype(hidden.scalar_type())));
+  product_out(logits, operand(hidden), operand(head));
+  return logits;
 }
 
 HeadResult head_losses(const HeadInputs& inputs, const std::vector<Term>& terms, int64_t chunk_tokens) {
   at::NoGradGuard no_grad;
-  SATIN_CHECK(chunk_tokens > 0, "chunk of ", chunk_tokens, " tokens");
   const int64_t N = inputs.hidden.size(0), V = inputs.head.size(0);
-  const auto precise =
-      inputs.hidden.options().dtype(inputs.hidden.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
-  std::vector<Term> active;
+  const at::ScalarType compute = inputs.hidden.scalar_type();
+  const auto wide = inputs.hidden.options().dtype(wide_dtype(compute));
   HeadResult result;
-  bool with_teacher = false;
+  ops::LogitLosses losses;
+  std::vector<const LogitLoss*> active;
   for (const Term& term : terms) {
     if (term.weight == 0) continue;
-    active.push_back(term);
-    with_teacher |= term.loss->needs_teacher();
-    const bool is_new = result.values.emplace(term.loss->name(), at::zeros({}, precise)).second;
-    SATIN_CHECK(is_new, "two losses are called ", term.loss->name());
+    term.loss->set(losses, term.weight);
+    for (const LogitLoss* other : active)
+      SATIN_CHECK(other->row() != term.loss->row(), "two losses are called ", term.loss->name());
+    active.push_back(term.loss);
   }
+  const bool with_teacher = losses.needs_teacher();
   check_shapes(inputs, with_teacher);
-
-  result.grad_hidden = at::empty_like(inputs.hidden);
-  result.grad_head = at::zeros(inputs.head.sizes(), precise);
-  at::Tensor grad = at::empty({std::min(chunk_tokens, N), V}, precise);
-  for (int64_t start = 0; start < N; start += chunk_tokens) {
-    const int64_t n = std::min(chunk_tokens, N - start);
-    const auto rows = [&](const at::Tensor& x) { return x.narrow(0, start, n); };
-    const at::Tensor weights = rows(inputs.weights).to(precise.dtype());
-    const at::Tensor hidden = scored_rows(rows(inputs.hidden), weights);
-    LogitChunk chunk{head_logits(hidden, inputs.head), {}, rows(inputs.targets), weights};
-    if (with_teacher) {
-      const at::Tensor teacher_hidden = scored_rows(rows(inputs.teacher_hidden), weights);
-      chunk.teacher = head_logits(teacher_hidden, inputs.teacher_head).to(precise.dtype());
-    }
-    at::Tensor chunk_grad = grad.narrow(0, 0, n).zero_();
-    for (const Term& term : active)
-      result.values[term.loss->name()] += term.loss->accumulate(chunk, term.weight, chunk_grad);
-    chunk = {};  // frees the logits before the products
-    const at::Tensor slope = chunk_grad.to(inputs.hidden.scalar_type());
-    at::Tensor grad_hidden = rows(result.grad_hidden);
-    at::mm_out(grad_hidden, slope, inputs.head);
-    add_outer(result.grad_head, slope, hidden);
+  result.grad_head = at::zeros(inputs.head.sizes(), wide);
+  if (active.empty() || N == 0) {
+    result.grad_hidden = at::zeros_like(inputs.hidden);
+    for (const LogitLoss* loss : active) result.values[loss->name()] = at::zeros({}, wide);
+    return result;
   }
+
+  const HeadChunks chunks(chunk_tokens, N, V, compute, inputs.hidden.device());
+  const at::Tensor head = operand(inputs.head), weights = inputs.weights.to(wide.dtype());
+  const at::Tensor teacher_head = with_teacher ? operand(inputs.teacher_head) : at::Tensor();
+  // A masked row's NaN stays out of every product.
+  const at::Tensor hidden = operand(inputs.hidden.masked_fill((weights == 0).unsqueeze(1), 0));
+  at::Tensor student_logits = at::empty({chunks.logits, V}, wide);
+  at::Tensor teacher_logits =
+      with_teacher ? at::empty({chunks.logits, V}, inputs.teacher_hidden.options().dtype(wide.dtype())) : at::Tensor();
+  at::Tensor slopes = at::empty({chunks.gradients, V}, inputs.hidden.options());
+  at::Tensor totals = at::zeros({kernels::kNumLogitLosses}, wide);
+  result.grad_hidden = at::empty_like(inputs.hidden);
+
+  for (int64_t start = 0; start < N; start += chunks.gradients) {
+    const int64_t rows = std::min(chunks.gradients, N - start);
+    for (int64_t first = start; first < start + rows; first += chunks.logits) {
+      const int64_t n = std::min(chunks.logits, start + rows - first);
+      at::Tensor student = student_logits.narrow(0, 0, n), teacher, slope = slopes.narrow(0, first - start, n);
+      product_out(student, hidden.narrow(0, first, n), head);
+      if (with_teacher) {
+        teacher = teacher_logits.narrow(0, 0, n);
+        product_out(teacher, operand(inputs.teacher_hidden.narrow(0, first, n)), teacher_head);
+      }
+      totals += ops::logit_losses(losses, student, teacher, inputs.targets.narrow(0, first, n),
+                                  weights.narrow(0, first, n), slope)
+                    .sum(1);
+    }
+    const at::Tensor slope = operand(slopes.narrow(0, 0, rows));
+    at::Tensor grad_hidden = result.grad_hidden.narrow(0, start, rows);
+    if (slope.scalar_type() == compute)
+      at::mm_out(grad_hidden, slope, head);
+    else
+      grad_hidden.copy_(slope.mm(head));
+    add_outer(result.grad_head, slope, hidden.narrow(0, start, rows));
+  }
+  for (const LogitLoss* loss : active) result.values[loss->name()] = totals[loss->row()];
   return result;
 }
 

@@ -29,12 +29,24 @@ struct HeadResult {
   at::Tensor grad_head;                      ///< [V, H], fp32 (fp64)
 };
 
+/// Rows of the vocabulary that are in memory at a time.
+struct HeadChunks {
+  int64_t logits;     ///< rows of fp32 logits, twice with a teacher
+  int64_t gradients;  ///< rows of gradients in the compute dtype: every chunk reads and writes grad_head once
+
+  /// chunk_tokens: gradients' rows; 0: as many as a budget allows (CUDA: 1 GiB, and 256 MiB a side of logits).
+  HeadChunks(int64_t chunk_tokens, int64_t num_tokens, int64_t vocab_size, at::ScalarType compute_dtype,
+             const at::Device& device);
+  /// What the buffers take.
+  int64_t bytes(int64_t vocab_size, at::ScalarType compute_dtype, bool with_teacher) const;
+};
+
 /// Logits of one chunk, [N, H] and [V, H] -> [N, V], in fp32 (fp64): bf16 products leave the multiplication in fp32.
 at::Tensor head_logits(const at::Tensor& hidden, const at::Tensor& head);
 
-/// Sums of the terms' losses (unscaled) and the gradient of sum_terms weight * loss, `chunk_tokens` rows of logits at a
-/// time (4 to 7 fp32 [chunk, V] buffers in all). The chunk size changes results by rounding only. Gradients of logits
-/// are rounded to the compute dtype for the two products. Never waits for the device.
+/// Sums of the terms' losses (unscaled) and the gradient of sum_terms weight * loss. chunk_tokens: see HeadChunks; it
+/// changes results by rounding only. Gradients of logits are rounded to the compute dtype for the two products. Never
+/// waits for the device.
 HeadResult head_losses(const HeadInputs& inputs, const std::vector<Term>& terms, int64_t chunk_tokens);
 
 }  // namespace satin::losses

@@ -8,7 +8,6 @@
 #include "core/error.h"
 #include "core/random.h"
 #include "losses/head.h"
-#include "losses/top_k.h"
 
 namespace satin::losses {
 namespace {
@@ -41,16 +40,17 @@ struct Neighbourhood::Level {
 };
 
 Neighbourhood::Neighbourhood(const config::Neighbourhood& config, int64_t num_tokens, std::vector<int64_t> special_ids,
-                             uint64_t seed, int64_t chunk_rows)
-    : config_(config), num_tokens_(num_tokens), seed_(seed), chunk_rows_(chunk_rows) {
+                             uint64_t seed, int64_t chunk_tokens)
+    : config_(config), num_tokens_(num_tokens), seed_(seed), chunk_tokens_(chunk_tokens) {
   require(config.rate >= 0 && config.rate <= 1, "rate", "a probability", config.rate);
-  require(config.top_k >= 1, "top_k", "at least 1", static_cast<double>(config.top_k));
+  require(config.top_k >= 1 && config.top_k <= ops::kMaxTopK, "top_k", cat("1 to ", ops::kMaxTopK).c_str(),
+          static_cast<double>(config.top_k));
   require(config.temperature > 0, "temperature", "a number above 0", config.temperature);
   require(config.depth >= 1, "depth", "at least 1", static_cast<double>(config.depth));
   if (config.source != "teacher" && config.source != "student" && config.source != "random")
     throw UserError(
         cat("loss.neighbourhood.source: expected teacher, student or random, found \"", config.source, "\""));
-  SATIN_CHECK(num_tokens > 0 && chunk_rows > 0, "tokens ", num_tokens, ", rows ", chunk_rows);
+  SATIN_CHECK(num_tokens > 0, num_tokens, " tokens");
   for (int64_t id : special_ids) {
     SATIN_CHECK(id >= 0, "special id ", id);
     if (static_cast<size_t>(id) >= special_.size()) special_.resize(id + 1);
@@ -126,8 +126,9 @@ at::Tensor Neighbourhood::draw(const SourceStates& states, const at::Tensor& row
   const at::Tensor head = states.head.narrow(0, 0, num_tokens_);
   const at::Tensor excluded = tensor_of(excluded_, at::kLong, hidden.device());
   std::vector<at::Tensor> drawn;
-  for (int64_t start = 0; start < rows.size(0); start += chunk_rows_) {
-    const int64_t n = std::min(chunk_rows_, rows.size(0) - start);
+  const HeadChunks chunks(chunk_tokens_, rows.size(0), num_tokens_, hidden.scalar_type(), hidden.device());
+  for (int64_t start = 0; start < rows.size(0); start += chunks.logits) {
+    const int64_t n = std::min(chunks.logits, rows.size(0) - start);
     const at::Tensor logits = head_logits(hidden.index_select(0, rows.narrow(0, start, n)), head);
     drawn.push_back(draw_chunk(logits, uniforms.narrow(0, start, n), excluded));
   }
@@ -137,7 +138,7 @@ at::Tensor Neighbourhood::draw(const SourceStates& states, const at::Tensor& row
 at::Tensor Neighbourhood::draw_chunk(at::Tensor logits, const at::Tensor& uniforms, const at::Tensor& excluded) const {
   logits.index_fill_(1, excluded, -std::numeric_limits<double>::infinity());
   const int64_t k = std::min<int64_t>(config_.top_k, static_cast<int64_t>(drawable_.size()));
-  const auto [values, ids] = top_k(logits, k);
+  const auto [values, ids] = ops::top_k(logits, k);
   // Inverse of the distribution function: the first candidate whose cumulated probability exceeds the uniform.
   // Probabilities are whole multiples of 2^-52, so that their sums are exact in any order, on any device.
   const at::Tensor probability = at::softmax(values.to(at::kDouble) / config_.temperature, 1);

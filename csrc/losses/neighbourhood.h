@@ -42,10 +42,10 @@ using Source = std::function<SourceStates(const at::Tensor& tokens)>;
 
 class Neighbourhood {
  public:
-  /// num_tokens: the vocabulary without padding. special_ids: never replaced, never drawn. chunk_rows: rows of logits
-  /// at a time. Throws UserError naming the key of the configuration.
+  /// num_tokens: the vocabulary without padding. special_ids: never replaced, never drawn. chunk_tokens: see
+  /// HeadChunks. Throws UserError naming the key of the configuration.
   Neighbourhood(const config::Neighbourhood& config, int64_t num_tokens, std::vector<int64_t> special_ids,
-                uint64_t seed, int64_t chunk_rows);
+                uint64_t seed, int64_t chunk_tokens = 0);
 
   /// Whether anything is ever replaced.
   bool enabled() const { return config_.rate > 0; }
@@ -69,7 +69,7 @@ class Neighbourhood {
   std::vector<int64_t> excluded_;  ///< special ids below num_tokens
   std::vector<int64_t> drawable_;  ///< all other ids
   uint64_t seed_;
-  int64_t chunk_rows_;
+  int64_t chunk_tokens_;
 };
 
 }  // namespace satin::losses

@@ -8,10 +8,12 @@
 namespace satin::losses {
 namespace {
 
-Distillation::Direction direction(const std::string& kind) {
-  if (kind == "forward") return Distillation::Direction::forward;
-  if (kind == "reverse") return Distillation::Direction::reverse;
-  throw UserError(cat("loss.kd.kind: expected forward or reverse, found \"", kind, "\""));
+std::unique_ptr<LogitLoss> distillation(const config::Distillation& kd) {
+  if (kd.kind == "forward") return std::make_unique<Distillation>(kd.temperature);
+  if (kd.kind == "reverse") return std::make_unique<Distillation>(kd.temperature, 0);
+  if (kd.kind == "jsd") return std::make_unique<Distillation>(kd.temperature, kd.mix, ops::Divergence::kJensenShannon);
+  if (kd.kind == "cakld") return std::make_unique<Distillation>(kd.temperature, 1 - kd.mix);
+  throw UserError(cat("loss.kd.kind: expected forward, reverse, jsd or cakld, found \"", kd.kind, "\""));
 }
 
 void require(bool condition, const char* key, const char* expected, double found) {
@@ -24,10 +26,12 @@ Objective::Objective(const config::Loss& loss, int64_t num_tokens) : config_(los
   require(loss.kd.temperature > 0, "kd.temperature", "a number above 0", loss.kd.temperature);
   require(loss.smoothness.temperature > 0, "smoothness.temperature", "a number above 0", loss.smoothness.temperature);
   require(loss.smoothness.top_k >= 1, "smoothness.top_k", "at least 1", static_cast<double>(loss.smoothness.top_k));
-  const Distillation::Direction kind = direction(loss.kd.kind);
+  require(loss.smoothness.top_k <= ops::kMaxTopK, "smoothness.top_k", cat("at most ", ops::kMaxTopK).c_str(),
+          static_cast<double>(loss.smoothness.top_k));
+  require(loss.kd.mix > 0 && loss.kd.mix < 1, "kd.mix", "a number between 0 and 1", loss.kd.mix);
+  std::unique_ptr<LogitLoss> kd = distillation(loss.kd);
   if (loss.ce.weight != 0) parts_.push_back({std::make_unique<CrossEntropy>(), loss.ce.weight, 0, 0});
-  if (loss.kd.weight != 0)
-    parts_.push_back({std::make_unique<Distillation>(loss.kd.temperature, kind), loss.kd.weight, 0, 0});
+  if (loss.kd.weight != 0) parts_.push_back({std::move(kd), loss.kd.weight, 0, 0});
   const config::Smoothness& smooth = loss.smoothness;
   if (smooth.weight != 0)
     parts_.push_back({std::make_unique<Smoothness>(smooth.top_k, smooth.temperature, num_tokens), smooth.weight,

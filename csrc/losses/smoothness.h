@@ -8,24 +8,29 @@
 // count in the rest of the vocabulary with whatever mass they have. Source: own formulation for the neighbourhood of
 // arXiv 2605.08894, which states none.
 #pragma once
-#include "losses/distillation.h"
+#include "losses/logit_loss.h"
 
 namespace satin::losses {
 
-/// Holds two more [N, V] buffers (and a top k's) while it runs.
 class Smoothness final : public LogitLoss {
  public:
   /// num_tokens: ids from it on are padding of the vocabulary; 0: there is none.
-  Smoothness(int64_t top_k, double temperature, int64_t num_tokens = 0);
+  Smoothness(int64_t top_k, double temperature, int64_t num_tokens = 0)
+      : top_k_(top_k), temperature_(temperature), num_tokens_(num_tokens) {}
   std::string name() const override { return "smoothness"; }
   bool needs_teacher() const override { return true; }
-  at::Tensor accumulate(const LogitChunk& chunk, double scale, at::Tensor& grad) const override;
+  void set(ops::LogitLosses& losses, double weight) const override {
+    losses.smoothness = weight;
+    losses.smoothness_temperature = temperature_;
+    losses.top_k = top_k_;
+    losses.num_tokens = num_tokens_;
+  }
+  int64_t row() const override { return 2; }
 
  private:
   int64_t top_k_;
   double temperature_;
   int64_t num_tokens_;
-  Distillation exact_;  ///< the loss when K is the whole vocabulary
 };
 
 }  // namespace satin::losses

@@ -1,8 +1,11 @@
 #include "ops/act_quant.h"
 
 #include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/ops/add.h>
+#include <ATen/ops/sub.h>
 #include <torch/library.h>
 
+#include "core/error.h"
 #include "ops/anchors.h"
 
 TORCH_LIBRARY_FRAGMENT(satin, m) {  // `format` is the enumerator's number
@@ -25,14 +28,44 @@ c10::TypedOperatorHandle<Signature> find(const char* name) {
 
 using TensorPair = std::tuple<at::Tensor, at::Tensor>;
 
-}  // namespace
+thread_local FrozenRounding* frozen = nullptr;
 
-at::Tensor act_quant(const at::Tensor& x, ActivationFormat format) {
+at::Tensor rounded(const at::Tensor& x, ActivationFormat format) {
   static const auto op = find<at::Tensor(const at::Tensor&, int64_t)>("satin::act_quant");
   return op.call(x, static_cast<int64_t>(format));
 }
 
+}  // namespace
+
+at::Tensor act_quant(const at::Tensor& x, ActivationFormat format) {
+  return frozen ? frozen->round(x, format) : rounded(x, format);
+}
+
+FrozenRounding::FrozenRounding() {
+  SATIN_CHECK(!frozen, "rounding is frozen already");
+  frozen = this;
+}
+
+FrozenRounding::~FrozenRounding() { frozen = nullptr; }
+
+void FrozenRounding::replay() {
+  SATIN_CHECK(!replays_ || next_ == residuals_.size(), next_, " of ", residuals_.size(), " roundings were repeated");
+  replays_ = true;
+  next_ = 0;
+}
+
+at::Tensor FrozenRounding::round(const at::Tensor& x, ActivationFormat format) {
+  if (!replays_) {
+    const at::Tensor y = rounded(x, format);
+    residuals_.push_back(y.detach() - x.detach());
+    return y;
+  }
+  SATIN_CHECK(next_ < residuals_.size(), "only ", residuals_.size(), " roundings were recorded");
+  return x + residuals_[next_++];
+}
+
 at::Tensor act_quant_static(const at::Tensor& x, const at::Tensor& scale, ActivationFormat format) {
+  SATIN_CHECK(!frozen, "rounding with a learned scale cannot be frozen");
   using Signature = at::Tensor(const at::Tensor&, const at::Tensor&, int64_t);
   static const auto op = find<Signature>("satin::act_quant_static");
   return op.call(x, scale, static_cast<int64_t>(format));

@@ -6,6 +6,8 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <vector>
+
 #include "kernels/act_quant.h"
 
 namespace satin::ops {
@@ -31,6 +33,26 @@ ActQuantGradients act_quant_static_backward(const at::Tensor& grad, const at::Te
 struct ActCodes {
   at::Tensor codes;  ///< [..., C] int8, or float8_e4m3fn for kFloat8
   at::Tensor scale;  ///< [...] float (double with a double x)
+};
+
+/// Differences by steps far below a level of the grid see rounding either not at all or as a jump. While this lives,
+/// act_quant on this thread first records what it rounds away, call by call; after replay() it adds that to x instead,
+/// calls in the same order. Gradients stay the identity. act_quant_static cannot be frozen (InternalError).
+class FrozenRounding {
+ public:
+  FrozenRounding();
+  ~FrozenRounding();
+  FrozenRounding(const FrozenRounding&) = delete;
+  FrozenRounding& operator=(const FrozenRounding&) = delete;
+
+  /// From the first call on; as often as wanted.
+  void replay();
+  at::Tensor round(const at::Tensor& x, ActivationFormat format);  ///< for act_quant
+
+ private:
+  std::vector<at::Tensor> residuals_;  ///< Q(x) - x
+  bool replays_ = false;
+  size_t next_ = 0;
 };
 /// act_quant taken apart: value = scale * code, the same bits.
 ActCodes act_quant_codes(const at::Tensor& x, ActivationFormat format);

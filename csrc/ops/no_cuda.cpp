@@ -5,5 +5,6 @@ namespace satin::ops {
 
 void anchor_cuda() {}
 void anchor_act_quant_cuda() {}
+void anchor_logit_losses_cuda() {}
 
 }  // namespace satin::ops

@@ -103,9 +103,19 @@ at::Tensor effective_scale(const at::Tensor& scale, const FakeQuantGrid& grid) {
 }
 
 std::vector<std::string> wrapped_operators() {
-  return {"act_quant",       "act_quant_codes", "act_quant_static",    "act_quant_static_backward", "clip_search",
-          "data_scale_many", "fake_quant",      "fake_quant_backward", "fake_quant_backward_many",  "fake_quant_codes",
-          "fake_quant_many"};
+  return {"act_quant",
+          "act_quant_codes",
+          "act_quant_static",
+          "act_quant_static_backward",
+          "clip_search",
+          "data_scale_many",
+          "fake_quant",
+          "fake_quant_backward",
+          "fake_quant_backward_many",
+          "fake_quant_codes",
+          "fake_quant_many",
+          "logit_losses",
+          "top_k"};
 }
 
 }  // namespace satin::ops

@@ -4,6 +4,8 @@
 #include <cstdio>
 
 #include "core/error.h"
+#include "losses/head.h"
+#include "train/gradient_penalty.h"
 
 namespace satin::train {
 namespace {
@@ -49,16 +51,20 @@ MemoryEstimate estimate_memory(const config::Config& config, const models::Decod
   // Kept for backward, a token and layer: the residual stream before both norms, both norms' outputs, rotated q and k,
   // v, the attention's output and logsumexp, and of the MLP gate, silu(gate), up and their product.
   const int64_t wrapped = config.quantization ? wrapped_values(*config.quantization, h, f, q, kv) : 0;
-  const int64_t a_layer = wide * 2 * h + compute * (2 * h + 2 * q + 2 * kv + 4 * f + wrapped) + 4 * c.num_heads;
-  // Every linear keeps its weight in the compute dtype (dequantised, or cast), unless that is the master itself.
-  const bool casts = config.quantization || compute != wide;
-  int64_t activations = m * (c.num_layers * a_layer + wide * h + compute * h) + (casts ? linear_elements * compute : 0);
-  if (!config.data.attention_across_documents)
-    activations += m * config.train.sequence_length;  // the mask, a byte a pair
+  const auto activations_in = [&](int64_t element, int64_t rows) {
+    const int64_t a_layer = wide * 2 * h + element * (2 * h + 2 * q + 2 * kv + 4 * f + wrapped) + 4 * c.num_heads;
+    // Every linear keeps its weight in the compute dtype (dequantised, or cast), unless that is the master itself.
+    const bool casts = config.quantization || element != wide;
+    int64_t bytes = rows * (c.num_layers * a_layer + wide * h + element * h) + (casts ? linear_elements * element : 0);
+    if (!config.data.attention_across_documents)
+      bytes += rows * config.train.sequence_length;  // the mask, a byte a pair
+    return bytes;
+  };
+  const int64_t activations = activations_in(compute, m);
 
-  const int64_t rows = std::min(config.loss.chunk_tokens, m);
-  const int64_t buffers = teacher ? 7 : 4;
-  const int64_t loss = rows * v * wide * buffers + v * h * (wide + compute) + m * h * compute * 2;
+  const losses::HeadChunks chunks(config.loss.chunk_tokens, m, v, compute_dtype, student.parameters().options().device);
+  const int64_t loss =
+      chunks.bytes(v, compute_dtype, teacher != nullptr) + v * h * (wide + compute) + m * h * compute * 3;
   // Gradients of one MLP and of the residual stream while the backward passes through a layer.
   const int64_t backward = m * (3 * f * compute + 2 * h * wide) + 3 * h * f * wide;
   MemoryEstimate estimate;
@@ -69,6 +75,16 @@ MemoryEstimate estimate_memory(const config::Config& config, const models::Decod
   if (config.quantization && config.logging.quantizers_every_n_steps > 0)
     estimate.parts.emplace_back("codes", linear_elements);  // of the last look at the quantizers
   estimate.parts.emplace_back("loss", loss);
+  if (const config::GradientPenalty& lgr = config.loss.lgr; penalises(lgr)) {
+    // The losses' gradients lie aside, quantized weights have fp32 gradients of their own, and what fp32 activations
+    // and their offset take beyond those of the step.
+    const int64_t sequences = config.train.micro_batch_size;
+    const int64_t rows =
+        (lgr.sequences > 0 ? std::min(lgr.sequences, sequences) : sequences) * config.train.sequence_length;
+    const int64_t passes = activations_in(wide, rows) + rows * h * 2 * wide;
+    estimate.parts.emplace_back("lgr", weights + (config.quantization ? linear_elements * wide : 0) +
+                                           std::max<int64_t>(0, passes - activations));
+  }
   estimate.parts.emplace_back("workspace", std::max<int64_t>(0, backward - loss));
   return estimate;
 }

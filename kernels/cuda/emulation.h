@@ -80,6 +80,7 @@ class Block {
       }
     }
   }
+  size_t size() const { return fibers_.size(); }
   void wait() { swapcontext(&fibers_[index_].context, &scheduler_); }
 
   static Block*& current() {
@@ -108,6 +109,27 @@ class Block {
 }  // namespace satin::kernels::emulation
 
 inline void __syncthreads() { satin::kernels::emulation::Block::current()->wait(); }
+
+inline int __popc(unsigned x) { return __builtin_popcount(x); }
+inline unsigned __ballot_sync(unsigned, bool vote) {
+  static bool votes[satin::kernels::emulation::kMaxThreads];
+  votes[threadIdx.x] = vote;
+  __syncthreads();
+  unsigned result = 0;
+  for (unsigned lane = 0; lane < 32; ++lane) result |= unsigned{votes[threadIdx.x / 32 * 32 + lane]} << lane;
+  __syncthreads();
+  return result;
+}
+/// Blocks here have kThreads threads, all of which take part.
+inline int __syncthreads_or(bool vote) {
+  static bool votes[satin::kernels::emulation::kMaxThreads];
+  votes[threadIdx.x] = vote;
+  __syncthreads();
+  bool result = false;
+  for (size_t i = 0; i < satin::kernels::emulation::Block::current()->size(); ++i) result |= votes[i];
+  __syncthreads();
+  return result;
+}
 
 template <class T>
 T __shfl_xor_sync(unsigned, T value, int offset) {

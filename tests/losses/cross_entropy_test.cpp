@@ -19,14 +19,13 @@ TEST(CrossEntropy, TargetsOfMaskedRowsAreNotLookedAt) {
   EXPECT_TRUE(at::isfinite(grad).all().item<bool>());
 }
 
-TEST(CrossEntropy, AddsToTheGradientAndDoesNotScaleTheValue) {
-  LogitChunk chunk{
+TEST(CrossEntropy, WeightScalesTheGradientAndNotTheValue) {
+  test::LogitChunk chunk{
       test::random_logits(3, 5, 2), {}, at::tensor({0, 1, 4}, at::kLong), at::full({3}, 1 / 3., at::kDouble)};
   auto once = evaluate(CrossEntropy(), chunk);
-  at::Tensor grad = at::ones_like(chunk.student);
-  at::Tensor value = CrossEntropy().accumulate(chunk, 0.25, grad);
-  EXPECT_DOUBLE_EQ(value.item<double>(), once.value.item<double>());
-  EXPECT_LT(test::largest_difference(grad, 1 + 0.25 * once.grad), 1e-15);
+  auto quarter = evaluate(CrossEntropy(), chunk, 0.25);
+  EXPECT_DOUBLE_EQ(quarter.value.item<double>(), once.value.item<double>());
+  EXPECT_LT(test::largest_difference(quarter.grad, 0.25 * once.grad), 1e-15);
 }
 
 }  // namespace

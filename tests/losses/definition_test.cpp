@@ -27,7 +27,6 @@ at::Tensor smoothness_definition(const at::Tensor& s, const at::Tensor& z, int64
 }
 
 std::vector<Case> cases() {
-  using Direction = Distillation::Direction;
   std::vector<Case> all;
   all.push_back({"ce", std::make_shared<CrossEntropy>(), [](auto s, auto, auto targets) {
                    return at::cross_entropy_loss(s, targets, {}, at::Reduction::None);
@@ -35,8 +34,18 @@ std::vector<Case> cases() {
   for (double T : {0.5, 1.0, 3.0}) {
     all.push_back({"forward " + std::to_string(T), std::make_shared<Distillation>(T),
                    [T](auto s, auto z, auto) { return T * T * kl((z / T).log_softmax(1), (s / T).log_softmax(1)); }});
-    all.push_back({"reverse " + std::to_string(T), std::make_shared<Distillation>(T, Direction::reverse),
+    all.push_back({"reverse " + std::to_string(T), std::make_shared<Distillation>(T, 0.0),
                    [T](auto s, auto z, auto) { return T * T * kl((s / T).log_softmax(1), (z / T).log_softmax(1)); }});
+    all.push_back({"cakld " + std::to_string(T), std::make_shared<Distillation>(T, 0.3), [T](auto s, auto z, auto) {
+                     auto p = (z / T).log_softmax(1), q = (s / T).log_softmax(1);
+                     return T * T * (0.3 * kl(p, q) + 0.7 * kl(q, p));
+                   }});
+    all.push_back({"jsd " + std::to_string(T), std::make_shared<Distillation>(T, 0.3, ops::Divergence::kJensenShannon),
+                   [T](auto s, auto z, auto) {
+                     auto p = (z / T).log_softmax(1), q = (s / T).log_softmax(1);
+                     auto m = (0.3 * p.exp() + 0.7 * q.exp()).log();
+                     return T * T * (0.3 * kl(p, m) + 0.7 * kl(q, m));
+                   }});
     for (int64_t k : {1, 5, 10})
       all.push_back({"smoothness " + std::to_string(k) + ", " + std::to_string(T), std::make_shared<Smoothness>(k, T),
                      [k, T](auto s, auto z, auto) { return smoothness_definition(s, z, k, T); }});
@@ -58,7 +67,7 @@ TEST(Definition, ValuesAndGradients) {
     at::Tensor student = test::random_logits(N, V, 2).requires_grad_(true);
     at::Tensor want = (c.definition(student, teacher, targets) * weights).sum();
     at::Tensor want_grad = torch::autograd::grad({want}, {student})[0];
-    LogitChunk chunk{student.detach(), teacher, targets, weights};
+    test::LogitChunk chunk{student.detach(), teacher, targets, weights};
     auto [value, grad] = test::evaluate(*c.loss, chunk);
     EXPECT_NEAR(value.item<double>(), want.item<double>(), 1e-13);
     EXPECT_LT(test::largest_difference(grad, want_grad), 1e-13);
@@ -81,9 +90,9 @@ TEST(Definition, ValuesAndGradients) {
 
 TEST(Definition, InvariantToAShiftOfEitherSide) {
   constexpr int64_t N = 4, V = 11;
-  LogitChunk chunk{test::random_logits(N, V, 3), test::random_logits(N, V, 4), at::arange(N, at::kLong),
-                   at::full({N}, 0.25, at::kDouble)};
-  LogitChunk shifted = chunk;
+  test::LogitChunk chunk{test::random_logits(N, V, 3), test::random_logits(N, V, 4), at::arange(N, at::kLong),
+                         at::full({N}, 0.25, at::kDouble)};
+  test::LogitChunk shifted = chunk;
   shifted.student = chunk.student + at::tensor({-700.0, 3.0, 0.5, 900.0}, at::kDouble).unsqueeze(1);
   shifted.teacher = chunk.teacher + at::tensor({500.0, -2.0, 800.0, -900.0}, at::kDouble).unsqueeze(1);
   for (const Case& c : cases()) {
@@ -101,7 +110,7 @@ TEST(Definition, GradientOfARowSumsToZeroAndMaskedRowsAreZero) {
   student[3].fill_(1e4);
   teacher[3].fill_(-1e4);
   at::Tensor weights = at::tensor({1.f, 0.5f, 0.f, 0.f, 2.f});
-  LogitChunk chunk{student, teacher, at::tensor({0, 10, 1, 999, 7}, at::kLong), weights};
+  test::LogitChunk chunk{student, teacher, at::tensor({0, 10, 1, 999, 7}, at::kLong), weights};
   for (const Case& c : cases()) {
     SCOPED_TRACE(c.label);
     auto [value, grad] = test::evaluate(*c.loss, chunk);

@@ -6,8 +6,12 @@
 
 namespace satin::test {
 
-using losses::LogitChunk;
 using losses::LogitLoss;
+
+/// One chunk of tokens: student and teacher [N, V], targets and weights [N].
+struct LogitChunk {
+  at::Tensor student, teacher, targets, weights;
+};
 
 inline at::Tensor random_logits(int64_t n, int64_t v, uint64_t seed, double spread = 2) {
   at::manual_seed(seed);
@@ -17,10 +21,16 @@ inline at::Tensor random_logits(int64_t n, int64_t v, uint64_t seed, double spre
 struct Outcome {
   at::Tensor value, grad;
 };
+/// sum_n weights_n L_n and its gradient, times `scale`.
 inline Outcome evaluate(const LogitLoss& loss, const LogitChunk& chunk, double scale = 1) {
-  at::Tensor grad = at::zeros_like(chunk.student);
-  at::Tensor value = loss.accumulate(chunk, scale, grad);
-  return {value, grad};
+  ops::LogitLosses losses;
+  loss.set(losses, scale);
+  const at::Tensor& student = chunk.student;
+  at::Tensor grad = at::full_like(student, NAN);  // overwritten
+  const at::Tensor targets =
+      chunk.targets.defined() ? chunk.targets : at::zeros({student.size(0)}, student.options().dtype(at::kLong));
+  const at::Tensor values = ops::logit_losses(losses, student, chunk.teacher, targets, chunk.weights, grad);
+  return {values[loss.row()].sum(), grad};
 }
 
 inline double largest_difference(const at::Tensor& a, const at::Tensor& b) {

@@ -60,7 +60,7 @@ TEST(Objective, RefusesByKey) {
     Objective{loss};
     FAIL();
   } catch (const UserError& error) {
-    EXPECT_STREQ(error.what(), "loss.kd.kind: expected forward or reverse, found \"sideways\"");
+    EXPECT_STREQ(error.what(), "loss.kd.kind: expected forward, reverse, jsd or cakld, found \"sideways\"");
   }
   loss.kd.kind = "reverse";
   loss.smoothness.temperature = 0;

@@ -1,6 +1,6 @@
 """The losses' definitions a second time, in 50-digit decimals and plain loops: values, and derivatives by central differences.
 
-python3 oracle.py CASES.json RESULTS.json     cases: [{loss, temperature, top_k, num_tokens, student, teacher, targets}]; null is -inf
+python3 oracle.py CASES.json RESULTS.json     cases: [{loss, temperature, top_k, num_tokens, share, student, teacher, targets}]; null is -inf
 results: [{values: [N], gradients: [[V]]}], one value a row (no weights). "inf" where the definition says so.
 """
 import json
@@ -47,11 +47,22 @@ def reverse(case, s, z, target):
     return None if d is None else t * t * d
 
 
+def cakld(case, s, z, target):
+    share = Decimal(case["share"])
+    forward_, reverse_ = forward(case, s, z, target), reverse(case, s, z, target)
+    return None if forward_ is None or reverse_ is None else share * forward_ + (1 - share) * reverse_
+
+
+def jsd(case, s, z, target):
+    t, share = Decimal(case["temperature"]), Decimal(case["share"])
+    p, q = softmax(z, t), softmax(s, t)
+    m = [share * a + (1 - share) * b for a, b in zip(p, q)]
+    return t * t * (share * kl(p, m) + (1 - share) * kl(q, m))
+
+
 def smoothness(case, s, z, target):
-    tau, k, V = Decimal(case["temperature"]), case["top_k"], len(z)
-    tokens = case["num_tokens"] or V
-    if k >= V and tokens == V:
-        return forward(case, s, z, target)
+    tau, k = Decimal(case["temperature"]), case["top_k"]
+    tokens = case["num_tokens"] or len(z)
     candidates = [i for i in range(tokens) if z[i] is not None]
     K = sorted(candidates, key=lambda i: (-z[i], i))[:k]
     P = sum(softmax(z)[i] for i in K)
@@ -63,7 +74,7 @@ def smoothness(case, s, z, target):
     return None if inside is None or tail is None else P * tau * tau * inside + tail
 
 
-LOSSES = {"ce": ce, "forward": forward, "reverse": reverse, "smoothness": smoothness}
+LOSSES = {"ce": ce, "forward": forward, "reverse": reverse, "cakld": cakld, "jsd": jsd, "smoothness": smoothness}
 
 
 def solve(case):

@@ -65,6 +65,7 @@ TEST(Oracle, ValuesAndGradientsOnHostileLogits) {
                        {"temperature", temperature},
                        {"top_k", k},
                        {"num_tokens", l.num_tokens},
+                       {"share", 0.25},
                        {"student", to_json(l.student)},
                        {"teacher", to_json(l.teacher)},
                        {"targets", {0, 9}}});
@@ -72,7 +73,9 @@ TEST(Oracle, ValuesAndGradientsOnHostileLogits) {
     };
     add(std::make_shared<CrossEntropy>(), "ce", 1, 1);
     add(std::make_shared<Distillation>(2), "forward", 2, 1);
-    add(std::make_shared<Distillation>(2, Distillation::Direction::reverse), "reverse", 2, 1);
+    add(std::make_shared<Distillation>(2, 0.0), "reverse", 2, 1);
+    add(std::make_shared<Distillation>(2, 0.25), "cakld", 2, 1);
+    add(std::make_shared<Distillation>(2, 0.25, ops::Divergence::kJensenShannon), "jsd", 2, 1);
     for (int64_t k : {1, 5, 9, 10}) add(std::make_shared<Smoothness>(k, 2, l.num_tokens), "smoothness", 2, k);
   }
   test::TempDir dir;

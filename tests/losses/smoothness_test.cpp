@@ -7,7 +7,7 @@ namespace {
 using test::evaluate;
 constexpr double kInf = std::numeric_limits<double>::infinity();
 
-LogitChunk chunk_of(at::Tensor student, at::Tensor teacher) {
+test::LogitChunk chunk_of(at::Tensor student, at::Tensor teacher) {
   const int64_t n = student.size(0);
   return {student, teacher, at::zeros({n}, at::kLong), at::full({n}, 1.0 / n, student.options())};
 }

@@ -1,5 +1,3 @@
-#include "losses/top_k.h"
-
 #include "losses/loss_support.h"
 
 namespace satin::losses {
@@ -18,7 +16,7 @@ TEST(TopK, TiesGoToTheLowerIdInOrder) {
   logits[1][100] = 0;
   logits[2].index_fill_(0, at::arange(0, 200, 2, at::kLong), -0.0);  // -0 and 0 tie
   for (int64_t k : {1, 2, 40, 199, 200}) {
-    TopK got = top_k(logits, k);
+    ops::TopK got = ops::top_k(logits, k);
     EXPECT_TRUE(at::equal(got.ids, by_sorting(logits, k))) << k;
     EXPECT_TRUE(at::equal(got.values, logits.gather(1, got.ids)));
   }
@@ -27,7 +25,7 @@ TEST(TopK, TiesGoToTheLowerIdInOrder) {
 TEST(TopK, WithoutTies) {
   for (auto dtype : {at::kFloat, at::kDouble}) {
     at::Tensor logits = test::random_logits(20, 1000, 2).to(dtype);
-    EXPECT_TRUE(at::equal(top_k(logits, 40).ids, by_sorting(logits, 40)));
+    EXPECT_TRUE(at::equal(ops::top_k(logits, 40).ids, by_sorting(logits, 40)));
   }
 }
 

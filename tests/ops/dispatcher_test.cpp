@@ -5,6 +5,7 @@
 
 #include <set>
 
+#include "ops/logit_losses.h"
 #include "ops/ops.h"
 
 namespace satin {
@@ -13,6 +14,7 @@ namespace {
 TEST(Dispatcher, EveryOperatorIsComplete) {
   // The first call of any wrapper links and runs the registrations.
   (void)ops::clip_search(at::zeros({1, 8}), {ops::Grid::kSymmetric, 2, 8});
+  (void)ops::top_k(at::zeros({1, 8}), 1);
   std::set<std::string> found;
   for (const c10::OperatorName& name : c10::Dispatcher::singleton().getAllOpNames()) {
     if (name.name.rfind("satin::", 0) != 0) continue;

@@ -1,0 +1,90 @@
+#include "ops/logit_losses.h"
+
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <torch/library.h>
+
+#include "core/error.h"
+#include "ops/anchors.h"
+#include "ops/logit_losses_checks.h"
+
+TORCH_LIBRARY_FRAGMENT(satin, m) {  // numbers: weights, temperatures and share, in the order of make_losses()
+  m.def(
+      "logit_losses(Tensor student, Tensor? teacher, Tensor targets, Tensor weights, Tensor(a!) grad, float[] numbers, "
+      "int divergence, int top_k, int num_tokens) -> Tensor");
+  m.def("top_k(Tensor logits, int k) -> (Tensor, Tensor)");
+}
+
+namespace satin::ops {
+namespace {
+
+template <class Signature>
+c10::TypedOperatorHandle<Signature> find(const char* name) {
+  anchor_logit_losses_cpu();
+  anchor_logit_losses_cuda();
+  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
+}
+
+}  // namespace
+
+kernels::LogitLosses make_losses(at::ArrayRef<double> numbers, int64_t divergence, int64_t top_k, int64_t num_tokens) {
+  SATIN_CHECK_EQ(numbers.size(), 6u);
+  return {.cross_entropy = numbers[0],
+          .distillation = numbers[1],
+          .temperature = numbers[2],
+          .divergence = static_cast<kernels::Divergence>(divergence),
+          .share = numbers[3],
+          .smoothness = numbers[4],
+          .smoothness_temperature = numbers[5],
+          .top_k = top_k,
+          .num_tokens = num_tokens};
+}
+
+LogitLossInputs::LogitLossInputs(const kernels::LogitLosses& losses, const at::Tensor& student,
+                                 const std::optional<at::Tensor>& teacher, const at::Tensor& targets,
+                                 const at::Tensor& weights, const at::Tensor& grad)
+    : student(student.contiguous()), targets(targets.contiguous()), weights(weights.contiguous()) {
+  SATIN_CHECK(student.dim() == 2 && student.size(1) > 0, "student logits ", student.sizes(), ", expected [N, V]");
+  extent = {student.size(0), student.size(1)};
+  SATIN_CHECK(grad.sizes() == student.sizes() && grad.is_contiguous(), "gradient ", grad.sizes(), " of logits ",
+              student.sizes());
+  SATIN_CHECK(targets.dim() == 1 && targets.size(0) == extent.num_rows && targets.scalar_type() == at::kLong,
+              "targets ", targets.sizes(), " ", targets.scalar_type(), " of ", extent.num_rows, " rows");
+  SATIN_CHECK(
+      weights.dim() == 1 && weights.size(0) == extent.num_rows && weights.scalar_type() == student.scalar_type(),
+      "weights ", weights.sizes(), " ", weights.scalar_type(), " of ", extent.num_rows, " rows");
+  for (const at::Tensor& x : {grad, targets, weights})
+    SATIN_CHECK(x.device() == student.device(), "logits on ", student.device(), ", another input on ", x.device());
+  if (losses.needs_teacher()) {
+    SATIN_CHECK(teacher && teacher->defined(), "a loss needs the teacher, and there is none");
+    SATIN_CHECK(teacher->sizes() == student.sizes() && teacher->scalar_type() == student.scalar_type() &&
+                    teacher->device() == student.device(),
+                "teacher logits ", teacher->sizes(), " ", teacher->scalar_type(), ", student's ", student.sizes(), " ",
+                student.scalar_type());
+    this->teacher = teacher->contiguous();
+  }
+  values = at::empty({kernels::kNumLogitLosses, extent.num_rows}, student.options());
+}
+
+kernels::Extent top_k_extent(const at::Tensor& logits, int64_t k) {
+  SATIN_CHECK(logits.dim() == 2 && k >= 1 && k <= logits.size(1), "top ", k, " of ", logits.sizes());
+  return {logits.size(0), logits.size(1)};
+}
+
+at::Tensor logit_losses(const LogitLosses& losses, const at::Tensor& student, const at::Tensor& teacher,
+                        const at::Tensor& targets, const at::Tensor& weights, at::Tensor& grad) {
+  using Signature = at::Tensor(const at::Tensor&, const std::optional<at::Tensor>&, const at::Tensor&,
+                               const at::Tensor&, at::Tensor&, at::ArrayRef<double>, int64_t, int64_t, int64_t);
+  static const auto op = find<Signature>("satin::logit_losses");
+  const double numbers[] = {losses.cross_entropy, losses.distillation, losses.temperature,
+                            losses.share,         losses.smoothness,   losses.smoothness_temperature};
+  return op.call(student, teacher.defined() ? std::optional(teacher) : std::nullopt, targets, weights, grad, numbers,
+                 static_cast<int64_t>(losses.divergence), losses.top_k, losses.num_tokens);
+}
+
+TopK top_k(const at::Tensor& logits, int64_t k) {
+  static const auto op = find<std::tuple<at::Tensor, at::Tensor>(const at::Tensor&, int64_t)>("satin::top_k");
+  auto [values, ids] = op.call(logits, k);
+  return {values, ids};
+}
+
+}  // namespace satin::ops

@@ -1,0 +1,29 @@
+// Losses on next-token logits with their gradient in one pass, and top k, typed. Each is also in PyTorch's dispatcher
+// as satin::<name>. Formulas: kernels/logit_losses.h.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include "kernels/logit_losses.h"
+
+namespace satin::ops {
+
+using kernels::Divergence;
+using kernels::kMaxTopK;
+using kernels::LogitLosses;
+
+/// student, teacher [N, V] float (double); targets [N] int64; weights [N] in the logits' dtype; grad [N, V] float or
+/// bfloat16 (double), overwritten with the gradient. teacher may be undefined when no loss needs it. Returns
+/// [kNumLogitLosses, N]: each loss of each row times the row's weight. Does not wait for the device, where top_k is at
+/// most kMaxTopK. Throws InternalError for shapes, dtypes or devices that do not agree.
+at::Tensor logit_losses(const LogitLosses& losses, const at::Tensor& student, const at::Tensor& teacher,
+                        const at::Tensor& targets, const at::Tensor& weights, at::Tensor& grad);
+
+struct TopK {
+  at::Tensor values;  ///< [N, k] falling
+  at::Tensor ids;     ///< [N, k] int64; equal values in rising order of id
+};
+/// The k largest of every row of logits [N, V] (float or double), 1 <= k <= V; on CUDA at most kMaxTopK. (at::topk
+/// picks among equals as it likes, and differently on the CPU and on CUDA.) Does not wait for the device.
+TopK top_k(const at::Tensor& logits, int64_t k);
+
+}  // namespace satin::ops

@@ -1,0 +1,54 @@
+// CPU: rows over torch's threads. A bfloat16 gradient is computed in fp32.
+#include <ATen/ATen.h>
+#include <torch/library.h>
+
+#include "ops/anchors.h"
+#include "ops/logit_losses_checks.h"
+#include "ops/over_rows.h"
+
+namespace satin::ops {
+namespace {
+
+at::Tensor logit_losses(const at::Tensor& student, const std::optional<at::Tensor>& teacher, const at::Tensor& targets,
+                        const at::Tensor& weights, at::Tensor& grad, at::ArrayRef<double> numbers, int64_t divergence,
+                        int64_t top_k, int64_t num_tokens) {
+  const kernels::LogitLosses losses = make_losses(numbers, divergence, top_k, num_tokens);
+  const LogitLossInputs in(losses, student, teacher, targets, weights, grad);
+  const bool direct = grad.scalar_type() == student.scalar_type();
+  at::Tensor wide = direct ? grad : at::empty_like(in.student);
+  for_scalar(student.scalar_type(), [&]<class T>(T) {
+    const auto* z = static_cast<const T*>(in.teacher_data());
+    over_rows(in.extent, [&](int64_t begin, int64_t end) {
+      kernels::logit_losses_cpu(losses, in.extent, begin, end, in.student.const_data_ptr<T>(), z,
+                                in.targets.const_data_ptr<int64_t>(), in.weights.const_data_ptr<T>(),
+                                wide.mutable_data_ptr<T>(), in.values.mutable_data_ptr<T>());
+    });
+  });
+  if (!direct) grad.copy_(wide);
+  return in.values;
+}
+
+std::tuple<at::Tensor, at::Tensor> top_k(const at::Tensor& logits, int64_t k) {
+  const kernels::Extent extent = top_k_extent(logits, k);
+  const at::Tensor x = logits.contiguous();
+  at::Tensor values = at::empty({extent.num_rows, k}, x.options());
+  at::Tensor ids = at::empty({extent.num_rows, k}, x.options().dtype(at::kLong));
+  for_scalar(x.scalar_type(), [&]<class T>(T) {
+    over_rows(extent, [&](int64_t begin, int64_t end) {
+      kernels::top_k_cpu(extent, k, begin, end, x.const_data_ptr<T>(), values.mutable_data_ptr<T>(),
+                         ids.mutable_data_ptr<int64_t>());
+    });
+  });
+  return {values, ids};
+}
+
+TORCH_LIBRARY_IMPL(satin, CPU, m) {
+  m.impl("logit_losses", logit_losses);
+  m.impl("top_k", top_k);
+}
+
+}  // namespace
+
+void anchor_logit_losses_cpu() {}
+
+}  // namespace satin::ops

@@ -1,0 +1,340 @@
+// Losses and gradient of logit_losses.h: one block a row. The first pass takes the sums of exponentials and, for the
+// smoothness loss, the teacher's top k; the last writes the gradient. Reverse divergences take a pass between them.
+#include "kernels/cuda/row_top_k.cuh"
+
+namespace satin::kernels {
+namespace {
+
+__device__ __forceinline__ double exp_of(double x) { return exp(x); }
+__device__ __forceinline__ float exp_of(float x) {
+#if defined(__CUDA_ARCH__)
+  return __expf(x);  // within 2^-21 for what contributes; the gradient is rounded to bf16 anyway
+#else
+  return std::exp(x);
+#endif
+}
+
+/// sum of exp(factor x), kept as exp(factor top) * sum with `top` the largest x.
+template <class S>
+struct LogSum {
+  S top = kNegativeInfinity<S>, sum = 0;
+
+  template <int W>
+  __device__ __forceinline__ void add(const S (&x)[W], S factor) {
+    S most = x[0];
+#pragma unroll
+    for (int j = 1; j < W; ++j) most = most < x[j] ? x[j] : most;
+    if (most > top) {
+      sum *= exp_of((top - most) * factor);
+      top = most;
+    }
+#pragma unroll
+    for (int j = 0; j < W; ++j) sum += x[j] == kNegativeInfinity<S> ? S(0) : exp_of((x[j] - top) * factor);
+  }
+  __device__ __forceinline__ void add(S x, S factor) {
+    const S one[1] = {x};
+    add(one, factor);
+  }
+  /// The same whichever of the two is *this.
+  __device__ __forceinline__ void merge(const LogSum& other, S factor) {
+    const S most = top < other.top ? other.top : top;
+    const S own = top == most ? sum : sum * exp_of((top - most) * factor);
+    const S others = other.top == most ? other.sum : other.sum * exp_of((other.top - most) * factor);
+    top = most;
+    sum = own + others;
+  }
+};
+
+/// A finished sum as factor * top + log: a sum of thousands would have no digits left for the fractions that
+/// probabilities are made of.
+template <class S>
+struct LogTotal {
+  S top, factor, log;
+  __device__ __forceinline__ LogTotal(const LogSum<S>& sum, S factor)
+      : top(sum.top), factor(factor), log(sum.sum == S(0) ? kNegativeInfinity<S> : std::log(sum.sum)) {}
+  __device__ __forceinline__ bool empty() const { return log == kNegativeInfinity<S>; }
+  /// With x taken from `origin`.
+  __device__ __forceinline__ S from(S origin) const { return empty() ? log : (top - origin) * factor + log; }
+  /// ln of x's share of the sum.
+  __device__ __forceinline__ S log_share(S x) const { return (x - top) * factor - log; }
+};
+
+/// Over the block, the same in every thread. Called by all of them.
+template <class S>
+__device__ LogSum<S> merged(LogSum<S> value, S factor) {
+  for (int offset = kWarp / 2; offset > 0; offset /= 2) {
+    LogSum<S> other;
+    other.top = __shfl_xor_sync(0xffffffffu, value.top, offset);
+    other.sum = __shfl_xor_sync(0xffffffffu, value.sum, offset);
+    value.merge(other, factor);
+  }
+  __shared__ S tops[kWarps], sums[kWarps];
+  __syncthreads();  // an earlier call's have been read
+  if (threadIdx.x % kWarp == 0) {
+    tops[threadIdx.x / kWarp] = value.top;
+    sums[threadIdx.x / kWarp] = value.sum;
+  }
+  __syncthreads();
+  LogSum<S> all;
+  for (int i = 0; i < kWarps; ++i) {
+    LogSum<S> part;
+    part.top = tops[i];
+    part.sum = sums[i];
+    all.merge(part, factor);
+  }
+  return all;
+}
+/// The block's sum, in every thread. Called by all of them.
+template <class S>
+__device__ S total(S value) {
+  for (int offset = kWarp / 2; offset > 0; offset /= 2) value += __shfl_xor_sync(0xffffffffu, value, offset);
+  __shared__ S sums[kWarps];
+  __syncthreads();
+  if (threadIdx.x % kWarp == 0) sums[threadIdx.x / kWarp] = value;
+  __syncthreads();
+  S sum = 0;
+  for (int i = 0; i < kWarps; ++i) sum += sums[i];
+  return sum;
+}
+
+/// LogitLosses in the arithmetic's scalar.
+template <class S>
+struct Options {
+  S cross_entropy, distillation, temperature, smoothness, tau;
+  DivergenceTerm<S> term;
+  int top_k, num_tokens;
+  bool tempered;  ///< the distillation has sums of its own
+
+  Options(const LogitLosses& losses, int64_t num_columns)
+      : cross_entropy(static_cast<S>(losses.cross_entropy)),
+        distillation(static_cast<S>(losses.distillation)),
+        temperature(static_cast<S>(losses.temperature)),
+        smoothness(static_cast<S>(losses.smoothness)),
+        tau(static_cast<S>(losses.smoothness_temperature)),
+        term(losses),
+        top_k(static_cast<int>(std::min<int64_t>(losses.top_k, num_columns))),
+        num_tokens(static_cast<int>(losses.num_tokens > 0 ? losses.num_tokens : num_columns)),
+        tempered(losses.distillation != 0 && losses.temperature != 1) {}
+};
+
+struct LogitRows {
+  const void *student, *teacher;
+  const int64_t* targets;
+  const void* weights;
+  void *grad, *values;
+  int64_t num_rows;
+  int num_columns;
+};
+
+/// W: neighbouring logits that a thread takes at a time.
+template <class S, class O, int W, bool kTeacher, bool kTopK>
+__global__ void __launch_bounds__(kThreads, 4) logit_losses_kernel(const Options<S> o, const LogitRows rows) {
+  constexpr int kTile = kThreads * W;
+  const int64_t row = blockIdx.x;
+  const int V = rows.num_columns, lane = static_cast<int>(threadIdx.x) * W;
+  const S* __restrict__ student = static_cast<const S*>(rows.student) + row * V;
+  const S* __restrict__ teacher = kTeacher ? static_cast<const S*>(rows.teacher) + row * V : nullptr;
+  O* grad = static_cast<O*>(rows.grad) + row * V;
+  S* values = static_cast<S*>(rows.values) + row;
+  const S weight = static_cast<const S*>(rows.weights)[row];
+  if (weight == S(0)) {
+    const Pack<O, W> zeros = {};
+    for (int i = lane; i < V; i += kTile) store_pack<W>(grad + i, zeros);
+    if (threadIdx.x < kNumLogitLosses) values[threadIdx.x * rows.num_rows] = 0;
+    return;
+  }
+  const auto load = [&](int i, S(&s)[W], S(&z)[W]) {
+    if (i < V) {
+      const Pack<S, W> from = load_pack<W>(student + i);
+#pragma unroll
+      for (int j = 0; j < W; ++j) s[j] = from.values[j];
+      if constexpr (kTeacher) {
+        const Pack<S, W> other = load_pack<W>(teacher + i);
+#pragma unroll
+        for (int j = 0; j < W; ++j) z[j] = other.values[j];
+      }
+    } else {
+#pragma unroll
+      for (int j = 0; j < W; ++j) s[j] = z[j] = kNegativeInfinity<S>;
+    }
+  };
+
+  // Sums over everything but the top k (if there is one), at temperature 1 and at the distillation's.
+  const S cool = S(1) / o.temperature;
+  LogSum<S> rest_s, rest_z, tempered_s, tempered_z;
+  __shared__ typename RowTopK<S, kTopK ? W : 1>::Storage storage;
+  RowTopK<S, kTopK ? W : 1> best(storage, o.top_k, /*exclude_infinity=*/true);
+  const auto dropped = [&](S z, S s) {
+    rest_s.add(s, S(1));
+    rest_z.add(z, S(1));
+  };
+  {
+    S s[W], z[W], next_s[W], next_z[W];
+    load(lane, next_s, next_z);
+    for (int begin = 0; begin < V; begin += kTile) {
+#pragma unroll
+      for (int j = 0; j < W; ++j) {
+        s[j] = next_s[j];
+        z[j] = next_z[j];
+      }
+      load(begin + kTile + lane, next_s, next_z);
+      if (kTeacher && o.tempered) {
+        tempered_s.add(s, cool);
+        tempered_z.add(z, cool);
+      }
+      if constexpr (kTopK) best.offer(z, s, begin + lane, o.num_tokens, dropped);
+      rest_s.add(s, S(1));
+      if constexpr (kTeacher) rest_z.add(z, S(1));
+    }
+  }
+  if constexpr (kTopK) best.finish(dropped);
+  rest_s = merged(rest_s, S(1));
+  if constexpr (kTeacher) rest_z = merged(rest_z, S(1));
+
+  LogSum<S> all_s = rest_s, all_z = rest_z;
+  const S warm = S(1) / o.tau;
+  LogSum<S> top_s, top_z, top_p, top_q;
+  S shift = 0, pull = 0, smoothness_value = 0;  // Q - P and P tau
+  if constexpr (kTopK) {
+    for (int i = threadIdx.x; i < best.size(); i += kThreads) {
+      top_s.add(storage.s[i], S(1));
+      top_z.add(storage.z[i], S(1));
+      top_q.add(storage.s[i], warm);
+      top_p.add(storage.z[i], warm);
+    }
+    top_s = merged(top_s, S(1));
+    top_z = merged(top_z, S(1));
+    top_q = merged(top_q, warm);
+    top_p = merged(top_p, warm);
+    all_s.merge(top_s, S(1));
+    all_z.merge(top_z, S(1));
+    const auto masses = [&](const LogSum<S>& inside, const LogSum<S>& outside, S origin) {
+      return Masses<S>(LogTotal<S>(inside, S(1)).from(origin), LogTotal<S>(outside, S(1)).from(origin));
+    };
+    const BucketLoss<S> bucket(masses(top_z, rest_z, all_z.top), masses(top_s, rest_s, all_s.top));
+    const LogTotal<S> total_p(top_p, warm), total_q(top_q, warm);
+    S inner = 0;
+    for (int i = threadIdx.x; i < best.size(); i += kThreads) {
+      const S log_p = total_p.log_share(storage.z[i]);
+      inner += times_log(exp_of(log_p), log_p - total_q.log_share(storage.s[i]));
+    }
+    shift = bucket.excess();
+    pull = bucket.teacher.inside * o.tau;
+    smoothness_value = pull * o.tau * total(inner) + bucket.value();
+  }
+  const LogTotal<S> sigma(all_s, S(1)), rest(rest_s, S(1));
+  LogTotal<S> student_q = sigma, teacher_p(all_z, S(1));  // of the distillation
+  if (kTeacher && o.tempered) {
+    student_q = LogTotal<S>(merged(tempered_s, cool), cool);
+    teacher_p = LogTotal<S>(merged(tempered_z, cool), cool);
+  }
+
+  S reverse_sum = 0;
+  if (kTeacher && o.distillation != S(0) && o.term.reverse) {
+    for (int i = lane; i < V; i += kTile) {
+      S s[W], z[W];
+      load(i, s, z);
+#pragma unroll
+      for (int j = 0; j < W; ++j) {
+        const S log_q = student_q.log_share(s[j]);
+        reverse_sum += times_log(exp_of(log_q), o.term.log_ratio(teacher_p.log_share(z[j]), log_q));
+      }
+    }
+    reverse_sum = total(reverse_sum);
+  }
+
+  const int target = o.cross_entropy != S(0) ? static_cast<int>(rows.targets[row]) : -1;
+  S forward_sum = 0;
+  // Of cross-entropy and distillation, which do not know the top k.
+  const auto slope = [&](S s, S z, int id, bool with_value) {
+    S result = 0;
+    if (o.cross_entropy != S(0)) {
+      const S log_sigma = sigma.log_share(s);
+      result = o.cross_entropy * (id == target ? std::expm1(log_sigma) : exp_of(log_sigma));
+    }
+    if (kTeacher && o.distillation != S(0)) {
+      const S log_p = teacher_p.log_share(z), log_q = student_q.log_share(s), p = exp_of(log_p), q = exp_of(log_q);
+      result += o.distillation * o.temperature * o.term.slope(p, q, log_p, log_q, reverse_sum);
+      if (with_value) forward_sum += o.term.forward_value(p, log_p, log_q);
+    }
+    return result;
+  };
+#pragma unroll 2
+  for (int i = lane; i < V; i += kTile) {
+    S s[W], z[W];
+    load(i, s, z);
+    Pack<O, W> result;
+#pragma unroll
+    for (int j = 0; j < W; ++j) {
+      S d = slope(s[j], z[j], i + j, true);
+      if (kTopK && !rest.empty()) d -= o.smoothness * shift * exp_of(rest.log_share(s[j]));
+      result.values[j] = store_as<O>(weight * d);
+    }
+    store_pack<W>(grad + i, result);
+  }
+  if constexpr (kTopK) {
+    __syncthreads();  // what the loop wrote for the top k is replaced
+    const LogTotal<S> inside(top_s, S(1)), total_p(top_p, warm), total_q(top_q, warm);
+    for (int i = threadIdx.x; i < best.size(); i += kThreads) {
+      const S s = storage.s[i], z = storage.z[i];
+      const S p = exp_of(total_p.log_share(z)), q = exp_of(total_q.log_share(s));
+      const S d =
+          slope(s, z, storage.id[i], false) + o.smoothness * (pull * (q - p) + shift * exp_of(inside.log_share(s)));
+      grad[storage.id[i]] = store_as<O>(weight * d);
+    }
+  }
+
+  if constexpr (kTeacher) forward_sum = total(forward_sum);
+  if (threadIdx.x != 0) return;
+  const S share = o.term.share;
+  values[0] = target < 0 ? S(0) : weight * -sigma.log_share(student[target]);
+  values[rows.num_rows] = !kTeacher || o.distillation == S(0)
+                              ? S(0)
+                              : weight * o.temperature * o.temperature *
+                                    (times_log(share, forward_sum) + times_log(S(1) - share, reverse_sum));
+  values[2 * rows.num_rows] = kTopK ? weight * smoothness_value : S(0);
+}
+
+template <class S, class O, int W>
+void launch(const LogitLosses& losses, const LogitRows& rows, CUstream_st* stream) {
+  const Options<S> options(losses, rows.num_columns);
+  const auto blocks = static_cast<unsigned>(rows.num_rows);
+  if (losses.smoothness != 0)
+    launch_kernel(logit_losses_kernel<S, O, W, true, true>, blocks, stream, options, rows);
+  else if (losses.needs_teacher())
+    launch_kernel(logit_losses_kernel<S, O, W, true, false>, blocks, stream, options, rows);
+  else
+    launch_kernel(logit_losses_kernel<S, O, W, false, false>, blocks, stream, options, rows);
+}
+
+template <class S, class O, int W>
+void launch_widest(const LogitLosses& losses, const LogitRows& rows, CUstream_st* stream) {
+  const bool fits = rows.num_columns % W == 0 && aligned({rows.student, rows.teacher, rows.grad});
+  fits ? launch<S, O, W>(losses, rows, stream) : launch<S, O, 1>(losses, rows, stream);
+}
+
+}  // namespace
+
+void logit_losses_cuda(const LogitLosses& losses, Extent extent, Dtype logits_dtype, const void* student,
+                       const void* teacher, const int64_t* targets, const void* weights, Dtype grad_dtype, void* grad,
+                       void* values, CUstream_st* stream) {
+  check(losses, extent.num_columns);
+  if (losses.smoothness != 0 && losses.top_k > kMaxTopK)
+    throw std::invalid_argument("logit_losses_cuda: top_k is at most " + std::to_string(kMaxTopK));
+  if (extent.num_columns > 0x7fffffff - 4096 || extent.num_rows > 0x7fffffff)
+    throw std::invalid_argument("logit_losses_cuda: more than 2^31 rows or columns");
+  if (extent.num_rows == 0) return;
+  const LogitRows rows{student, teacher, targets,         weights,
+                       grad,    values,  extent.num_rows, static_cast<int>(extent.num_columns)};
+  if (logits_dtype == Dtype::kDouble && grad_dtype == Dtype::kDouble)
+    launch<double, double, 1>(losses, rows, stream);
+  else if (logits_dtype == Dtype::kFloat && grad_dtype == Dtype::kFloat)
+    launch_widest<float, float, 4>(losses, rows, stream);
+  else if (logits_dtype == Dtype::kFloat && grad_dtype == Dtype::kBFloat16)
+    launch_widest<float, __nv_bfloat16, 4>(losses, rows, stream);
+  else
+    throw std::invalid_argument("logit_losses_cuda: logits are float with float or bfloat16 gradients, or all double");
+  check_launch("logit_losses_cuda");
+}
+
+}  // namespace satin::kernels

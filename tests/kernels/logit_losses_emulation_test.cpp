@@ -1,0 +1,113 @@
+// The CUDA kernels of logit_losses.h run as C++ (kernels/cuda/emulation.h) against the CPU kernels in double. Whether
+// the GPU agrees is tested in tests/losses, on a GPU.
+#include <gtest/gtest.h>
+
+#include <numeric>
+#include <random>
+#include <vector>
+
+#include "kernels/cuda/logit_losses.cu"
+#include "kernels/cuda/top_k.cu"
+
+namespace satin::kernels {
+namespace {
+
+/// Rows that collect in different ways: random, rising (every value is a new best), equal, with -inf, with NaN.
+template <class S>
+std::vector<S> hostile_rows(int64_t V, uint64_t seed, bool with_nan) {
+  std::mt19937_64 random(seed);
+  std::normal_distribution<double> normal;
+  std::vector<S> x;
+  for (int kind = 0; kind < 6; ++kind)
+    for (int64_t i = 0; i < V; ++i) {
+      const double value = 2 * normal(random);
+      x.push_back(static_cast<S>(kind == 0   ? value
+                                 : kind == 1 ? static_cast<double>(i) * 0.01
+                                 : kind == 2 ? 1
+                                 : kind == 3 ? (i % 3 == 0 ? -INFINITY : value)
+                                 : kind == 4 ? std::floor(value)
+                                             : (i == V / 2 && with_nan ? NAN : 1e4 * value)));
+    }
+  return x;
+}
+constexpr int64_t kRows = 6;
+
+TEST(LogitLossesEmulation, TopKIsThatOfTheCpu) {
+  for (const int64_t V : {5, 61, 1028, 8200}) {
+    const std::vector<float> x = hostile_rows<float>(V, 1, true);
+    for (const int64_t k : {int64_t{1}, int64_t{40}, int64_t{1024}}) {
+      if (k > V) continue;
+      std::vector<float> want(kRows * k), got(kRows * k);
+      std::vector<int64_t> want_ids(kRows * k), got_ids(kRows * k);
+      top_k_cpu<float>({kRows, V}, k, 0, kRows, x.data(), want.data(), want_ids.data());
+      top_k_cuda({kRows, V}, k, Dtype::kFloat, x.data(), got.data(), got_ids.data(), nullptr);
+      EXPECT_EQ(got_ids, want_ids) << V << " " << k;
+      std::vector<double> wide(x.begin(), x.end()), got_wide(kRows * k);
+      top_k_cuda({kRows, V}, k, Dtype::kDouble, wide.data(), got_wide.data(), got_ids.data(), nullptr);
+      EXPECT_EQ(got_ids, want_ids) << V << " " << k << " double";
+    }
+  }
+}
+
+std::vector<LogitLosses> mixes() {
+  std::vector<LogitLosses> all;
+  all.push_back({.cross_entropy = 0.3});
+  all.push_back({.distillation = 1});
+  all.push_back({.cross_entropy = 0.3, .distillation = 1, .smoothness = 0.5, .smoothness_temperature = 2, .top_k = 40});
+  all.push_back({.distillation = 0.7, .temperature = 2, .share = 0});
+  all.push_back({.distillation = 1, .temperature = 3, .share = 0.4, .smoothness = 1, .top_k = 7});
+  all.push_back({.distillation = 1, .divergence = Divergence::kJensenShannon, .share = 0.3});
+  all.push_back({.smoothness = 1, .smoothness_temperature = 2, .top_k = 1000});
+  return all;
+}
+
+template <class S, class O>
+void expect_like_cpu(int64_t V, double tolerance, Dtype dtype, Dtype grad_dtype) {
+  for (LogitLosses losses : mixes()) {
+    losses.num_tokens = V > 100 ? V - 3 : 0;
+    SCOPED_TRACE(testing::Message() << V << " columns, kd " << losses.distillation << " share " << losses.share
+                                    << ", smoothness " << losses.smoothness << " top " << losses.top_k);
+    std::vector<S> student = hostile_rows<S>(V, 2, false), teacher = hostile_rows<S>(V, 3, false);
+    for (int64_t i = 0; i < V; ++i)  // where only one of them is -inf, the reverse KL is infinite
+      student[3 * V + i] = teacher[3 * V + i] == -INFINITY ? teacher[3 * V + i] : student[4 * V + i];
+    std::vector<int64_t> targets = {0, V - 1, 1, 1, V / 2, -100};
+    std::vector<S> weights = {S(0.5), S(1), S(0.25), S(1), S(2), S(0)};
+    std::vector<double> wide_s(student.begin(), student.end()), wide_z(teacher.begin(), teacher.end()),
+        wide_w(weights.begin(), weights.end()), want_grad(kRows * V), want(kNumLogitLosses * kRows);
+    logit_losses_cpu<double>(losses, {kRows, V}, 0, kRows, wide_s.data(), wide_z.data(), targets.data(), wide_w.data(),
+                             want_grad.data(), want.data());
+    std::vector<O> grad(kRows * V);
+    std::vector<S> got(kNumLogitLosses * kRows);
+    logit_losses_cuda(losses, {kRows, V}, dtype, student.data(), teacher.data(), targets.data(), weights.data(),
+                      grad_dtype, grad.data(), got.data(), nullptr);
+    for (size_t i = 0; i < want.size(); ++i)
+      EXPECT_NEAR(static_cast<double>(got[i]), want[i], tolerance * std::max(1.0, std::abs(want[i]))) << i;
+    const double rounding = sizeof(O) == 2 ? 1.0 / 256 : 0;
+    for (int64_t i = 0; i < kRows * V; ++i)
+      ASSERT_NEAR(load_as<double>(grad[i]), want_grad[i], tolerance + rounding * std::abs(want_grad[i]))
+          << i / V << ", " << i % V;
+  }
+}
+
+TEST(LogitLossesEmulation, IsTheCpuKernel) {
+  for (const int64_t V : {5, 64, 1000, 4100}) {
+    expect_like_cpu<float, float>(V, 1e-5, Dtype::kFloat, Dtype::kFloat);
+    expect_like_cpu<float, __nv_bfloat16>(V, 1e-5, Dtype::kFloat, Dtype::kBFloat16);
+    expect_like_cpu<double, double>(V, 1e-11, Dtype::kDouble, Dtype::kDouble);
+  }
+}
+
+TEST(LogitLossesEmulation, OfTheTeacherItselfIsExactlyZero) {
+  constexpr int64_t V = 3000;
+  const std::vector<float> z = hostile_rows<float>(V, 4, false), weights(kRows, 1);
+  const std::vector<int64_t> targets(kRows);
+  std::vector<float> grad(kRows * V), values(kNumLogitLosses * kRows);
+  LogitLosses losses{.distillation = 1, .temperature = 2, .share = 0.5, .smoothness = 1, .top_k = 40};
+  logit_losses_cuda(losses, {kRows, V}, Dtype::kFloat, z.data(), z.data(), targets.data(), weights.data(),
+                    Dtype::kFloat, grad.data(), values.data(), nullptr);
+  for (float value : values) EXPECT_EQ(value, 0);
+  for (float slope : grad) ASSERT_EQ(slope, 0);
+}
+
+}  // namespace
+}  // namespace satin::kernels
