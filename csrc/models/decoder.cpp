@@ -99,6 +99,8 @@ at::Tensor Decoder::hidden(const at::Tensor& tokens, const ForwardOptions& optio
                      ? options.input_embeddings.to(nn::statistics_dtype(build.compute_dtype))
                      : embed(tokens);
   SATIN_CHECK(x.dim() == 3 && x.size(2) == p.config.hidden_size, "embeddings ", x.sizes());
+  SATIN_CHECK(!options.offset.defined() || (options.offset_layer >= 0 && options.offset_layer < p.config.num_layers),
+              "an offset at layer ", options.offset_layer, " of ", p.config.num_layers);
 
   KvCache* cache = options.cache;
   const int64_t past = cache ? cache->length : 0, num_tokens = x.size(1);
@@ -110,6 +112,7 @@ at::Tensor Decoder::hidden(const at::Tensor& tokens, const ForwardOptions& optio
   const nn::Visibility visible = nn::visibility(num_tokens, past, options.document_ids, build.device);
   for (size_t i = 0; i < p.layers.size(); ++i) {
     const Layer& layer = p.layers[i];
+    if (options.offset.defined() && static_cast<int64_t>(i) == options.offset_layer) x = x + options.offset;
     if (options.taps) options.taps->push_back(x);
     std::optional<nn::LayerCache> layer_cache;
     if (cache) layer_cache = {&cache->keys[i], &cache->values[i], past};

@@ -23,6 +23,8 @@ struct ForwardOptions {
   at::Tensor input_embeddings =
       {};  ///< [B, T, H] instead of the embedding of `tokens` (gradients with respect to inputs)
   std::vector<at::Tensor>* taps = nullptr;  ///< receives each layer's input (residual stream), layer 0 first
+  at::Tensor offset = {};  ///< [B, T, H] or undefined: added to the input of layer offset_layer (in its taps too)
+  int64_t offset_layer = 0;
 };
 
 /// none, int8, int4. Throws UserError, beginning with `where`.

@@ -6,19 +6,19 @@ namespace {
 
 class DenseLinear : public Linear {
  public:
-  DenseLinear(at::Tensor weight, at::Tensor bias, at::ScalarType compute_dtype)
-      : weight_(std::move(weight)), bias_(std::move(bias)), compute_dtype_(compute_dtype) {}
+  DenseLinear(at::Tensor weight, at::Tensor bias, const ParameterStore& store)
+      : weight_(std::move(weight)), bias_(std::move(bias)), options_(store.shared_options()) {}
 
   at::Tensor forward(const at::Tensor& x) override {
-    return at::linear(x, weight(), bias_.defined() ? std::optional(bias_.to(compute_dtype_)) : std::nullopt);
+    return at::linear(x, weight(), bias_.defined() ? std::optional(bias_.to(options_->compute_dtype)) : std::nullopt);
   }
   at::Tensor weight(at::ScalarType dtype) override { return weight_.to(dtype); }
-  at::Tensor weight() override { return weight(compute_dtype_); }
+  at::Tensor weight() override { return weight(options_->compute_dtype); }
   at::Tensor lookup(const at::Tensor& indices) override { return at::embedding(weight_, indices); }
 
  private:
   at::Tensor weight_, bias_;
-  at::ScalarType compute_dtype_;
+  std::shared_ptr<const BuildOptions> options_;
 };
 
 class TiedLinear : public Linear {
@@ -42,7 +42,7 @@ LinearFactory dense_linear_factory() {
     at::Tensor weight = store.add(spec.name + ".weight", {spec.out_features, spec.in_features}, spec.role);
     at::Tensor bias;
     if (spec.bias) bias = store.add(spec.name + ".bias", {spec.out_features}, Role::kBias);
-    return std::make_unique<DenseLinear>(weight, bias, store.options().compute_dtype);
+    return std::make_unique<DenseLinear>(weight, bias, store);
   };
 }
 

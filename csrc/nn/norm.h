@@ -15,7 +15,7 @@ class RmsNorm {
  private:
   at::Tensor weight_;
   double eps_;
-  at::ScalarType compute_dtype_;
+  std::shared_ptr<const BuildOptions> options_;
 };
 
 }  // namespace satin::nn

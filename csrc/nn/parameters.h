@@ -2,6 +2,7 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <unordered_map>
@@ -35,8 +36,10 @@ at::ScalarType statistics_dtype(at::ScalarType compute_dtype);
 /// Ordered store. Names are unique. Pointers from find() hold until the next add().
 class ParameterStore {
  public:
-  explicit ParameterStore(BuildOptions options) : options_(options) {}
-  const BuildOptions& options() const { return options_; }
+  explicit ParameterStore(BuildOptions options) : options_(std::make_shared<BuildOptions>(options)) {}
+  const BuildOptions& options() const { return *options_; }
+  /// The same for modules to keep: what ComputeScope changes reaches them.
+  std::shared_ptr<const BuildOptions> shared_options() const { return options_; }
 
   /// Makes an uninitialised parameter of the master dtype (or `dtype`) and returns the shared handle.
   at::Tensor add(const std::string& name, at::IntArrayRef shape, Role role, std::optional<at::ScalarType> dtype = {});
@@ -47,9 +50,24 @@ class ParameterStore {
   const std::vector<Parameter>& all() const { return parameters_; }
 
  private:
-  BuildOptions options_;
+  friend class ComputeScope;
+  std::shared_ptr<BuildOptions> options_;
   std::vector<Parameter> parameters_;
   std::unordered_map<std::string, size_t> index_;
+};
+
+/// While it lives, a model computes in another dtype on the same parameters: in fp32 what bf16 does not resolve. The
+/// statistics dtype stays: InternalError otherwise.
+class ComputeScope {
+ public:
+  ComputeScope(ParameterStore& store, at::ScalarType dtype);
+  ~ComputeScope();
+  ComputeScope(const ComputeScope&) = delete;
+  ComputeScope& operator=(const ComputeScope&) = delete;
+
+ private:
+  std::shared_ptr<BuildOptions> options_;
+  at::ScalarType before_;
 };
 
 }  // namespace satin::nn

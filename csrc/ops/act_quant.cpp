@@ -56,7 +56,9 @@ void FrozenRounding::replay() {
 
 at::Tensor FrozenRounding::round(const at::Tensor& x, ActivationFormat format) {
   if (!replays_) {
+    frozen = nullptr;  // the operator's own forward calls act_quant
     const at::Tensor y = rounded(x, format);
+    frozen = this;
     residuals_.push_back(y.detach() - x.detach());
     return y;
   }

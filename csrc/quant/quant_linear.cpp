@@ -12,7 +12,7 @@ QuantLinear::QuantLinear(const nn::LinearSpec& spec, const Scheme& scheme, nn::P
       weight_(store.add(spec.name + ".weight", {spec.out_features, spec.in_features}, spec.role)),
       bias_(spec.bias ? store.add(spec.name + ".bias", {spec.out_features}, nn::Role::kBias) : at::Tensor()),
       quantizer_(spec.name, spec.out_features, spec.in_features, scheme, store),
-      compute_dtype_(store.options().compute_dtype) {}
+      options_(store.shared_options()) {}
 
 at::Tensor QuantLinear::forward(const at::Tensor& x) {
   if (observing_) {
@@ -21,7 +21,7 @@ at::Tensor QuantLinear::forward(const at::Tensor& x) {
     statistics_->squares.add_(rows.square().sum(0));
     statistics_->largest = at::maximum(statistics_->largest, rows.abs().amax(0));
   }
-  return at::linear(x, weight(), bias_.defined() ? std::optional(bias_.to(compute_dtype_)) : std::nullopt);
+  return at::linear(x, weight(), bias_.defined() ? std::optional(bias_.to(options_->compute_dtype)) : std::nullopt);
 }
 
 at::Tensor QuantLinear::weight(at::ScalarType dtype) {

@@ -19,7 +19,7 @@ class QuantLinear : public nn::Linear {
 
   at::Tensor forward(const at::Tensor& x) override;
   at::Tensor weight(at::ScalarType dtype) override;
-  at::Tensor weight() override { return weight(compute_dtype_); }
+  at::Tensor weight() override { return weight(options_->compute_dtype); }
 
   const std::string& name() const { return name_; }
   const Scheme& scheme() const { return quantizer_.scheme(); }
@@ -49,7 +49,7 @@ class QuantLinear : public nn::Linear {
   std::string name_;
   at::Tensor weight_, bias_;
   Quantizer quantizer_;
-  at::ScalarType compute_dtype_;
+  std::shared_ptr<const nn::BuildOptions> options_;
   at::Tensor held_;
   bool enabled_ = true, observing_ = false;
   std::optional<InputStatistics> statistics_;
