@@ -113,7 +113,7 @@ inline constexpr auto kFields<GradientPenalty> = std::tuple{
     field("ramp", &GradientPenalty::ramp, {.help = "How long its weight or ratio then grows linearly to the full value; 0: at once", .unit = "fraction of training", .at_least = 0, .at_most = 1}),
     field("every_n_steps", &GradientPenalty::every_n_steps, {.help = "Applied on every n-th step only, to save its three fp32 passes; the weight is not multiplied by n", .unit = "steps", .at_least = 1}),
     field("sequences", &GradientPenalty::sequences, {.help = "Sequences of a step that it is computed on, the first ones; 0: all", .unit = "sequences", .at_least = 0}),
-    field("step", &GradientPenalty::step, {.help = "Finite difference: root mean square of the shift over that of the layer's input", .above = 0, .at_most = 0.1}),
+    field("step", &GradientPenalty::step, {.help = "Finite difference: root mean square of the shift over that of the layer's input", .above = 0, .below = 1}),
 };
 
 template <>

@@ -109,6 +109,25 @@ void check_length(const Train& train, const Report& report) {
   }
 }
 
+void check_gradient_penalty(const Config& config, const Report& report) {
+  const GradientPenalty& lgr = config.loss.lgr;
+  if (lgr.weight > 0 && lgr.gradient_ratio > 0)
+    report({"loss.lgr.gradient_ratio", "loss.lgr.weight"},
+           cat("loss.lgr: weight (", format_number(lgr.weight), ") and gradient_ratio (",
+               format_number(lgr.gradient_ratio), ") both say how strong it is; set one of them to 0"));
+  if ((lgr.weight == 0 && lgr.gradient_ratio == 0) || !config.quantization) return;
+  const auto refuse = [&](const QuantizationRule& rule, const std::string& at) {
+    if (rule.method != "none" && rule.activations == "int8_static")
+      report({at + ".activations", "loss.lgr"},
+             cat(at,
+                 ".activations: int8_static has a learned scale, through which loss.lgr cannot take second "
+                 "derivatives; use int8 or float8, or set loss.lgr.weight and gradient_ratio to 0"));
+  };
+  refuse(config.quantization->default_rule, "quantization.default");
+  for (size_t i = 0; i < config.quantization->overrides.size(); ++i)
+    refuse(config.quantization->overrides[i], cat("quantization.overrides.", i));
+}
+
 void check_losses(const Config& config, const Report& report) {
   const Loss& loss = config.loss;
   const bool distils = loss.kd.weight > 0 || loss.smoothness.weight > 0;
@@ -122,6 +141,7 @@ void check_losses(const Config& config, const Report& report) {
            cat("loss.smoothness.start: nothing has a weight before ", format_number(loss.smoothness.start),
                " of training; set it to 0, or loss.kd.weight or loss.ce.weight above 0"));
   }
+  check_gradient_penalty(config, report);
   if (!distils || !config.teacher.path.empty()) return;
   const std::string what = loss.kd.weight > 0 ? "loss.kd.weight" : "loss.smoothness.weight";
   const std::string fix =

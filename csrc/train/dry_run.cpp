@@ -10,6 +10,7 @@
 #include "losses/neighbourhood.h"
 #include "losses/objective.h"
 #include "ops/device.h"
+#include "train/gradient_penalty.h"
 #include "train/memory_estimate.h"
 #include "train/models.h"
 #include "train/quantization_table.h"
@@ -59,6 +60,11 @@ void dry_run(const config::Config& config, const Resume& resume) {
       config.train.micro_batch_size * config.train.gradient_accumulation_steps * config.train.sequence_length;
   std::printf("%ld steps of %ld tokens, %ld tokens in all, on %s in %s\n", steps, tokens, steps * tokens,
               ops::device_name(device).c_str(), c10::toString(compute_dtype));
+  if (penalises(config.loss.lgr)) {
+    const GradientPenalty penalty(*student.decoder, *student.registry, config.loss.lgr,
+                                  config.loss.chunk_tokens);  // for its errors
+    std::printf("%s\n", penalty_text(config.loss.lgr, tokens / config.train.sequence_length, steps).c_str());
+  }
   std::printf(
       "%s\n",
       memory_text(estimate_memory(config, *student.decoder, teacher ? &*teacher : nullptr, compute_dtype)).c_str());

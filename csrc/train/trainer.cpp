@@ -80,10 +80,15 @@ Trainer::Trainer(const config::Config& config, const Resume& resume)
   step_ = std::make_unique<TrainingStep>(*student_.decoder, *student_.registry, teacher_.get(), *objective_,
                                          *neighbourhood_, config_.loss.chunk_tokens,
                                          config_.quantization ? config_.quantization->damping : 0);
+  const int64_t samples_per_step = config_.train.micro_batch_size * config_.train.gradient_accumulation_steps;
+  if (penalises(config_.loss.lgr)) {
+    penalty_ = std::make_unique<GradientPenalty>(*student_.decoder, *student_.registry, config_.loss.lgr,
+                                                 config_.loss.chunk_tokens);
+    log_info(penalty_text(config_.loss.lgr, samples_per_step, total_steps_));
+  }
   optimizer_ = std::make_unique<optim::AdamW>(student_.decoder->parameters().all(), config_.optimizer);
 
   dataset_ = std::make_unique<data::Dataset>(open_training_data(config_, tokenizer_, directory_));
-  const int64_t samples_per_step = config_.train.micro_batch_size * config_.train.gradient_accumulation_steps;
   for (const auto& line : dataset_->mixture_summary(static_cast<uint64_t>(total_steps_ * samples_per_step)))
     log_info(line);
 
@@ -92,6 +97,7 @@ Trainer::Trainer(const config::Config& config, const Resume& resume)
     optimizer_->load_state(
         [&](const std::string& name) { return state.tensors().contains(name) ? state.tensor(name) : at::Tensor(); });
     position_ = data::Position::from_json(manifest.state.at("position"), checkpoint->string());
+    if (penalty_ && manifest.state.contains("lgr")) penalty_->weight().load_state(manifest.state["lgr"]);
     steps_done_ = manifest.step;
     if (steps_done_ > total_steps_)
       throw UserError(cat(checkpoint->string(), " is at step ", steps_done_, ", the config ends at step ", total_steps_,
@@ -168,6 +174,7 @@ void Trainer::run() {
   loader_.reset();
   optimizer_.reset();
   step_.reset();
+  penalty_.reset();
   student_.decoder.reset();
   teacher_.reset();
   finish_run(config_, directory_, *validation_, *io::latest_checkpoint(directory_.path()), device_, compute_dtype_);
@@ -210,6 +217,8 @@ void Trainer::train_step(int64_t step) {
   }
   const double progress = static_cast<double>(step) / static_cast<double>(total_steps_);
   const StepResult result = step_->run(micro_batches, progress);
+  if (penalty_ && penalty_->applies(step, progress))
+    if (const auto penalty = penalty_->add(micro_batches, step, progress)) penalty_result_ = penalty;
   const auto& parameters = student_.decoder->parameters().all();
   const optim::GradientNorms norms = optim::gradient_norms(parameters);
   const at::Tensor bad = optim::non_finite(norms);
@@ -241,6 +250,12 @@ void Trainer::log_step(int64_t step, const StepResult& result, double grad_norm)
   const double total = result.total.item<double>();
   nlohmann::ordered_json entry = {{"step", step + 1}, {"tokens", tokens_done_}, {"loss", total}};
   for (const auto& [name, value] : result.losses) entry[name] = value.item<double>();
+  if (penalty_result_) {
+    entry["lgr"] = penalty_result_->value.item<double>();
+    entry["lgr_weight"] = penalty_result_->weight;
+    entry["lgr_ratio"] = penalty_result_->ratio;
+    penalty_result_.reset();
+  }
   entry["lr"] =
       config_.optimizer.learning_rate * optim::learning_rate_multiplier(step, total_steps_, config_.optimizer);
   entry["grad_norm"] = grad_norm;
@@ -295,6 +310,7 @@ void Trainer::save(int64_t steps_done) {
   contents.manifest.step = steps_done;
   contents.manifest.tokens = tokens_done_;
   contents.manifest.state = {{"position", position_.to_json()}};
+  if (penalty_) contents.manifest.state["lgr"] = penalty_->weight().state();
   contents.optimizer = optimizer_->state();
   io::save_checkpoint(directory_.path(), contents, config_.checkpoint.keep);
   last_saved_ = steps_done;

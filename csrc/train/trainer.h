@@ -14,6 +14,7 @@
 #include "report/metrics.h"
 #include "report/tensorboard.h"
 #include "report/throughput.h"
+#include "train/gradient_penalty.h"
 #include "train/models.h"
 #include "train/run_directory.h"
 #include "train/step.h"
@@ -53,6 +54,7 @@ class Trainer {
   std::unique_ptr<losses::Objective> objective_;
   std::unique_ptr<losses::Neighbourhood> neighbourhood_;
   std::unique_ptr<TrainingStep> step_;
+  std::unique_ptr<GradientPenalty> penalty_;  ///< null: the configuration has none
   std::unique_ptr<optim::AdamW> optimizer_;
   std::unique_ptr<data::Dataset> dataset_;
   std::unique_ptr<data::Loader> loader_;
@@ -66,6 +68,7 @@ class Trainer {
   quant::Stage stage_;
   int64_t steps_done_ = 0, total_steps_ = 0, tokens_done_ = 0;
   int64_t last_saved_ = -1;
+  std::optional<PenaltyResult> penalty_result_;  ///< the latest that is not logged yet
   double flops_per_token_ = 0;
   std::optional<double> peak_flops_;
 };
