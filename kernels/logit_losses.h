@@ -46,7 +46,7 @@ struct LogitLosses {
   bool needs_teacher() const { return distillation != 0 || smoothness != 0; }
 };
 constexpr int64_t kNumLogitLosses = 3;  ///< rows of values: cross-entropy, distillation, smoothness
-constexpr int64_t kMaxTopK = 1024;      ///< of the CUDA kernels
+constexpr int64_t kMaxTopK = 512;       ///< of the CUDA kernels
 
 /// teacher may be null when no loss needs it, targets when there is no cross-entropy.
 void check(const LogitLosses& losses, int64_t num_columns);

@@ -98,8 +98,6 @@ HeadResult head_losses(const HeadInputs& inputs, const std::vector<Term>& terms,
   const HeadChunks chunks(chunk_tokens, N, V, compute, inputs.hidden.device());
   const at::Tensor head = operand(inputs.head), weights = inputs.weights.to(wide.dtype());
   const at::Tensor teacher_head = with_teacher ? operand(inputs.teacher_head) : at::Tensor();
-  // A masked row's NaN stays out of every product.
-  const at::Tensor hidden = operand(inputs.hidden.masked_fill((weights == 0).unsqueeze(1), 0));
   at::Tensor student_logits = at::empty({chunks.logits, V}, wide);
   at::Tensor teacher_logits =
       with_teacher ? at::empty({chunks.logits, V}, inputs.teacher_hidden.options().dtype(wide.dtype())) : at::Tensor();
@@ -109,10 +107,13 @@ HeadResult head_losses(const HeadInputs& inputs, const std::vector<Term>& terms,
 
   for (int64_t start = 0; start < N; start += chunks.gradients) {
     const int64_t rows = std::min(chunks.gradients, N - start);
+    // A masked row's NaN stays out of every product.
+    const at::Tensor masked = (weights.narrow(0, start, rows) == 0).unsqueeze(1);
+    const at::Tensor hidden = operand(inputs.hidden.narrow(0, start, rows).masked_fill(masked, 0));
     for (int64_t first = start; first < start + rows; first += chunks.logits) {
       const int64_t n = std::min(chunks.logits, start + rows - first);
       at::Tensor student = student_logits.narrow(0, 0, n), teacher, slope = slopes.narrow(0, first - start, n);
-      product_out(student, hidden.narrow(0, first, n), head);
+      product_out(student, hidden.narrow(0, first - start, n), head);
       if (with_teacher) {
         teacher = teacher_logits.narrow(0, 0, n);
         product_out(teacher, operand(inputs.teacher_hidden.narrow(0, first, n)), teacher_head);
@@ -127,7 +128,7 @@ HeadResult head_losses(const HeadInputs& inputs, const std::vector<Term>& terms,
       at::mm_out(grad_hidden, slope, head);
     else
       grad_hidden.copy_(slope.mm(head));
-    add_outer(result.grad_head, slope, hidden.narrow(0, start, rows));
+    add_outer(result.grad_head, slope, hidden);
   }
   for (const LogitLoss* loss : active) result.values[loss->name()] = totals[loss->row()];
   return result;

@@ -197,10 +197,10 @@ __global__ void __launch_bounds__(kThreads, 4) logit_losses_kernel(const Options
   S shift = 0, pull = 0, smoothness_value = 0;  // Q - P and P tau
   if constexpr (kTopK) {
     for (int i = threadIdx.x; i < best.size(); i += kThreads) {
-      top_s.add(storage.s[i], S(1));
-      top_z.add(storage.z[i], S(1));
-      top_q.add(storage.s[i], warm);
-      top_p.add(storage.z[i], warm);
+      top_s.add(best.s(i), S(1));
+      top_z.add(best.z(i), S(1));
+      top_q.add(best.s(i), warm);
+      top_p.add(best.z(i), warm);
     }
     top_s = merged(top_s, S(1));
     top_z = merged(top_z, S(1));
@@ -215,8 +215,8 @@ __global__ void __launch_bounds__(kThreads, 4) logit_losses_kernel(const Options
     const LogTotal<S> total_p(top_p, warm), total_q(top_q, warm);
     S inner = 0;
     for (int i = threadIdx.x; i < best.size(); i += kThreads) {
-      const S log_p = total_p.log_share(storage.z[i]);
-      inner += times_log(exp_of(log_p), log_p - total_q.log_share(storage.s[i]));
+      const S log_p = total_p.log_share(best.z(i));
+      inner += times_log(exp_of(log_p), log_p - total_q.log_share(best.s(i)));
     }
     shift = bucket.excess();
     pull = bucket.teacher.inside * o.tau;
@@ -276,11 +276,11 @@ __global__ void __launch_bounds__(kThreads, 4) logit_losses_kernel(const Options
     __syncthreads();  // what the loop wrote for the top k is replaced
     const LogTotal<S> inside(top_s, S(1)), total_p(top_p, warm), total_q(top_q, warm);
     for (int i = threadIdx.x; i < best.size(); i += kThreads) {
-      const S s = storage.s[i], z = storage.z[i];
+      const S s = best.s(i), z = best.z(i);
       const S p = exp_of(total_p.log_share(z)), q = exp_of(total_q.log_share(s));
       const S d =
-          slope(s, z, storage.id[i], false) + o.smoothness * (pull * (q - p) + shift * exp_of(inside.log_share(s)));
-      grad[storage.id[i]] = store_as<O>(weight * d);
+          slope(s, z, best.id(i), false) + o.smoothness * (pull * (q - p) + shift * exp_of(inside.log_share(s)));
+      grad[best.id(i)] = store_as<O>(weight * d);
     }
   }
 

@@ -21,17 +21,9 @@ __global__ void __launch_bounds__(kThreads)
     best.offer(pack.values, other, i, num_columns, ignore);
   }
   best.finish(ignore);
-  // The rank of each among the k: all differ, by the id.
   for (int i = threadIdx.x; i < k; i += kThreads) {
-    const auto key = ordered(storage.z[i]);
-    const int id = storage.id[i];
-    int rank = 0;
-    for (int j = 0; j < k; ++j) {
-      const auto other = ordered(storage.z[j]);
-      rank += other > key || (other == key && storage.id[j] < id);
-    }
-    values[row * k + rank] = storage.z[i];
-    ids[row * k + rank] = id;
+    values[row * k + i] = best.z(i);
+    ids[row * k + i] = best.id(i);
   }
 }
 
