@@ -10,49 +10,124 @@
 #include "cli/open_model.h"
 #include "core/error.h"
 #include "core/interrupt.h"
+#include "core/log.h"
 #include "core/nearest.h"
 #include "data/text_source.h"
 #include "eval/corpus.h"
 #include "eval/protocol.h"
+#include "eval/robustness.h"
+#include "eval/smoothness.h"
 
 namespace satin::cli {
 namespace {
 
 struct Options {
-  std::string model, tasks = "perplexity", device = "auto", compute_dtype = "auto", kv_cache, json, record_template;
+  std::string model, teacher, tasks = "perplexity", device = "auto", compute_dtype = "auto", kv_cache, json;
+  std::string record_template, dump_roots;
   std::vector<std::string> data, names;
-  int64_t sequence_length = 1024, limit = 0;
+  int64_t sequence_length = 1024, limit = 0, num_roots = 256;
+  uint64_t seed = 0;
+};
+
+/// The model under test and, with --teacher, what it is compared with.
+struct Models {
+  OpenModel student;
+  std::optional<OpenModel> teacher;
+  models::Decoder* teacher_decoder() const { return teacher ? teacher->decoder.get() : nullptr; }
 };
 
 std::vector<std::string> parse_tasks(const std::string& text) {
-  static const std::vector<std::string> kTasks = {"perplexity", "choice", "annotations"};
+  static const std::vector<std::string> kTasks = {"perplexity", "choice", "annotations", "smoothness", "robustness"};
   std::vector<std::string> tasks;
   std::istringstream in(text);
   for (std::string task; std::getline(in, task, ',');) {
     if (std::find(kTasks.begin(), kTasks.end(), task) == kTasks.end())
       throw UserError(cat("--tasks: unknown task '", task, "'", did_you_mean(task, kTasks),
-                          " Tasks: perplexity, choice, annotations"));
+                          " Tasks: perplexity, choice, annotations, smoothness, robustness"));
     tasks.push_back(task);
   }
   return tasks;
 }
 
+bool compares(const std::string& task) { return task == "smoothness" || task == "robustness"; }
+
+OpenModel open_teacher(const Options& options, const OpenModel& student) {
+  OpenModel teacher = open_model(options.teacher, options.device, options.compute_dtype, /*kv_cache=*/"");
+  if (teacher.tokenizer.vocab_size() != student.tokenizer.vocab_size())
+    throw UserError(cat("--teacher: ", options.teacher, " has a tokenizer of ", teacher.tokenizer.vocab_size(),
+                        " tokens, ", options.model, " one of ", student.tokenizer.vocab_size(),
+                        "; only models with the same tokenizer can be compared token by token"));
+  if (teacher.tokenizer.fingerprint() != student.tokenizer.fingerprint())
+    log_warning(cat("the tokenizer.json of ", options.teacher, " and ", options.model,
+                    " differ; the text is read with the latter, and ids are taken to mean the same"));
+  return teacher;
+}
+
 nlohmann::json run_task(const std::string& task, const Options& options, const config::DataSource& source,
-                        models::Decoder& decoder, const tokenizer::Tokenizer& tokenizer) {
+                        const Models& models) {
+  models::Decoder& decoder = *models.student.decoder;
+  const tokenizer::Tokenizer& tokenizer = models.student.tokenizer;
   const auto limit = static_cast<size_t>(options.limit);
-  if (task == "perplexity") {
-    const size_t max_tokens = limit * static_cast<size_t>(options.sequence_length);
-    return eval::to_json(eval::perplexity(decoder, eval::read_tokens(source, tokenizer, max_tokens),
-                                          options.sequence_length, options.limit),
-                         decoder, eval::documents_protocol(source));
-  }
   if (task == "choice")
     return eval::to_json(eval::choice(decoder, tokenizer, eval::read_questions(source, limit)), decoder);
-  return eval::to_json(eval::annotations(decoder, tokenizer, eval::read_documents(source, limit)), decoder);
+  if (task == "annotations")
+    return eval::to_json(eval::annotations(decoder, tokenizer, eval::read_documents(source, limit)), decoder);
+
+  const size_t max_tokens = limit * static_cast<size_t>(options.sequence_length);
+  const std::vector<int32_t> tokens = eval::read_tokens(source, tokenizer, max_tokens);
+  const std::string documents = eval::documents_protocol(source);
+  if (task == "smoothness") {
+    const eval::Smoothness result = eval::smoothness(decoder, models.teacher_decoder(), tokens,
+                                                     {.sequence_length = options.sequence_length,
+                                                      .limit = options.limit,
+                                                      .num_tokens = tokenizer.vocab_size(),
+                                                      .num_roots = options.num_roots,
+                                                      .seed = options.seed});
+    if (!options.dump_roots.empty()) write_json_file(options.dump_roots, eval::dump_roots(result));
+    return eval::to_json(result, decoder, documents);
+  }
+  if (task == "robustness")
+    return eval::to_json(eval::robustness(decoder, models.teacher_decoder(), tokens,
+                                          {.sequence_length = options.sequence_length,
+                                           .limit = options.limit,
+                                           .num_tokens = tokenizer.vocab_size(),
+                                           .special_ids = tokenizer.special_ids(),
+                                           .seed = options.seed}),
+                         decoder, documents);
+  return eval::to_json(eval::perplexity(decoder, tokens, options.sequence_length, options.limit), decoder, documents);
+}
+
+void print(const std::string& text, const std::string& task, const nlohmann::json& result) {
+  std::printf("%s %s:", text.c_str(), task.c_str());
+  if (compares(task)) {
+    std::printf("\n%s",
+                task == "smoothness" ? eval::smoothness_table(result).c_str() : eval::robustness_table(result).c_str());
+  } else {
+    for (const auto& [key, value] : result.items())
+      if (value.is_number_float())
+        std::printf(" %s %.6g", key.c_str(), value.get<double>());
+      else if (value.is_number())
+        std::printf(" %s %s", key.c_str(), value.dump().c_str());
+    std::printf("\n");
+  }
+  std::printf("  protocol %s\n", result["protocol"].dump().c_str());
+}
+
+/// Before anything is loaded.
+void check_comparison(const Options& options, const std::vector<std::string>& tasks) {
+  if (!options.teacher.empty() && std::none_of(tasks.begin(), tasks.end(), compares))
+    throw UserError(
+        cat("--teacher: the tasks smoothness and robustness compare with a teacher, found --tasks ", options.tasks));
+  if (options.dump_roots.empty()) return;
+  const bool walks = std::find(tasks.begin(), tasks.end(), "smoothness") != tasks.end() && !options.teacher.empty();
+  if (!walks || options.data.size() != 1 || options.num_roots == 0)
+    throw UserError("--dump-roots: expected --tasks smoothness, a --teacher, one --data and --roots above 0");
+  check_json_file(options.dump_roots);
 }
 
 void run(const Options& options) {
   const std::vector<std::string> tasks = parse_tasks(options.tasks);
+  check_comparison(options, tasks);
   if (!options.names.empty() && options.names.size() != options.data.size())
     throw UserError(
         cat("--name: expected one for each --data (", options.data.size(), "), found ", options.names.size()));
@@ -69,32 +144,27 @@ void run(const Options& options) {
   check_json_file(options.json);
 
   install_interrupt_handlers();
-  const auto [model, tokenizer, decoder] =
-      open_model(options.model, options.device, options.compute_dtype, options.kv_cache);
+  Models models{open_model(options.model, options.device, options.compute_dtype, options.kv_cache), {}};
+  if (!options.teacher.empty()) models.teacher = open_teacher(options, models.student);
 
   // One text and one task: a plain object; otherwise by text name, then by task.
   nlohmann::json all = nlohmann::json::object();
   for (const auto& source : sources) {
     const std::string name = data::source_name(source);
     for (const auto& task : tasks) {
-      nlohmann::json result = run_task(task, options, source, *decoder, tokenizer);
+      nlohmann::json result = run_task(task, options, source, models);
       result["model"] = options.model;
-      result["kind"] = model.kind;
-      std::printf("%s %s:", name.c_str(), task.c_str());
-      for (const auto& [key, value] : result.items())
-        if (value.is_number_float())
-          std::printf(" %s %.6g", key.c_str(), value.get<double>());
-        else if (value.is_number())
-          std::printf(" %s %s", key.c_str(), value.dump().c_str());
-      std::printf("\n  protocol %s\n", result["protocol"].dump().c_str());
+      result["kind"] = models.student.model.kind;
+      if (models.teacher && compares(task)) result["teacher"] = options.teacher;
+      print(name, task, result);
       if (sources.size() == 1 && tasks.size() == 1)
         all = result;
       else
         all[name][task] = result;
     }
   }
-  if (tokenizer.invalid_utf8_count())
-    std::printf("%lu times invalid UTF-8 was replaced by U+FFFD\n", tokenizer.invalid_utf8_count());
+  if (const uint64_t count = models.student.tokenizer.invalid_utf8_count())
+    std::printf("%lu times invalid UTF-8 was replaced by U+FFFD\n", count);
   write_json_file(options.json, all);
 }
 
@@ -104,16 +174,24 @@ void add_eval(CLI::App& app) {
   auto options = std::make_shared<Options>();
   auto* command = app.add_subcommand("eval", "evaluate a Hugging Face model, a checkpoint or an exported artefact");
   command->add_option("--model", options->model, "model directory")->required();
+  command->add_option("--teacher", options->teacher,
+                      "full-precision model directory that smoothness and robustness compare with");
   command->add_option("--data", options->data, "FILE[:FIELD] (.jsonl, .txt, .tokens, .bin); may be repeated")
       ->required();
   command->add_option("--name", options->names, "name of each --data in the results");
   command->add_option("--template", options->record_template,
                       "text of a record: \"Question: {question}\\nAnswer: {answer}\"");
-  command->add_option("--tasks", options->tasks, "perplexity, choice, annotations (comma-separated)");
-  command->add_option("--sequence-length", options->sequence_length, "tokens of a perplexity window")
+  command->add_option("--tasks", options->tasks,
+                      "perplexity, choice, annotations, smoothness, robustness (comma-separated)");
+  command->add_option("--sequence-length", options->sequence_length, "tokens of a window")
       ->check(CLI::Range(2, 1 << 20));
   command->add_option("--limit", options->limit, "at most so many windows (documents, questions); 0: all")
       ->check(CLI::NonNegativeNumber);
+  command->add_option("--seed", options->seed, "of decoding trees (smoothness) and perturbations (robustness)");
+  command->add_option("--roots", options->num_roots, "decoding trees to estimate; 0: none")
+      ->check(CLI::Range(0, 1 << 20));
+  command->add_option("--dump-roots", options->dump_roots,
+                      "write the trees' contexts, random draws and branches to this JSON file");
   command->add_option("--device", options->device, "auto, cpu or cuda");
   command->add_option("--kv-cache", options->kv_cache,
                       "keys and values rounded to int8 or int4, a scale a token and head; none; default: as trained");
@@ -121,7 +199,9 @@ void add_eval(CLI::App& app) {
                       "auto (bfloat16 on CUDA, float32 on the CPU), float32, bfloat16, float64");
   command->add_option("--json", options->json, "write the results to this file");
   command->footer(
-      "Example: satin eval --model runs/x/export/compressed-tensors --data valid.jsonl:text --json result.json");
+      "Example: satin eval --model runs/x/export/compressed-tensors --data valid.jsonl:text --json result.json\n"
+      "         satin eval --model runs/x/export/hf --teacher Llama-3.2-1B --data valid.jsonl --tasks "
+      "smoothness,robustness --limit 64");
   command->callback([options] { run(*options); });
 }
 

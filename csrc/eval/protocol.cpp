@@ -7,16 +7,15 @@
 namespace satin::eval {
 namespace {
 
-/// What every task's protocol says: how the numbers were computed.
+double ratio(int64_t part, int64_t whole) { return whole ? static_cast<double>(part) / static_cast<double>(whole) : 0; }
+
+}  // namespace
+
 nlohmann::json arithmetic(const models::Decoder& decoder) {
   const nn::BuildOptions& options = decoder.parameters().options();
   return {{"device", options.device.is_cuda() ? "cuda" : "cpu"},
           {"compute_dtype", c10::toString(options.compute_dtype)}};
 }
-
-double ratio(int64_t part, int64_t whole) { return whole ? static_cast<double>(part) / static_cast<double>(whole) : 0; }
-
-}  // namespace
 
 nlohmann::json to_json(const Perplexity& result, const models::Decoder& decoder, const std::string& documents) {
   nlohmann::json protocol = arithmetic(decoder);

@@ -6,6 +6,9 @@
 
 namespace satin::eval {
 
+/// What every task's protocol says: on what and in which dtype the numbers were computed.
+nlohmann::json arithmetic(const models::Decoder& decoder);
+
 /// {"perplexity", "nll", "tokens", "protocol": {...}}; `documents`: documents_protocol() of the text.
 nlohmann::json to_json(const Perplexity& result, const models::Decoder& decoder, const std::string& documents);
 /// {"accuracy", "accuracy_per_token", "correct", "questions", "protocol"}.

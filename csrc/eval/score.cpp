@@ -12,25 +12,30 @@ namespace {
 /// Scores of one padded batch [B, T]: log-probabilities and argmax hits [B, T - 1] on the CPU.
 std::pair<at::Tensor, at::Tensor> score_batch(models::Decoder& decoder, const at::Tensor& tokens,
                                               const ScoreOptions& options) {
-  const at::Tensor hidden = decoder.hidden(tokens);
-  const int64_t num_rows = tokens.size(0) * (tokens.size(1) - 1);
-  const at::Tensor rows = hidden.slice(1, 0, -1).reshape({num_rows, hidden.size(2)});
-  const at::Tensor targets = tokens.slice(1, 1).reshape({num_rows, 1});
-  at::Tensor log_prob = at::empty({num_rows}, rows.options().dtype(at::kFloat));
-  at::Tensor hit = at::empty({num_rows}, rows.options().dtype(at::kBool));
-  for (int64_t begin = 0; begin < num_rows; begin += options.chunk_tokens) {
-    const int64_t end = std::min(num_rows, begin + options.chunk_tokens);
-    const at::Tensor logits = decoder.logits(rows.slice(0, begin, end));
-    const at::Tensor target = targets.slice(0, begin, end);
-    const at::Tensor target_logit = logits.gather(1, target).squeeze(1);
-    log_prob.slice(0, begin, end).copy_(target_logit - logits.logsumexp(1));
-    if (options.argmax) hit.slice(0, begin, end).copy_(logits.argmax(1) == target.squeeze(1));
-  }
-  const std::vector<int64_t> shape = {tokens.size(0), tokens.size(1) - 1};
-  return {log_prob.view(shape).cpu(), hit.view(shape).cpu()};
+  const at::Tensor hidden = decoder.hidden(tokens).slice(1, 0, -1);
+  const at::Tensor targets = tokens.slice(1, 1);
+  const RowScores rows = score_rows(decoder, hidden.flatten(0, 1), targets.flatten(), options);
+  const auto shape = targets.sizes();
+  return {rows.log_prob.view(shape).cpu(), options.argmax ? (rows.argmax.view(shape) == targets).cpu() : at::Tensor()};
 }
 
 }  // namespace
+
+RowScores score_rows(models::Decoder& decoder, const at::Tensor& hidden, const at::Tensor& targets,
+                     const ScoreOptions& options, int64_t num_tokens) {
+  const int64_t num_rows = hidden.size(0);
+  const int64_t num_candidates = num_tokens > 0 ? num_tokens : decoder.config().vocab_size;
+  RowScores scores{at::empty({num_rows}, hidden.options().dtype(at::kFloat)), {}};
+  if (options.argmax) scores.argmax = at::empty({num_rows}, targets.options());
+  for (int64_t begin = 0; begin < num_rows; begin += options.chunk_tokens) {
+    const int64_t end = std::min(num_rows, begin + options.chunk_tokens);
+    const at::Tensor logits = decoder.logits(hidden.slice(0, begin, end));
+    const at::Tensor target_logit = logits.gather(1, targets.slice(0, begin, end).unsqueeze(1)).squeeze(1);
+    scores.log_prob.slice(0, begin, end).copy_(target_logit - logits.logsumexp(1));
+    if (options.argmax) scores.argmax.slice(0, begin, end).copy_(logits.narrow(1, 0, num_candidates).argmax(1));
+  }
+  return scores;
+}
 
 std::vector<Scores> score(models::Decoder& decoder, const std::vector<std::vector<int32_t>>& sequences,
                           const ScoreOptions& options) {
@@ -60,7 +65,7 @@ std::vector<Scores> score(models::Decoder& decoder, const std::vector<std::vecto
       const auto num_scored = static_cast<int64_t>(sequences[first + b].size()) - 1;
       const float* values = log_prob[b].const_data_ptr<float>();
       Scores scores{{values, values + num_scored}, {}};
-      if (options.argmax) {
+      if (hit.defined()) {
         const bool* hits = hit[b].const_data_ptr<bool>();
         scores.is_argmax.assign(hits, hits + num_scored);
       }

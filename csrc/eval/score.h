@@ -18,8 +18,18 @@ struct ScoreOptions {
   int64_t batch_tokens =
       8192;  ///< tokens in one forward (sequences are padded on the right, which causal attention cannot see)
   int64_t chunk_tokens = 1024;  ///< tokens whose vocabulary logits are in memory at a time
-  bool argmax = false;          ///< fill is_argmax
+  bool argmax = false;          ///< fill is_argmax (argmax)
 };
+
+/// What tasks read of rows of logits, N of them.
+struct RowScores {
+  at::Tensor log_prob;  ///< [N] fp32: of the target
+  at::Tensor argmax;    ///< [N] int64 the best id (ties to the lower); undefined unless asked for
+};
+/// hidden [N, H], targets [N] int64; at most `chunk_tokens` rows of logits in memory. `num_tokens`: ids below it can be
+/// the argmax (0: all).
+RowScores score_rows(models::Decoder& decoder, const at::Tensor& hidden, const at::Tensor& targets,
+                     const ScoreOptions& options, int64_t num_tokens = 0);
 
 /// Scores sequences (each of at least 2 tokens), in order. No gradients.
 std::vector<Scores> score(models::Decoder& decoder, const std::vector<std::vector<int32_t>>& sequences,
