@@ -79,8 +79,9 @@ at::Tensor Attention::forward(const at::Tensor& x, const at::Tensor& cos, const 
     v = append(*cache->values, v, cache->length);
   }
   bool grouped = spec_.num_heads != spec_.num_kv_heads;
-  if (grouped && visible.mask.defined() && x.is_cuda()) {
-    // CUDA kernels that take a mask do not take groups; without this the maths path would store [B, heads, T, S].
+  if (grouped && x.is_cuda() && (visible.mask.defined() || x.scalar_type() == at::kFloat)) {
+    // CUDA kernels that take a mask or fp32 do not take groups; without this the maths path would store
+    // [B, heads, T, S].
     k = repeat_heads(k, spec_.num_heads);
     v = repeat_heads(v, spec_.num_heads);
     grouped = false;

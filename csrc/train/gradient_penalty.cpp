@@ -5,10 +5,14 @@
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
+#include <utility>
 
 #include "core/error.h"
 #include "core/log.h"
+#include "losses/cross_entropy.h"
 #include "losses/head.h"
 #include "ops/act_quant.h"
 #include "optim/clip.h"
@@ -19,8 +23,6 @@ namespace {
 
 /// Root mean square of each sequence, [B, T, H] -> [B, 1, 1].
 at::Tensor rms(const at::Tensor& x_BTH) { return x_BTH.square().mean({1, 2}, /*keepdim=*/true).sqrt(); }
-
-bool has_scored(const data::Batch& batch, int64_t sequence) { return batch.loss_mask[sequence].any().item<bool>(); }
 
 /// The first `most` sequences of a step (0: all): the same ones however it is split into micro-batches.
 std::vector<data::Batch> first_sequences(const std::vector<data::Batch>& batches, int64_t most) {
@@ -41,9 +43,20 @@ std::vector<data::Batch> first_sequences(const std::vector<data::Batch>& batches
 
 int64_t num_scored_sequences(const std::vector<data::Batch>& batches) {
   int64_t count = 0;
-  for (const data::Batch& batch : batches)
-    for (int64_t i = 0; i < batch.tokens.size(0); ++i) count += has_scored(batch, i);
+  for (const data::Batch& batch : batches) count += batch.loss_mask.any(1).sum().item<int64_t>();
   return count;
+}
+
+/// hidden [B, T, H] of tokens [B, T] -> gradients of the sum of weights [B, T] * cross-entropy.
+losses::HeadResult head_gradients(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& tokens,
+                                  const at::Tensor& weights, int64_t chunk_tokens) {
+  const losses::CrossEntropy cross_entropy;
+  losses::HeadInputs inputs;
+  inputs.hidden = hidden.detach().reshape({-1, hidden.size(2)});
+  inputs.head = head.detach();
+  inputs.targets = tokens.roll(-1, 1).reshape(-1);  // the last position's is never scored
+  inputs.weights = weights.reshape(-1);
+  return losses::head_losses(inputs, {{&cross_entropy, 1.0}}, chunk_tokens);
 }
 
 /// Gradients that lie aside, parameter by parameter, until those of the penalty are known.
@@ -100,22 +113,10 @@ GradientPenalty::Sequences GradientPenalty::on_device(const data::Batch& batch) 
           (mask / mask.sum(1, /*keepdim=*/true).clamp_min(1)).to(build.device, /*non_blocking=*/true)};
 }
 
-/// hidden [B, T, H] of the tokens -> gradients of sum over sequences of weights [B, T] * cross-entropy.
-losses::HeadResult head_gradients(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& tokens,
-                                  const at::Tensor& weights, const losses::CrossEntropy& loss, int64_t chunk_tokens) {
-  losses::HeadInputs inputs;
-  inputs.hidden = hidden.detach().reshape({-1, hidden.size(2)});
-  inputs.head = head.detach();
-  inputs.targets = tokens.roll(-1, 1).reshape(-1);  // the last position's is never scored
-  inputs.weights = weights.reshape(-1);
-  return losses::head_losses(inputs, {{&loss, 1.0}}, chunk_tokens);
-}
-
 GradientPenalty::Difference GradientPenalty::shifts(const Sequences& s, int64_t num_sequences) {
   std::vector<at::Tensor> taps;
   const at::Tensor hidden = student_.hidden(s.tokens, {.document_ids = s.document_ids, .taps = &taps});
-  const losses::HeadResult f =
-      head_gradients(hidden, student_.head().weight(), s.tokens, s.weights, cross_entropy_, chunk_tokens_);
+  const losses::HeadResult f = head_gradients(hidden, student_.head().weight(), s.tokens, s.weights, chunk_tokens_);
   const at::Tensor x = taps[config_.layer];
   const at::Tensor g = torch::autograd::grad({hidden}, {x}, {f.grad_hidden.view_as(hidden)})[0];
 
@@ -133,8 +134,7 @@ void GradientPenalty::run_shifted(const Sequences& s, const Difference& differen
   const at::Tensor hidden = student_.hidden(
       s.tokens, {.document_ids = s.document_ids, .offset = difference.offset * sign, .offset_layer = config_.layer});
   const at::Tensor head = student_.head().weight();
-  losses::HeadResult f =
-      head_gradients(hidden, head, s.tokens, s.weights * difference.factors, cross_entropy_, chunk_tokens_);
+  losses::HeadResult f = head_gradients(hidden, head, s.tokens, s.weights * difference.factors, chunk_tokens_);
   torch::autograd::backward({hidden, head}, {f.grad_hidden.mul_(sign).view_as(hidden), f.grad_head.mul_(sign)});
 }
 
@@ -189,7 +189,7 @@ std::optional<PenaltyResult> GradientPenalty::add(const std::vector<data::Batch>
 
 std::string penalty_text(const config::GradientPenalty& lgr, int64_t sequences_per_step, int64_t num_steps) {
   const int64_t sequences = lgr.sequences > 0 ? std::min(lgr.sequences, sequences_per_step) : sequences_per_step;
-  int64_t first = static_cast<int64_t>(std::ceil(lgr.start * static_cast<double>(num_steps)));
+  const auto first = static_cast<int64_t>(std::ceil(lgr.start * static_cast<double>(num_steps)));
   return cat("gradient penalty at layer ", lgr.layer, ": ",
              lgr.weight > 0 ? cat("weight ", lgr.weight) : cat("gradient ratio ", lgr.gradient_ratio), ", from step ",
              first + 1, " on every ", lgr.every_n_steps == 1 ? "step" : cat(lgr.every_n_steps, " steps"), ", on ",

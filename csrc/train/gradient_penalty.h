@@ -11,10 +11,10 @@
 // first pass (ops/act_quant.h).
 #pragma once
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "data/batch.h"
-#include "losses/cross_entropy.h"
 #include "models/decoder.h"
 #include "quant/registry.h"
 #include "train/penalty_weight.h"
@@ -62,7 +62,6 @@ class GradientPenalty {
   const quant::Registry& quantized_;
   config::GradientPenalty config_;
   int64_t chunk_tokens_;
-  losses::CrossEntropy cross_entropy_;
   PenaltyWeight weight_;
   int num_warnings_ = 0;
 };

@@ -113,6 +113,17 @@ TEST_F(TrainingTest, LossesFitTheTeacher) {
   EXPECT_THAT(train(kQat, {"loss.kd.weight=0"}), HasSubstr("every weight is 0"));
 }
 
+TEST_F(TrainingTest, TheGradientPenaltyHasOneStrengthAndNoLearnedActivationScale) {
+  EXPECT_EQ(train(kQat, {"loss.lgr.weight=.01", "loss.lgr.layer=0"}), "");
+  EXPECT_EQ(train(kQat, {"loss.lgr.gradient_ratio=.1", "quantization.default.activations=int8"}), "");
+  EXPECT_THAT(train(kQat, {"loss.lgr.weight=.01", "loss.lgr.gradient_ratio=.1"}),
+              HasSubstr("weight (0.01) and gradient_ratio (0.1) both say how strong it is"));
+  EXPECT_EQ(train(kQat, {"quantization.default.activations=int8_static"}), "");
+  EXPECT_THAT(train(kQat, {"loss.lgr.weight=.01", "quantization.default.activations=int8_static"}),
+              HasSubstr("quantization.default.activations: int8_static has a learned scale"));
+  EXPECT_THAT(train(kQat, {"loss.lgr.gradient_ratio=1"}), HasSubstr("below 1"));
+}
+
 TEST_F(TrainingTest, FilesMustBeThere) {
   std::filesystem::create_directories(dir_ / "teacher");
   satin::test::write_file(dir_ / "train.jsonl", "{}");

@@ -189,7 +189,7 @@ TEST_F(Cli, ResumesAtTheBorderOfAStage) {
 // The penalty falls against the same run with a share of it that trains nothing, and its running state is resumed.
 TEST_F(Cli, GradientPenaltyFlattensTheModelAndResumes) {
   const std::string common =
-      "train.max_steps=20 export.formats=[] data.valid=[] checkpoint.every_n_steps=7 checkpoint.keep=9 "
+      "train.max_steps=16 export.formats=[] data.valid=[] checkpoint.every_n_steps=7 checkpoint.keep=9 "
       "loss.lgr.start=0 loss.lgr.gradient_ratio=";
   expect(satin(tiny("on", common + "0.5")), 0, {"gradient penalty at layer 1: gradient ratio 0.5, from step 1"});
   ASSERT_EQ(satin(tiny("off", common + "1e-9")).exit_code, 0);
@@ -206,13 +206,13 @@ TEST_F(Cli, GradientPenaltyFlattensTheModelAndResumes) {
     return values;
   };
   const auto on = penalties("on"), off = penalties("off");
-  ASSERT_EQ(on.size(), 20u);
+  ASSERT_EQ(on.size(), 16u);
   EXPECT_EQ(on[0], off[0]) << "the same model on the same text";
   EXPECT_LT(std::accumulate(on.end() - 5, on.end(), 0.), 0.9 * std::accumulate(off.end() - 5, off.end(), 0.));
-  ASSERT_EQ(satin(tiny("resumed", common + "0.5 --resume " + (dir / "on/checkpoints/step-7").string())).exit_code, 0);
+  ASSERT_EQ(satin(tiny("resumed", common + "0.5 --resume " + (dir / "on/checkpoints/step-14").string())).exit_code, 0);
   for (const char* file : {"model.safetensors", "optimizer.safetensors"})
-    EXPECT_EQ(test::read_file(dir / "resumed/checkpoints/step-20" / file),
-              test::read_file(dir / "on/checkpoints/step-20" / file));
+    EXPECT_EQ(test::read_file(dir / "resumed/checkpoints/step-16" / file),
+              test::read_file(dir / "on/checkpoints/step-16" / file));
   expect(satin(tiny("both", common + "0.5 loss.lgr.weight=1")), 2, {"weight (1) and gradient_ratio (0.5) both say"});
   expect(satin(tiny("layer", common + "0.5 loss.lgr.layer=4")), 2, {"loss.lgr.layer: expected a layer of the model"});
   expect(satin(tiny("dry", common + "0.5 --dry-run")), 0, {"gradient penalty at layer 1", "\n  lgr "});

@@ -133,6 +133,19 @@ TEST(Decoder, TakesEmbeddingsAndTapsTheResidualStream) {
   EXPECT_TRUE(torch::autograd::grad({again.sum()}, {embeddings})[0].isfinite().all().item<bool>());
 }
 
+TEST(Decoder, AddsAnOffsetToALayersInput) {
+  Decoder decoder = tiny(kDouble);
+  const at::Tensor tokens = random_tokens(2, 5), offset = at::randn({2, 5, 16}, at::kDouble);
+  std::vector<at::Tensor> before, after;
+  decoder.hidden(tokens, {.taps = &before});
+  const at::Tensor at_0 = decoder.hidden(tokens, {.offset = offset});
+  EXPECT_TRUE(at::equal(at_0, decoder.hidden({}, {.input_embeddings = before[0] + offset})));
+  decoder.hidden(tokens, {.taps = &after, .offset = offset, .offset_layer = 1});
+  EXPECT_TRUE(at::equal(after[0], before[0]));
+  EXPECT_TRUE(at::equal(after[1], before[1] + offset));
+  EXPECT_THROW(decoder.hidden(tokens, {.offset = offset, .offset_layer = 2}), InternalError);
+}
+
 TEST(Decoder, KeepsNarrowComputeCloseAndLogitsWide) {
   const at::NoGradGuard no_grad;
   Decoder wide = tiny({}), narrow = tiny({.compute_dtype = at::kBFloat16});

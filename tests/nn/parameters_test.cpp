@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "core/error.h"
+#include "nn/linear_factory.h"
 
 namespace satin::nn {
 namespace {
@@ -27,6 +28,19 @@ TEST(ParameterStore, MakesSharedHandlesInOrder) {
 TEST(ParameterStore, IsFrozenUnlessTrainable) {
   ParameterStore store(BuildOptions{});
   EXPECT_FALSE(store.add("a", {1}, Role::kNorm).requires_grad());
+}
+
+TEST(ComputeScope, SwitchesModulesThatAreBuiltAndBackAgain) {
+  ParameterStore store({.compute_dtype = at::kBFloat16});
+  const auto linear = dense_linear_factory()({"m", 3, 2, true}, store);
+  const at::Tensor weight = store.at("m.weight").normal_(), bias = store.at("m.bias").normal_(), x = at::randn({4, 3});
+  {
+    const ComputeScope scope(store, at::kFloat);
+    EXPECT_TRUE(at::equal(linear->forward(x), at::linear(x, weight, bias)));
+    EXPECT_EQ(store.options().compute_dtype, at::kFloat);
+  }
+  EXPECT_EQ(linear->weight().scalar_type(), at::kBFloat16);
+  EXPECT_THROW(ComputeScope(store, at::kDouble), InternalError);
 }
 
 }  // namespace

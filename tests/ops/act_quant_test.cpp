@@ -78,6 +78,25 @@ TEST(ActQuant, RefusesWhatDoesNotFit) {
                InternalError);
 }
 
+TEST(ActQuant, FrozenRoundingIsRepeatedCallByCall) {
+  const at::Tensor a = at::randn({3, 8}, at::kDouble), b = at::randn({2, 4}, at::kDouble),
+                   shift = at::randn({3, 8}, at::kDouble);
+  const at::Tensor rounded = ops::act_quant(a, ActivationFormat::kInt4);
+  {
+    ops::FrozenRounding frozen;
+    EXPECT_TRUE(at::equal(ops::act_quant(a, ActivationFormat::kInt4), rounded));
+    const at::Tensor rounded_b = ops::act_quant(b, ActivationFormat::kInt8);
+    for (int i = 0; i < 2; ++i) {
+      frozen.replay();
+      EXPECT_TRUE(at::allclose(ops::act_quant(a + shift, ActivationFormat::kInt4), rounded + shift, 1e-12, 1e-12));
+      EXPECT_TRUE(at::allclose(ops::act_quant(b, ActivationFormat::kInt8), rounded_b, 1e-12, 1e-12));
+    }
+    EXPECT_THROW(ops::act_quant(b, ActivationFormat::kInt8), InternalError) << "one call too many";
+    EXPECT_THROW(ops::act_quant_static(a, at::ones({1}, at::kDouble), ActivationFormat::kInt8), InternalError);
+  }
+  EXPECT_TRUE(at::equal(ops::act_quant(a, ActivationFormat::kInt4), rounded));
+}
+
 TEST(ActQuantGradient, DynamicIsTheIdentity) {
   for (const ActivationFormat format : kFormats) {
     at::Tensor x = at::randn({3, 2, 64}).set_requires_grad(true);
