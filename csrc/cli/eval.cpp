@@ -114,10 +114,7 @@ void print(const std::string& text, const std::string& task, const nlohmann::jso
 }
 
 /// Before anything is loaded.
-void check_comparison(const Options& options, const std::vector<std::string>& tasks) {
-  if (!options.teacher.empty() && std::none_of(tasks.begin(), tasks.end(), compares))
-    throw UserError(
-        cat("--teacher: the tasks smoothness and robustness compare with a teacher, found --tasks ", options.tasks));
+void check_dump(const Options& options, const std::vector<std::string>& tasks) {
   if (options.dump_roots.empty()) return;
   const bool walks = std::find(tasks.begin(), tasks.end(), "smoothness") != tasks.end() && !options.teacher.empty();
   if (!walks || options.data.size() != 1 || options.num_roots == 0)
@@ -127,7 +124,7 @@ void check_comparison(const Options& options, const std::vector<std::string>& ta
 
 void run(const Options& options) {
   const std::vector<std::string> tasks = parse_tasks(options.tasks);
-  check_comparison(options, tasks);
+  check_dump(options, tasks);
   if (!options.names.empty() && options.names.size() != options.data.size())
     throw UserError(
         cat("--name: expected one for each --data (", options.data.size(), "), found ", options.names.size()));
@@ -145,7 +142,13 @@ void run(const Options& options) {
 
   install_interrupt_handlers();
   Models models{open_model(options.model, options.device, options.compute_dtype, options.kv_cache), {}};
-  if (!options.teacher.empty()) models.teacher = open_teacher(options, models.student);
+  if (!options.teacher.empty()) {
+    if (std::any_of(tasks.begin(), tasks.end(), compares))
+      models.teacher = open_teacher(options, models.student);
+    else
+      log_warning(
+          cat("--teacher is not used by --tasks ", options.tasks, "; smoothness and robustness compare with one"));
+  }
 
   // One text and one task: a plain object; otherwise by text name, then by task.
   nlohmann::json all = nlohmann::json::object();
