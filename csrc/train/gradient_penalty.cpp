@@ -180,7 +180,7 @@ std::optional<PenaltyResult> GradientPenalty::add(const std::vector<data::Batch>
   combine(parameters, of_losses, choice.weight);
   constexpr int kMostWarnings = 5;
   if (!choice.problem.empty() && num_warnings_++ < kMostWarnings)
-    log_warning(cat("loss.lgr: step ", step + 1, ", ratio ", choice.ratio, ": the penalty is ", choice.problem,
+    log_warning(cat("loss.lgr: step ", step + 1, ": the penalty is ", choice.problem,
                     num_warnings_ == kMostWarnings ? "; later steps are not named" : ""));
   result.weight = choice.weight;
   result.ratio = choice.ratio;

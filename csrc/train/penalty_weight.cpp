@@ -9,7 +9,8 @@ namespace satin::train {
 
 PenaltyWeight::Choice PenaltyWeight::choose(double penalty_norm, double loss_norm, double share) {
   if (!std::isfinite(loss_norm)) return {0, 0, "left out: the losses' gradient is not finite"};
-  if (!std::isfinite(penalty_norm)) return {0, penalty_norm, "left out: its gradient is not finite"};
+  if (!std::isfinite(penalty_norm))
+    return {0, 0, cat("left out: its gradient is not finite (ratio ", penalty_norm / loss_norm, ")")};
   if (penalty_norm == 0 || share == 0) return {};
   if (loss_norm == 0) return {0, 0, "left out: the losses' gradient is zero"};
   double weight = config_.weight;

@@ -218,7 +218,8 @@ void Trainer::train_step(int64_t step) {
   const double progress = static_cast<double>(step) / static_cast<double>(total_steps_);
   const StepResult result = step_->run(micro_batches, progress);
   if (penalty_ && penalty_->applies(step, progress))
-    if (const auto penalty = penalty_->add(micro_batches, step, progress)) penalty_result_ = penalty;
+    if (const auto penalty = penalty_->add(micro_batches, step, progress); penalty && penalty->weight > 0)
+      penalty_result_ = penalty;
   const auto& parameters = student_.decoder->parameters().all();
   const optim::GradientNorms norms = optim::gradient_norms(parameters);
   const at::Tensor bad = optim::non_finite(norms);

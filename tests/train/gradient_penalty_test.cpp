@@ -228,13 +228,14 @@ TEST_F(Penalty, QuantizedStudentsEqualDoubleBackwardThroughTheEstimator) {
     const char *method, *activations, *kv_cache;
     double bits;
   };
-  for (const Case& c : {Case{"lsq_asymmetric", "none", "none", 2}, Case{"lsq", "int8", "none", 3},
-                        Case{"lwc", "float8", "int8", 3}, Case{"bitnet", "int8", "int4", 1.58}}) {
+  for (const Case& c :
+       {Case{"lsq_asymmetric", "none", "none", 2}, Case{"lsq", "int8", "none", 3}, Case{"lwc", "float8", "int8", 3},
+        Case{"bitnet", "int8", "int4", 1.58}, Case{"onebit", "float8", "none", 1}}) {
     SCOPED_TRACE(cat(c.method, " ", c.activations, " ", c.kv_cache));
     config::QuantizationRule rule;
     rule.method = c.method;
     rule.bits = c.bits;
-    rule.group_size = 8;
+    rule.group_size = rule.method == "onebit" ? -1 : 8;
     rule.activations = c.activations;
     model(at::kDouble, at::kDouble, rule).store_keys_and_values_as(models::kv_cache_format(c.kv_cache, "case"));
     const data::Batch batch = batch_of_four();
@@ -295,7 +296,7 @@ TEST_F(Penalty, TheGuardKeepsTheLossesGradient) {
     testing::internal::CaptureStderr();
     const double ratio = penalty.add({batch}, 41, 0.9)->ratio;
     const std::string said = testing::internal::GetCapturedStderr();
-    EXPECT_NE(said.find("loss.lgr: step 42, ratio "), std::string::npos) << said;
+    EXPECT_NE(said.find("loss.lgr: step 42: the penalty is "), std::string::npos) << said;
     return std::make_pair(ratio, flat(take(*decoder)));
   };
   const auto [ratio, total] = add(1);
