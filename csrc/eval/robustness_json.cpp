@@ -97,10 +97,10 @@ std::string robustness_table(const json& result) {
   std::vector<TableRow> rows = {{"/perplexity", "perplexity", "of the text as it is"}};
   for (size_t i = 0; i < kSubstitutionRates.size(); ++i)
     rows.push_back({cat("/token_substitution/", i), cat("... ", 100 * kSubstitutionRates[i], "% wrong tokens"),
-                    i == 0 ? "perplexity when so many input tokens are replaced at random" : ""});
+                    "perplexity when so many input tokens are replaced at random"});
   for (size_t i = 0; i < kNoiseStrengths.size(); ++i)
     rows.push_back({cat("/embedding_noise/", i), cat("... noise of ", kNoiseStrengths[i], " RMS"),
-                    i == 0 ? "perplexity under Gaussian noise on the embeddings" : ""});
+                    "perplexity under Gaussian noise on the embeddings"});
   rows.push_back({"/flips_after_one_token", "flips", "argmax changed by one wrong token, of predictions after it"});
   rows.push_back({"/agreement/clean", "agreement", "argmax equal to the teacher's"});
   rows.push_back(

@@ -17,7 +17,7 @@ struct SmoothnessOptions {
   int64_t num_tokens = 0;   ///< the vocabulary without padding; 0: all of the model's
   int64_t num_roots = 256;  ///< of the decoding trees; 0: none
   uint64_t seed = 0;
-  int64_t batch_tokens = 4096;  ///< tokens in one forward and backward pass (one window at least)
+  int64_t batch_tokens = 2048;  ///< tokens in one forward and backward pass (one window at least)
   int64_t chunk_tokens = 256;   ///< tokens whose vocabulary logits are in memory at a time (about six buffers)
 };
 

@@ -135,11 +135,11 @@ std::string smoothness_table(const json& result) {
       {"/nucleus_size_0.9", "nucleus at .9", "tokens that hold .9 of the probability"},
       {"/mass_on_teacher_top_40", "mass on teacher's 40", "probability given to the teacher's first 40"},
       {"/decoding_tree/depth_4/mean_size", "tree nodes at depth 4",
-       "continuations of which every token is effective at 1e-2"},
+       "four-token continuations of which each token is effective at 1e-2"},
       {"/decoding_tree/depth_4/mean_log1p_size", "ln(1 + nodes) at 4",
        "the mean logarithm, which few large trees do not rule"},
-      {"/decoding_tree/depth_8/mean_size", "tree nodes at depth 8", ""},
-      {"/decoding_tree/depth_8/mean_log1p_size", "ln(1 + nodes) at 8", ""}};
+      {"/decoding_tree/depth_8/mean_size", "tree nodes at depth 8", "... eight tokens long"},
+      {"/decoding_tree/depth_8/mean_log1p_size", "ln(1 + nodes) at 8", "... its mean logarithm"}};
   rows.insert(rows.end(), more.begin(), more.end());
   return comparison_table(result, rows);
 }
