@@ -61,6 +61,28 @@ void logit_losses_cuda(const LogitLosses& losses, Extent extent, Dtype logits_dt
                        const void* teacher, const int64_t* targets, const void* weights, Dtype grad_dtype, void* grad,
                        void* values, CUstream_st* stream);
 
+/// A teacher of whom only the top k of each row is known: K, its logits, and what is needed of the others.
+struct StoredTopK {
+  int64_t k;             ///< at most kMaxTopK on CUDA
+  const int32_t* ids;    ///< [N, k], no id twice; where `logits` is -inf there is none
+  const void* logits;    ///< [N, k] from any origin a row; scalars like the student's logits, as all below
+  const void* log_rest;  ///< [N] ln(1 - P)
+  const void* log_mass;  ///< [N] ln P
+};
+/// The losses above against a stored teacher. The smoothness loss is as above with this K; distillation is the forward
+/// KL at temperature 1 with everything outside K as one bucket (the smoothness loss at tau = 1). Throws
+/// std::invalid_argument for another distillation.
+template <class T>
+void stored_losses_cpu(const LogitLosses& losses, Extent extent, int64_t row_begin, int64_t row_end, const T* student,
+                       const StoredTopK& teacher, const int64_t* targets, const T* weights, T* grad, T* values);
+void stored_losses_cuda(const LogitLosses& losses, Extent extent, Dtype logits_dtype, const void* student,
+                        const StoredTopK& teacher, const int64_t* targets, const void* weights, Dtype grad_dtype,
+                        void* grad, void* values, CUstream_st* stream);
+/// The largest vocabulary of stored_losses_cuda.
+constexpr int64_t kMaxStoredVocabulary = int64_t{1} << 18;
+/// Throws std::invalid_argument naming what a stored teacher cannot give.
+void check_stored(const LogitLosses& losses, int64_t num_columns);
+
 /// The k largest of every row [N, V], falling, ties to the lower id (NaN counts as larger than everything): values and
 /// ids [N, k]. 1 <= k <= V; CUDA: k <= kMaxTopK and float or double logits.
 template <class T>

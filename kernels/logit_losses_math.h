@@ -22,6 +22,7 @@ template <class T>
 struct Masses {
   T log_inside, log_outside, inside, outside;
 
+  Masses() = default;
   /// Logarithms of the sums of exp(logit) in K and in the rest, from any common origin.
   SATIN_INLINE Masses(T log_sum_inside, T log_sum_outside) {
     const T odds = log_sum_inside - log_sum_outside;
@@ -30,6 +31,14 @@ struct Masses {
     log_outside = (odds > T(0) ? -odds : T(0)) - tail;
     inside = std::exp(log_inside);
     outside = std::exp(log_outside);
+  }
+  SATIN_INLINE static Masses of_logarithms(T log_inside, T log_outside) {
+    Masses masses;
+    masses.log_inside = log_inside;
+    masses.log_outside = log_outside;
+    masses.inside = std::exp(log_inside);
+    masses.outside = std::exp(log_outside);
+    return masses;
   }
 };
 

@@ -43,6 +43,11 @@ void logit_losses_cuda(const LogitLosses&, Extent, Dtype, const void*, const voi
   fail("logit_losses_cuda");
 }
 
+void stored_losses_cuda(const LogitLosses&, Extent, Dtype, const void*, const StoredTopK&, const int64_t*, const void*,
+                        Dtype, void*, void*, CUstream_st*) {
+  fail("stored_losses_cuda");
+}
+
 void top_k_cuda(Extent, int64_t, Dtype, const void*, void*, int64_t*, CUstream_st*) { fail("top_k_cuda"); }
 
 void data_scale_cuda(const FakeQuantGrid&, std::span<const DataScaleTask>, Dtype, CUstream_st*) {

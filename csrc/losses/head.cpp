@@ -37,7 +37,7 @@ void check_shapes(const HeadInputs& in, bool with_teacher) {
   SATIN_CHECK_EQ(in.hidden.size(1), in.head.size(1));
   SATIN_CHECK_EQ(in.targets.size(0), in.hidden.size(0));
   SATIN_CHECK_EQ(in.weights.size(0), in.hidden.size(0));
-  if (!with_teacher) return;
+  if (!with_teacher || in.stored_teacher.defined()) return;
   SATIN_CHECK(in.teacher_hidden.defined() && in.teacher_head.defined(), "a loss needs the teacher, and there is none");
   SATIN_CHECK_EQ(in.teacher_hidden.size(0), in.hidden.size(0));
   SATIN_CHECK_EQ(in.teacher_head.size(0), in.head.size(0), "vocabularies of teacher and student");
@@ -86,8 +86,9 @@ HeadResult head_losses(const HeadInputs& inputs, const std::vector<Term>& terms,
       SATIN_CHECK(other->row() != term.loss->row(), "two losses are called ", term.loss->name());
     active.push_back(term.loss);
   }
-  const bool with_teacher = losses.needs_teacher();
-  check_shapes(inputs, with_teacher);
+  check_shapes(inputs, losses.needs_teacher());
+  const bool stored = losses.needs_teacher() && inputs.stored_teacher.defined();
+  const bool with_teacher = losses.needs_teacher() && !stored;  // whose logits are computed
   result.grad_head = at::zeros(inputs.head.sizes(), wide);
   if (active.empty() || N == 0) {
     result.grad_hidden = at::zeros_like(inputs.hidden);
@@ -118,8 +119,10 @@ HeadResult head_losses(const HeadInputs& inputs, const std::vector<Term>& terms,
         teacher = teacher_logits.narrow(0, 0, n);
         product_out(teacher, operand(inputs.teacher_hidden.narrow(0, first, n)), teacher_head);
       }
-      totals += ops::logit_losses(losses, student, teacher, inputs.targets.narrow(0, first, n),
-                                  weights.narrow(0, first, n), slope)
+      const at::Tensor targets = inputs.targets.narrow(0, first, n), row_weights = weights.narrow(0, first, n);
+      totals += (stored ? ops::stored_losses(losses, student, inputs.stored_teacher.narrow(first, n), targets,
+                                             row_weights, slope)
+                        : ops::logit_losses(losses, student, teacher, targets, row_weights, slope))
                     .sum(1);
     }
     const at::Tensor slope = operand(slopes.narrow(0, 0, rows));

@@ -21,6 +21,7 @@ struct HeadInputs {
   at::Tensor teacher_head;    ///< [V, Ht] or undefined
   at::Tensor targets;         ///< [N] int64
   at::Tensor weights;  ///< [N] fp32 (fp64): 1 / scored tokens of the whole step, 0 where masked (NaN there stays there)
+  ops::StoredTopK stored_teacher = {};  ///< of the N tokens, instead of teacher_hidden and teacher_head; or undefined
 };
 
 struct HeadResult {

@@ -18,6 +18,21 @@ using kernels::LogitLosses;
 at::Tensor logit_losses(const LogitLosses& losses, const at::Tensor& student, const at::Tensor& teacher,
                         const at::Tensor& targets, const at::Tensor& weights, at::Tensor& grad);
 
+/// A teacher of whom only the top k of each row is known; see kernels/logit_losses.h.
+struct StoredTopK {
+  at::Tensor ids;       ///< [N, k] int32, no id twice in a row
+  at::Tensor logits;    ///< [N, k] in the student's dtype, from any origin a row; -inf: there is none
+  at::Tensor log_rest;  ///< [N] ln(1 - P), P the mass of the row's ids
+  at::Tensor log_mass;  ///< [N] ln P
+
+  bool defined() const { return ids.defined(); }
+  StoredTopK narrow(int64_t start, int64_t length) const;
+};
+/// logit_losses against a stored teacher: distillation is the forward KL at temperature 1 with everything outside the
+/// stored ids as one bucket.
+at::Tensor stored_losses(const LogitLosses& losses, const at::Tensor& student, const StoredTopK& teacher,
+                         const at::Tensor& targets, const at::Tensor& weights, at::Tensor& grad);
+
 struct TopK {
   at::Tensor values;  ///< [N, k] falling
   at::Tensor ids;     ///< [N, k] int64; equal values in rising order of id

@@ -21,7 +21,18 @@ struct LogitLossInputs {
   LogitLossInputs(const kernels::LogitLosses& losses, const at::Tensor& student,
                   const std::optional<at::Tensor>& teacher, const at::Tensor& targets, const at::Tensor& weights,
                   const at::Tensor& grad);
+  /// Without a teacher.
+  LogitLossInputs(const at::Tensor& student, const at::Tensor& targets, const at::Tensor& weights,
+                  const at::Tensor& grad);
   const void* teacher_data() const { return teacher.defined() ? teacher.const_data_ptr() : nullptr; }
+};
+
+/// A stored teacher's tensors, contiguous. Throws InternalError naming what does not fit the student's.
+struct StoredTensors {
+  at::Tensor ids, logits, log_rest, log_mass;
+  StoredTensors(const at::Tensor& student, const at::Tensor& ids, const at::Tensor& logits, const at::Tensor& log_rest,
+                const at::Tensor& log_mass);
+  kernels::StoredTopK pointers() const;
 };
 
 /// The extent of top_k's logits. Throws InternalError naming what does not fit.

@@ -28,6 +28,25 @@ at::Tensor logit_losses(const at::Tensor& student, const std::optional<at::Tenso
   return in.values;
 }
 
+at::Tensor stored_losses(const at::Tensor& student, const at::Tensor& ids, const at::Tensor& logits,
+                         const at::Tensor& log_rest, const at::Tensor& log_mass, const at::Tensor& targets,
+                         const at::Tensor& weights, at::Tensor& grad, at::ArrayRef<double> numbers) {
+  const kernels::LogitLosses losses = make_losses(numbers, 0, 1, 0);
+  const LogitLossInputs in(student, targets, weights, grad);
+  const StoredTensors stored(student, ids, logits, log_rest, log_mass);
+  const bool direct = grad.scalar_type() == student.scalar_type();
+  at::Tensor wide = direct ? grad : at::empty_like(in.student);
+  for_scalar(student.scalar_type(), [&]<class T>(T) {
+    over_rows(in.extent, [&](int64_t begin, int64_t end) {
+      kernels::stored_losses_cpu(losses, in.extent, begin, end, in.student.const_data_ptr<T>(), stored.pointers(),
+                                 in.targets.const_data_ptr<int64_t>(), in.weights.const_data_ptr<T>(),
+                                 wide.mutable_data_ptr<T>(), in.values.mutable_data_ptr<T>());
+    });
+  });
+  if (!direct) grad.copy_(wide);
+  return in.values;
+}
+
 std::tuple<at::Tensor, at::Tensor> top_k(const at::Tensor& logits, int64_t k) {
   const kernels::Extent extent = top_k_extent(logits, k);
   const at::Tensor x = logits.contiguous();
@@ -44,6 +63,7 @@ std::tuple<at::Tensor, at::Tensor> top_k(const at::Tensor& logits, int64_t k) {
 
 TORCH_LIBRARY_IMPL(satin, CPU, m) {
   m.impl("logit_losses", logit_losses);
+  m.impl("stored_losses", stored_losses);
   m.impl("top_k", top_k);
 }
 

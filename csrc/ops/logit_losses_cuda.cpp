@@ -24,6 +24,19 @@ at::Tensor logit_losses(const at::Tensor& student, const std::optional<at::Tenso
   return in.values;
 }
 
+at::Tensor stored_losses(const at::Tensor& student, const at::Tensor& ids, const at::Tensor& logits,
+                         const at::Tensor& log_rest, const at::Tensor& log_mass, const at::Tensor& targets,
+                         const at::Tensor& weights, at::Tensor& grad, at::ArrayRef<double> numbers) {
+  const c10::cuda::CUDAGuard guard(student.device());
+  const LogitLossInputs in(student, targets, weights, grad);
+  const StoredTensors stored(student, ids, logits, log_rest, log_mass);
+  kernels::stored_losses_cuda(make_losses(numbers, 0, 1, 0), in.extent, kernel_dtype(student.scalar_type()),
+                              in.student.const_data_ptr(), stored.pointers(), in.targets.const_data_ptr<int64_t>(),
+                              in.weights.const_data_ptr(), kernel_dtype(grad.scalar_type()), grad.mutable_data_ptr(),
+                              in.values.mutable_data_ptr(), c10::cuda::getCurrentCUDAStream());
+  return in.values;
+}
+
 std::tuple<at::Tensor, at::Tensor> top_k(const at::Tensor& logits, int64_t k) {
   const c10::cuda::CUDAGuard guard(logits.device());
   const kernels::Extent extent = top_k_extent(logits, k);
@@ -37,6 +50,7 @@ std::tuple<at::Tensor, at::Tensor> top_k(const at::Tensor& logits, int64_t k) {
 
 TORCH_LIBRARY_IMPL(satin, CUDA, m) {
   m.impl("logit_losses", logit_losses);
+  m.impl("stored_losses", stored_losses);
   m.impl("top_k", top_k);
 }
 

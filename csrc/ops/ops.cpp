@@ -115,6 +115,7 @@ std::vector<std::string> wrapped_operators() {
           "fake_quant_codes",
           "fake_quant_many",
           "logit_losses",
+          "stored_losses",
           "top_k"};
 }
 

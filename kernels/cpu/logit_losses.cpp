@@ -141,66 +141,122 @@ SATIN_INLINE T distillation(const LogitLosses& losses, const Row<T>& row) {
   return temperature * temperature * (times_log(term.share, forward) + times_log(T(1) - term.share, reverse));
 }
 
-/// `ids`, `rest`, `inside`: scratch memory.
+/// Scratch memory of a thread.
 template <class T>
-SATIN_INLINE T smoothness(const LogitLosses& losses, const Row<T>& row, std::vector<int>& ids, std::vector<T>& rest,
-                          std::vector<T>& inside) {
-  const int64_t V = row.num_columns, num_tokens = losses.num_tokens > 0 ? losses.num_tokens : V;
-  const T tau = static_cast<T>(losses.smoothness_temperature);
-  find_top_k(row.z, num_tokens, losses.top_k, ids);
-  while (!ids.empty() && row.z[ids.back()] == kNegativeInfinity<T>) ids.pop_back();
-  const auto k = static_cast<int64_t>(ids.size());
-  inside.resize(2 * k);
-  T *z = inside.data(), *s = z + k;
-  rest.resize(V);
+struct Scratch {
+  std::vector<int> ids;
+  std::vector<T> rest, z, s;
+};
 
-  // Of one side: logits in K into `in`; sums in K and outside.
-  const auto split = [&](const T* x, T* in) {
-    std::copy_n(x, V, rest.data());
-    for (int64_t j = 0; j < k; ++j) {
-      in[j] = x[ids[j]];
-      rest[ids[j]] = kNegativeInfinity<T>;
-    }
-    return std::pair{LogSum<T>(in, k, T(1)), LogSum<T>(rest.data(), V, T(1))};
-  };
-  const auto masses = [](const LogSum<T>& inside, const LogSum<T>& outside) {
-    const T origin = std::max(inside.top, outside.top);
-    return Masses<T>(inside.from(origin), outside.from(origin));
-  };
-  const auto [inside_z, outside_z] = split(row.z, z);
-  const auto [inside_s, outside_s] = split(row.s, s);
-  const BucketLoss<T> bucket(masses(inside_z, outside_z), masses(inside_s, outside_s));
-  const LogSum<T> all_p(z, k, T(1) / tau), all_q(s, k, T(1) / tau);
-  const T shift = bucket.excess(), scale = row.weight * static_cast<T>(losses.smoothness);
-  T* grad = row.grad;
-  if (!outside_s.empty())  // else it has no softmax
-    for (int64_t i = 0; i < V; ++i) grad[i] -= scale * shift * exp_of(outside_s.log_share(rest[i]));
+template <class T>
+SATIN_INLINE Masses<T> masses(const LogSum<T>& inside, const LogSum<T>& outside) {
+  const T origin = std::max(inside.top, outside.top);
+  return Masses<T>(inside.from(origin), outside.from(origin));
+}
+
+/// The smoothness loss at temperature tau with K = ids, whose teacher logits are in scratch.z; adds its gradient.
+template <class T>
+SATIN_INLINE T bucketed(T weight, T tau, const Masses<T>& teacher, const Row<T>& row, Scratch<T>& scratch) {
+  const int64_t V = row.num_columns;
+  const auto k = static_cast<int64_t>(scratch.ids.size());
+  const int* ids = scratch.ids.data();
+  T *rest = scratch.rest.data(), *z = scratch.z.data(), *s = scratch.s.data(), *grad = row.grad;
+  std::copy_n(row.s, V, rest);
+  for (int64_t j = 0; j < k; ++j) {
+    s[j] = row.s[ids[j]];
+    rest[ids[j]] = kNegativeInfinity<T>;
+  }
+  const LogSum<T> inside(s, k, T(1)), outside(rest, V, T(1)), all_p(z, k, T(1) / tau), all_q(s, k, T(1) / tau);
+  const BucketLoss<T> bucket(teacher, masses(inside, outside));
+  const T shift = bucket.excess(), scale = row.weight * weight;
+  if (!outside.empty())  // else it has no softmax
+    for (int64_t i = 0; i < V; ++i) grad[i] -= scale * shift * exp_of(outside.log_share(rest[i]));
   T inner = 0;
   for (int64_t j = 0; j < k; ++j) {
     const T log_p = all_p.log_share(z[j]), log_q = all_q.log_share(s[j]), p = exp_of(log_p), q = exp_of(log_q);
     inner += times_log(p, log_p - log_q);
-    grad[ids[j]] += scale * (bucket.teacher.inside * tau * (q - p) + shift * exp_of(inside_s.log_share(s[j])));
+    grad[ids[j]] += scale * (teacher.inside * tau * (q - p) + shift * exp_of(inside.log_share(s[j])));
   }
-  return bucket.teacher.inside * tau * tau * inner + bucket.value();
+  return teacher.inside * tau * tau * inner + bucket.value();
+}
+
+template <class T>
+SATIN_INLINE T smoothness(const LogitLosses& losses, const Row<T>& row, Scratch<T>& scratch) {
+  const int64_t V = row.num_columns, num_tokens = losses.num_tokens > 0 ? losses.num_tokens : V;
+  std::vector<int>& ids = scratch.ids;
+  find_top_k(row.z, num_tokens, losses.top_k, ids);
+  while (!ids.empty() && row.z[ids.back()] == kNegativeInfinity<T>) ids.pop_back();
+  scratch.z.resize(ids.size());
+  scratch.s.resize(ids.size());
+  scratch.rest.assign(row.z, row.z + V);
+  for (size_t j = 0; j < ids.size(); ++j) {
+    scratch.z[j] = row.z[ids[j]];
+    scratch.rest[ids[j]] = kNegativeInfinity<T>;
+  }
+  const auto k = static_cast<int64_t>(ids.size());
+  const Masses<T> teacher = masses(LogSum<T>(scratch.z.data(), k, T(1)), LogSum<T>(scratch.rest.data(), V, T(1)));
+  return bucketed(static_cast<T>(losses.smoothness), static_cast<T>(losses.smoothness_temperature), teacher, row,
+                  scratch);
+}
+
+/// Row n, its outputs zero. False when it has no weight.
+template <class T>
+SATIN_INLINE bool start_row(Extent extent, int64_t n, const T* student, const T* teacher, const T* weights, T* grad,
+                            T* values, Row<T>& row) {
+  const int64_t V = extent.num_columns;
+  row = {student + n * V, teacher ? teacher + n * V : nullptr, V, 0, weights[n], grad + n * V};
+  std::fill_n(row.grad, V, T(0));
+  for (int64_t i = 0; i < kNumLogitLosses; ++i) values[i * extent.num_rows + n] = 0;
+  return row.weight != 0;
 }
 
 template <class T>
 SATIN_INLINE void rows(const LogitLosses* losses, Extent extent, int64_t row_begin, int64_t row_end, const T* student,
                        const T* teacher, const int64_t* targets, const T* weights, T* grad, T* values) {
-  const int64_t V = extent.num_columns, N = extent.num_rows;
-  std::vector<int> ids;
-  std::vector<T> rest, inside;
+  const int64_t N = extent.num_rows;
+  Scratch<T> scratch;
   for (int64_t n = row_begin; n < row_end; ++n) {
-    Row<T> row{student + n * V, teacher ? teacher + n * V : nullptr, V, 0, weights[n], grad + n * V};
-    std::fill_n(row.grad, V, T(0));
-    for (int64_t i = 0; i < kNumLogitLosses; ++i) values[i * N + n] = 0;
-    if (row.weight == 0) continue;
+    Row<T> row;
+    if (!start_row(extent, n, student, teacher, weights, grad, values, row)) continue;
     if (losses->cross_entropy != 0) {
       row.target = targets[n];
       values[n] = row.weight * cross_entropy(*losses, row);
     }
     if (losses->distillation != 0) values[N + n] = row.weight * distillation(*losses, row);
-    if (losses->smoothness != 0) values[2 * N + n] = row.weight * smoothness(*losses, row, ids, rest, inside);
+    if (losses->smoothness != 0) values[2 * N + n] = row.weight * smoothness(*losses, row, scratch);
+  }
+}
+
+template <class T>
+SATIN_INLINE void stored_rows(const LogitLosses* losses, Extent extent, int64_t row_begin, int64_t row_end,
+                              const T* student, const StoredTopK* stored, const int64_t* targets, const T* weights,
+                              T* grad, T* values) {
+  const int64_t N = extent.num_rows, k = stored->k;
+  const T* logits = static_cast<const T*>(stored->logits);
+  Scratch<T> scratch;
+  scratch.rest.resize(extent.num_columns);
+  for (int64_t n = row_begin; n < row_end; ++n) {
+    Row<T> row;
+    if (!start_row<T>(extent, n, student, nullptr, weights, grad, values, row)) continue;
+    if (losses->cross_entropy != 0) {
+      row.target = targets[n];
+      values[n] = row.weight * cross_entropy(*losses, row);
+    }
+    scratch.ids.clear();
+    scratch.z.clear();
+    for (int64_t j = 0; j < k; ++j) {
+      if (logits[n * k + j] == kNegativeInfinity<T>) continue;
+      scratch.ids.push_back(stored->ids[n * k + j]);
+      scratch.z.push_back(logits[n * k + j]);
+    }
+    scratch.s.resize(scratch.ids.size());
+    const Masses<T> teacher = Masses<T>::of_logarithms(static_cast<const T*>(stored->log_mass)[n],
+                                                       static_cast<const T*>(stored->log_rest)[n]);
+    if (losses->distillation != 0)
+      values[N + n] = row.weight * bucketed(static_cast<T>(losses->distillation), T(1), teacher, row, scratch);
+    if (losses->smoothness != 0)
+      values[2 * N + n] = row.weight * bucketed(static_cast<T>(losses->smoothness),
+                                                static_cast<T>(losses->smoothness_temperature), teacher, row, scratch);
   }
 }
 
@@ -219,6 +275,13 @@ void check(const LogitLosses& losses, int64_t num_columns) {
   require(losses.num_tokens >= 0 && losses.num_tokens <= num_columns, "num_tokens is at most the vocabulary");
 }
 
+void check_stored(const LogitLosses& losses, int64_t num_columns) {
+  check(losses, num_columns);
+  require(losses.distillation == 0 ||
+              (losses.temperature == 1 && losses.divergence == Divergence::kMixture && losses.share == 1),
+          "a stored top k gives the forward KL at temperature 1 alone");
+}
+
 template <class T>
 void logit_losses_cpu(const LogitLosses& losses, Extent extent, int64_t row_begin, int64_t row_end, const T* student,
                       const T* teacher, const int64_t* targets, const T* weights, T* grad, T* values) {
@@ -229,6 +292,17 @@ template void logit_losses_cpu(const LogitLosses&, Extent, int64_t, int64_t, con
                                const float*, float*, float*);
 template void logit_losses_cpu(const LogitLosses&, Extent, int64_t, int64_t, const double*, const double*,
                                const int64_t*, const double*, double*, double*);
+
+template <class T>
+void stored_losses_cpu(const LogitLosses& losses, Extent extent, int64_t row_begin, int64_t row_end, const T* student,
+                       const StoredTopK& teacher, const int64_t* targets, const T* weights, T* grad, T* values) {
+  check_stored(losses, extent.num_columns);
+  run_widest<stored_rows<T>>(&losses, extent, row_begin, row_end, student, &teacher, targets, weights, grad, values);
+}
+template void stored_losses_cpu(const LogitLosses&, Extent, int64_t, int64_t, const float*, const StoredTopK&,
+                                const int64_t*, const float*, float*, float*);
+template void stored_losses_cpu(const LogitLosses&, Extent, int64_t, int64_t, const double*, const StoredTopK&,
+                                const int64_t*, const double*, double*, double*);
 
 template <class T>
 void top_k_cpu(Extent extent, int64_t k, int64_t row_begin, int64_t row_end, const T* logits, T* values, int64_t* ids) {

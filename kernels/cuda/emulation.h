@@ -11,6 +11,7 @@
 #include <cstring>
 #include <functional>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #define __global__
@@ -110,6 +111,7 @@ class Block {
 
 inline void __syncthreads() { satin::kernels::emulation::Block::current()->wait(); }
 
+inline unsigned atomicOr(unsigned* at, unsigned bits) { return std::exchange(*at, *at | bits); }
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline unsigned __ballot_sync(unsigned, bool vote) {
   static bool votes[satin::kernels::emulation::kMaxThreads];

@@ -6,12 +6,9 @@
 // tile, so what equals a threshold later is not needed. Slots are filled in a fixed order, and ranks are a function of
 // the values and ids, so that sums over the k repeat to the bit.
 #pragma once
-#include "kernels/cuda/fake_quant_device.cuh"
-#include "kernels/logit_losses_math.h"
+#include "kernels/cuda/log_sum.cuh"
 
 namespace satin::kernels {
-
-constexpr int kWarps = kThreads / kWarp;
 
 /// Unsigned keys in the order of the values (-0 and +0 are one, NaN is above everything).
 SATIN_INLINE uint32_t ordered(float x) {

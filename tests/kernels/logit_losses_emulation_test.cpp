@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/cuda/logit_losses.cu"
+#include "kernels/cuda/stored_losses.cu"
 #include "kernels/cuda/top_k.cu"
 
 namespace satin::kernels {
@@ -94,6 +95,40 @@ TEST(LogitLossesEmulation, IsTheCpuKernel) {
     expect_like_cpu<float, float>(V, 1e-5, Dtype::kFloat, Dtype::kFloat);
     expect_like_cpu<float, __nv_bfloat16>(V, 1e-5, Dtype::kFloat, Dtype::kBFloat16);
     expect_like_cpu<double, double>(V, 1e-11, Dtype::kDouble, Dtype::kDouble);
+  }
+}
+
+TEST(LogitLossesEmulation, StoredTeacherIsThatOfTheCpu) {
+  for (const int64_t V : {61, 4100}) {
+    const std::vector<float> student = hostile_rows<float>(V, 5, false), teacher = hostile_rows<float>(V, 6, false);
+    constexpr int64_t k = 40;
+    std::vector<float> logits(kRows * k), log_rest(kRows), log_mass(kRows);
+    std::vector<int64_t> found(kRows * k);
+    top_k_cpu<float>({kRows, V}, k, 0, kRows, teacher.data(), logits.data(), found.data());
+    std::vector<int32_t> ids(found.begin(), found.end());
+    logits[3 * k + 30] = -INFINITY;  // one candidate fewer
+    for (int64_t n = 0; n < kRows; ++n)
+      log_mass[n] = std::log1p(-std::exp(log_rest[n] = -0.1f - static_cast<float>(n)));
+    const std::vector<double> wide_s(student.begin(), student.end()), wide_z(logits.begin(), logits.end()),
+        wide_rest(log_rest.begin(), log_rest.end()), wide_mass(log_mass.begin(), log_mass.end());
+    const std::vector<int64_t> targets = {0, V - 1, 1, 1, V / 2, -100};
+    const std::vector<float> weights = {0.5f, 1, 0.25f, 1, 2, 0};
+    const std::vector<double> wide_w(weights.begin(), weights.end());
+    for (const LogitLosses& losses :
+         {LogitLosses{.cross_entropy = 0.3, .distillation = 1, .smoothness = 0.5, .smoothness_temperature = 2},
+          LogitLosses{.distillation = 1}, LogitLosses{.smoothness = 1, .smoothness_temperature = 3}}) {
+      std::vector<double> want_grad(kRows * V), want(kNumLogitLosses * kRows);
+      stored_losses_cpu<double>(losses, {kRows, V}, 0, kRows, wide_s.data(),
+                                {k, ids.data(), wide_z.data(), wide_rest.data(), wide_mass.data()}, targets.data(),
+                                wide_w.data(), want_grad.data(), want.data());
+      std::vector<float> grad(kRows * V), got(kNumLogitLosses * kRows);
+      stored_losses_cuda(losses, {kRows, V}, Dtype::kFloat, student.data(),
+                         {k, ids.data(), logits.data(), log_rest.data(), log_mass.data()}, targets.data(),
+                         weights.data(), Dtype::kFloat, grad.data(), got.data(), nullptr);
+      for (size_t i = 0; i < want.size(); ++i)
+        EXPECT_NEAR(got[i], want[i], 1e-5 * std::max(1.0, std::abs(want[i]))) << V << " " << i;
+      for (int64_t i = 0; i < kRows * V; ++i) ASSERT_NEAR(grad[i], want_grad[i], 1e-5) << i / V << ", " << i % V;
+    }
   }
 }
 
