@@ -105,6 +105,7 @@ Robustness robustness(models::Decoder& student, models::Decoder* teacher, const 
     if (teacher) {
       const Decisions theirs = add_model(*result.teacher, *teacher, batch, first, perturb, wrong, result.options);
       add_share(result.agreement, ours.clean == theirs.clean, std::vector<int64_t>(batch.size(0), 0));
+      add_share(result.agreement_unperturbed, ours.clean == theirs.clean, wrong.positions);
       add_share(result.agreement_perturbed, ours.perturbed == theirs.perturbed, wrong.positions);
     }
     progress(cat("robustness: window ", first + batch.size(0), " of ", windows.count));

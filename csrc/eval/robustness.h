@@ -35,8 +35,9 @@ struct ModelRobustness {
 struct Robustness {
   ModelRobustness student;
   std::optional<ModelRobustness> teacher;
-  WindowMeans agreement;            ///< with a teacher: equal argmax on the text itself
-  WindowMeans agreement_perturbed;  ///< ... after one wrong token, of the predictions after it
+  WindowMeans agreement;              ///< with a teacher: equal argmax on the text itself
+  WindowMeans agreement_perturbed;    ///< ... after one wrong token, of the predictions after it
+  WindowMeans agreement_unperturbed;  ///< ... of the same predictions, had that token been right
   Windows windows;
   RobustnessOptions options;
 };

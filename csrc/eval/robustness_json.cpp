@@ -89,7 +89,9 @@ json to_json(const Robustness& result, const models::Decoder& decoder, const std
   if (!result.teacher) return out;
   flips.update(compare(result.student.flips.mean(), result.teacher->flips.mean()));
   flips["teacher_ci95"] = bounds(result.teacher->flips.interval());
-  out["agreement"] = {{"clean", share(result.agreement)}, {"after_one_token", share(result.agreement_perturbed)}};
+  out["agreement"] = {{"clean", share(result.agreement)},
+                      {"after_one_token", share(result.agreement_perturbed)},
+                      {"after_no_wrong_token", share(result.agreement_unperturbed)}};
   return out;
 }
 
@@ -103,8 +105,10 @@ std::string robustness_table(const json& result) {
                     "perplexity under Gaussian noise on the embeddings"});
   rows.push_back({"/flips_after_one_token", "flips", "argmax changed by one wrong token, of predictions after it"});
   rows.push_back({"/agreement/clean", "agreement", "argmax equal to the teacher's"});
+  rows.push_back({"/agreement/after_one_token", "... after a wrong token",
+                  "the same of predictions after it, both having read it"});
   rows.push_back(
-      {"/agreement/after_one_token", "... after a wrong token", "the same, both having read one wrong token"});
+      {"/agreement/after_no_wrong_token", "... had it been right", "of the same predictions: what to compare with"});
   return comparison_table(result, rows);
 }
 

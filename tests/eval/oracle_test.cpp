@@ -131,6 +131,7 @@ void expect_robustness(const json& found, const json& want) {
   expect_share(found["flips_after_one_token"], "student", want["student flips"]);
   expect_share(found["flips_after_one_token"], "teacher", want["teacher flips"]);
   expect_share(found["agreement"]["clean"], "student", want["agreement"]);
+  expect_share(found["agreement"]["after_no_wrong_token"], "student", want["agreement right"]);
   expect_share(found["agreement"]["after_one_token"], "student", want["agreement after"]);
 }
 

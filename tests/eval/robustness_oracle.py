@@ -77,6 +77,7 @@ def measure(model, roles):
             best[n] = (clean, perturbed)
             record(f"{n} flips", (clean != perturbed)[spot:])
         record("agreement", best["student"][0] == best["teacher"][0])
+        record("agreement right", (best["student"][0] == best["teacher"][0])[spot:])
         record("agreement after", (best["student"][1] == best["teacher"][1])[spot:])
     for metric in [m for m in rows if m.startswith("student") and "flips" not in m]:
         teacher = rows[metric.replace("student", "teacher")]
