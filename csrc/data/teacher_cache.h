@@ -26,6 +26,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -60,8 +61,8 @@ struct TeacherCacheManifest {
   uint64_t windows_per_shard = 0;
   uint32_t crc = 0;  ///< CRC-32C of the file: shards carry it, so that those of another cache are refused
 
-  /// Errors: UserError naming the file and the field that is absent or wrong.
-  static TeacherCacheManifest read(const std::filesystem::path& directory);
+  /// Nothing where there is no such file. Errors: UserError naming the file and the field that is absent or wrong.
+  static std::optional<TeacherCacheManifest> read(const std::filesystem::path& directory);
   /// The file's text.
   std::string text() const;
 
@@ -94,10 +95,10 @@ struct TeacherCacheShardHeader {
 };
 static_assert(sizeof(TeacherCacheShardHeader) == 64);
 
-/// Maps a shard and checks its header against the manifest and the file's size, not the windows' checksum.
-/// Errors: UserError naming the file and the field that is wrong.
-MappedFile open_teacher_cache_shard(const std::filesystem::path& directory, const TeacherCacheManifest& manifest,
-                                    uint64_t shard);
+/// Maps the shards before the first that is absent. Checks their headers against the manifest and the files' sizes, not
+/// the windows' checksums. Errors: UserError naming the file and the field that is wrong.
+std::vector<MappedFile> open_teacher_cache_shards(const std::filesystem::path& directory,
+                                                  const TeacherCacheManifest& manifest);
 
 /// Rows of n tokens, one after the other.
 struct TeacherRows {
@@ -116,7 +117,8 @@ class TeacherCache {
 
   const TeacherCacheDescription& description() const { return manifest_.description; }
   /// Appends one window's rows to `out`; the first read of a shard also checks its checksum.
-  /// Errors: UserError naming the file when it is damaged, or an id is not below vocab_size.
+  /// Errors: UserError naming the file when it is damaged, or an id is not below vocab_size; `out` then holds part of
+  /// the window.
   void read(uint64_t window, TeacherRows& out) const;
   /// Of all files.
   uint64_t bytes() const { return bytes_; }
