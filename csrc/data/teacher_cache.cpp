@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <cmath>
 #include <cstring>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -50,7 +49,7 @@ void for_each_field(Description& d, Visit&& visit) {
 template <class T>
 void load_field(const fs::path& path, const ordered_json& json, const char* name, T& field) {
   const auto at = json.find(name);
-  if (at == json.end()) fail_manifest(path, cat(name, ": expected, found no such field"));
+  if (at == json.end()) fail_manifest(path, cat("expected the field ", name, ", found none"));
   const auto refuse = [&](const char* expected) {
     const bool is_short = at->is_number() || at->is_boolean();
     fail_manifest(path, cat(name, ": expected ", expected, ", found ", is_short ? at->dump() : at->type_name()));

@@ -151,7 +151,8 @@ class TeacherCacheWriter {
   uint64_t next_window() const { return next_window_; }
   /// Adds one window: ids and logits [T, k] in falling order of the logit, log_total and log_rest [T]. Offsets are
   /// rounded to the nearest fp16, ties to even; a finite one stays finite (at least -65504).
-  /// Errors: UserError when a value is NaN or a sum infinite: the teacher has diverged.
+  /// Errors: UserError when a value is NaN or a sum infinite: the teacher has diverged. After an error the writer is
+  /// of no further use: a new one goes on after the last complete shard.
   void add(std::span<const int32_t> ids, std::span<const float> logits, std::span<const float> log_total,
            std::span<const float> log_rest);
   /// Ends the cache. Errors: UserError when windows are missing.

@@ -121,18 +121,18 @@ void TeacherCacheWriter::add(std::span<const int32_t> ids, std::span<const float
   append<uint16_t>(shard_, logits, to_half);
   append<float>(shard_, log_total, same);
   append<float>(shard_, log_rest, same);
-  ++next_window_;
-  if (next_window_ % manifest_.windows_per_shard == 0 || next_window_ == manifest_.description.num_windows)
-    write_shard();
+  const uint64_t next = next_window_ + 1;
+  if (next % manifest_.windows_per_shard == 0 || next == manifest_.description.num_windows) write_shard();
+  next_window_ = next;
 }
 
 void TeacherCacheWriter::write_shard() {
   TeacherCacheShardHeader header;
-  const uint64_t shard = (next_window_ - 1) / manifest_.windows_per_shard;
+  const uint64_t shard = next_window_ / manifest_.windows_per_shard;
   header.manifest_crc = manifest_.crc;
   header.index = static_cast<uint32_t>(shard);
   header.first_window = shard * manifest_.windows_per_shard;
-  header.num_windows = next_window_ - header.first_window;
+  header.num_windows = manifest_.windows_in_shard(shard);
   header.window_bytes = manifest_.window_bytes();
   header.payload_crc = crc32c(std::as_bytes(std::span(shard_)).subspan(sizeof header));
   header.header_crc = header.expected_crc();

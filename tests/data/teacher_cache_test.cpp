@@ -339,7 +339,7 @@ TEST(TeacherCache, ManifestsThatAreWrongAreNamed) {
       {"{", "[", "expected a JSON object"},
       {"\"satin-teacher-cache\"", "\"other\"", "format: expected satin-teacher-cache, found other"},
       {"\"version\": 1", "\"version\": 2", "version: expected 1, found 2"},
-      {"\"teacher\"", "\"tutor\"", "teacher: expected, found no such field"},
+      {"\"teacher\"", "\"tutor\"", "expected the field teacher, found none"},
       {"\"models/teacher\"", "[[1], 2]", "teacher: expected a string, found array"},
       {"\"top_k\": 2", "\"top_k\": -2", "top_k: expected a whole number, found -2"},
       {"\"top_k\": 2", "\"top_k\": 2.5", "top_k: expected a whole number, found 2.5"},
@@ -407,8 +407,16 @@ TEST(TeacherCacheWriter, FailedWriteLeavesCompleteShards) {
   ::getrlimit(RLIMIT_FSIZE, &old_limit);
   const rlimit limit{1 << 16, old_limit.rlim_max};
   ::setrlimit(RLIMIT_FSIZE, &limit);
-  const std::string message = message_of([&] { write(dir / "cache", d, 1 << 19, 4); });
+  std::string message, unfinished;
+  {
+    TeacherCacheWriter writer(dir / "cache", d);
+    message = message_of([&] {
+      while (writer.next_window() < 4) add(writer, random_rows(d, writer.next_window()));
+    });
+    unfinished = message_of([&] { writer.finish(); });
+  }
   ::setrlimit(RLIMIT_FSIZE, &old_limit);
+  EXPECT_NE(unfinished.find("expected 4 windows of the teacher, found 1"), std::string::npos) << unfinished;
   EXPECT_NE(message.find("File too large"), std::string::npos) << message;
   EXPECT_EQ(files_of(dir / "cache"), before);
   write(dir / "cache", d, 1 << 19, 4);
