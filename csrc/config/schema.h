@@ -17,7 +17,9 @@ struct Model {
 };
 
 struct Teacher {
-  std::string path = {};  ///< empty: the student's own full-precision weights
+  std::string path = {};     ///< empty: the student's own full-precision weights
+  std::string cache = {};    ///< directory from `satin cache-teacher`, read instead of running the teacher
+  int64_t cache_top_k = 64;  ///< ids a token that `satin cache-teacher` stores
   bool operator==(const Teacher&) const = default;
 };
 

@@ -7,6 +7,14 @@
 
 namespace satin::data {
 
+/// What a teacher cache holds of a batch's positions (data/teacher_cache.h); undefined without one.
+struct StoredTeacher {
+  at::Tensor ids;                  ///< [B, T, k] int32
+  at::Tensor logits;               ///< [B, T, k] fp32, minus the row's largest
+  at::Tensor log_total, log_rest;  ///< [B, T] fp32
+  bool defined() const { return ids.defined(); }
+};
+
 /// B sequences of T tokens, on the CPU (pinned when CUDA is used).
 struct Batch {
   at::Tensor tokens;           ///< [B, T] int64
@@ -15,6 +23,7 @@ struct Batch {
   at::Tensor document_starts;  ///< [B, T] bool: token t is the first of its document
   std::vector<uint64_t> sample_ids;  ///< [B] global sample index: what random draws are a function of
   uint64_t epoch = 0;                ///< of the first sample
+  StoredTeacher teacher = {};        ///< at the clean text
 };
 
 }  // namespace satin::data

@@ -45,6 +45,52 @@ uint64_t Dataset::num_windows() const {
   return sum;
 }
 
+uint32_t Dataset::windows_checksum() const {
+  uint64_t checksum = counter_hash({static_cast<uint64_t>(options_.sequence_length)});
+  for (const OpenSource& source : sources_) checksum = counter_hash({checksum, source.file->header().header_crc});
+  return static_cast<uint32_t>(checksum);
+}
+
+uint64_t Dataset::window_index(size_t source, uint64_t window) const {
+  for (size_t s = 0; s < source; ++s) window += sources_[s].num_windows;
+  return window;
+}
+
+void Dataset::attach(std::shared_ptr<const TeacherCache> cache) {
+  TeacherCacheDescription wanted = cache->description();
+  wanted.data_checksum = windows_checksum();
+  wanted.num_windows = num_windows();
+  wanted.sequence_length = options_.sequence_length;
+  wanted.attention_across_documents = options_.attention_across_documents;
+  std::string list;
+  for (const std::string& one : differences(cache->description(), wanted)) list += (list.empty() ? "" : "; ") + one;
+  if (!list.empty())
+    throw UserError(cat("teacher.cache: made of other windows than data.train has: ", list,
+                        "; make one with satin cache-teacher in another directory"));
+  teacher_ = std::move(cache);
+}
+
+namespace {
+
+/// The stored rows of some windows as tensors.
+StoredTeacher stored_rows(const TeacherCache& cache, const std::vector<uint64_t>& windows, bool pin_memory) {
+  TeacherRows rows;
+  for (uint64_t window : windows) cache.read(window, rows);
+  const auto num_windows = static_cast<int64_t>(windows.size());
+  const int64_t length = cache.description().sequence_length, k = cache.description().top_k;
+  const auto tensor = [&]<class T>(const std::vector<T>& values, at::ScalarType type, at::IntArrayRef shape) {
+    at::Tensor x = at::empty(shape, at::TensorOptions(type).pinned_memory(pin_memory));
+    std::copy(values.begin(), values.end(), x.mutable_data_ptr<T>());
+    return x;
+  };
+  return {tensor(rows.ids, at::kInt, {num_windows, length, k}),
+          tensor(rows.logits, at::kFloat, {num_windows, length, k}),
+          tensor(rows.log_total, at::kFloat, {num_windows, length}),
+          tensor(rows.log_rest, at::kFloat, {num_windows, length})};
+}
+
+}  // namespace
+
 Batch Dataset::read(const std::vector<Sample>& samples, bool pin_memory) const {
   SATIN_CHECK(!samples.empty());
   const auto num_samples = static_cast<int64_t>(samples.size());
@@ -64,6 +110,11 @@ Batch Dataset::read(const std::vector<Sample>& samples, bool pin_memory) const {
                 batch.loss_mask.mutable_data_ptr<bool>() + b * length,
                 batch.document_ids.defined() ? batch.document_ids.mutable_data_ptr<int64_t>() + b * length : nullptr,
                 batch.document_starts.mutable_data_ptr<bool>() + b * length);
+  }
+  if (teacher_) {
+    std::vector<uint64_t> windows;
+    for (const Sample& sample : samples) windows.push_back(window_index(sample.source, sample.window));
+    batch.teacher = stored_rows(*teacher_, windows, pin_memory);
   }
   return batch;
 }

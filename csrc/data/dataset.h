@@ -9,6 +9,7 @@
 #include "config/schema.h"
 #include "data/batch.h"
 #include "data/sampler.h"
+#include "data/teacher_cache.h"
 #include "data/token_file.h"
 #include "tokenizer/tokenizer.h"
 
@@ -46,6 +47,13 @@ class Dataset {
   const TokenFile& file(size_t source) const { return *sources_[source].file; }
   const Options& options() const { return options_; }
 
+  /// A number that stands for the windows: their text, length and order in the files. What a teacher cache is made of.
+  uint32_t windows_checksum() const;
+  /// Window w of source s among those of all sources.
+  uint64_t window_index(size_t source, uint64_t window) const;
+  /// From here on batches bring what the cache holds of them. Errors: UserError when it is not of these windows.
+  void attach(std::shared_ptr<const TeacherCache> cache);
+
   /// One line a source for the log: name, documents, tokens, share, and how often a run of num_samples reads it.
   std::vector<std::string> mixture_summary(uint64_t num_samples) const;
 
@@ -60,6 +68,7 @@ class Dataset {
 
   std::vector<OpenSource> sources_;
   Options options_;
+  std::shared_ptr<const TeacherCache> teacher_;
 };
 
 /// Tokenises what is not yet (into cache_dir) and opens the sources of `sources` (data.train, say).

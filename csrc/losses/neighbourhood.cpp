@@ -97,10 +97,12 @@ std::vector<Neighbourhood::Level> Neighbourhood::plan(const CleanWindows& clean)
   return levels;
 }
 
-at::Tensor Neighbourhood::perturb(const at::Tensor& tokens, const CleanWindows& clean, const Source& source) const {
+at::Tensor Neighbourhood::perturb(const at::Tensor& tokens, const CleanWindows& clean, const Source& source,
+                                  const StoredCandidates& stored) const {
   if (!enabled()) return tokens;
   at::NoGradGuard no_grad;
   at::Tensor perturbed;
+  bool at_clean_text = true;
   for (const Level& level : plan(clean)) {
     if (level.positions.empty()) break;  // every deeper level is then empty too
     if (!perturbed.defined()) perturbed = tokens.contiguous().clone();
@@ -109,13 +111,18 @@ at::Tensor Neighbourhood::perturb(const at::Tensor& tokens, const CleanWindows& 
     if (needs_source()) {
       std::vector<double> uniforms(level.hashes.size());
       std::transform(level.hashes.begin(), level.hashes.end(), uniforms.begin(), to_uniform);
-      drawn = draw(source(perturbed), positions - 1, tensor_of(uniforms, at::kDouble, tokens.device()));
+      const at::Tensor numbers = tensor_of(uniforms, at::kDouble, tokens.device());
+      if (at_clean_text && stored.defined() && !needs_student())
+        drawn = draw_stored(stored, positions - 1, numbers, tokens.reshape(-1).index_select(0, positions));
+      else
+        drawn = draw(source(perturbed), positions - 1, numbers);
     } else {
       std::vector<int64_t> ids;
       for (uint64_t hash : level.hashes) ids.push_back(drawable_[to_index(hash, drawable_.size())]);
       drawn = tensor_of(ids, at::kLong, tokens.device());
     }
     perturbed.view(-1).index_copy_(0, positions, drawn);
+    at_clean_text = false;
   }
   return perturbed.defined() ? perturbed : tokens;
 }
@@ -139,13 +146,33 @@ at::Tensor Neighbourhood::draw_chunk(at::Tensor logits, const at::Tensor& unifor
   logits.index_fill_(1, excluded, -std::numeric_limits<double>::infinity());
   const int64_t k = std::min<int64_t>(config_.top_k, static_cast<int64_t>(drawable_.size()));
   const auto [values, ids] = ops::top_k(logits, k);
+  return ids.gather(1, pick(values, uniforms)).squeeze(1);
+}
+
+at::Tensor Neighbourhood::draw_stored(const StoredCandidates& stored, const at::Tensor& rows,
+                                      const at::Tensor& uniforms, const at::Tensor& clean) const {
+  SATIN_CHECK(config_.top_k <= stored.ids.size(-1), config_.top_k, " candidates of ", stored.ids.size(-1), " stored");
+  const double none = -std::numeric_limits<double>::infinity();
+  const at::Tensor excluded = at::zeros({num_tokens_}, rows.options().dtype(at::kBool))
+                                  .index_fill_(0, tensor_of(excluded_, at::kLong, rows.device()), true);
+  const at::Tensor ids = stored.ids.flatten(0, 1).index_select(0, rows).to(at::kLong);
+  at::Tensor logits = stored.logits.flatten(0, 1).index_select(0, rows);
+  logits.masked_fill_(excluded.index_select(0, ids.flatten()).view_as(ids), none);
+  // The best top_k of what is left: they fall, so those with fewer than top_k before them.
+  const at::Tensor drawable = logits != none;
+  logits = logits.masked_fill(drawable.to(at::kInt).cumsum(1) > config_.top_k, none);
+  const at::Tensor drawn = ids.gather(1, pick(logits, uniforms)).squeeze(1);
+  return at::where(drawable.any(1), drawn, clean);
+}
+
+at::Tensor Neighbourhood::pick(const at::Tensor& logits, const at::Tensor& uniforms) const {
   // Inverse of the distribution function: the first candidate whose cumulated probability exceeds the uniform.
   // Probabilities are whole multiples of 2^-52, so that their sums are exact in any order, on any device.
-  const at::Tensor probability = at::softmax(values.to(at::kDouble) / config_.temperature, 1);
+  const int64_t k = logits.size(1);
+  const at::Tensor probability = at::softmax(logits.to(at::kDouble) / config_.temperature, 1);
   const at::Tensor cumulated = (probability * 0x1p52).to(at::kLong).cumsum(1);
   const at::Tensor level = (uniforms.unsqueeze(1) * cumulated.narrow(1, k - 1, 1).to(at::kDouble)).to(at::kLong);
-  const at::Tensor pick = (cumulated <= level).sum(1, /*keepdim=*/true).clamp_max(k - 1);
-  return ids.gather(1, pick).squeeze(1);
+  return (cumulated <= level).sum(1, /*keepdim=*/true).clamp_max(k - 1);
 }
 
 }  // namespace satin::losses

@@ -40,6 +40,13 @@ struct SourceStates {
 /// that replaces anything, and not for the random source.
 using Source = std::function<SourceStates(const at::Tensor& tokens)>;
 
+/// The teacher's stored candidates at every position of the clean text, instead of a forward of it.
+struct StoredCandidates {
+  at::Tensor ids;     ///< [B, T, k] int32
+  at::Tensor logits;  ///< [B, T, k], falling, from any origin; -inf: none
+  bool defined() const { return ids.defined(); }
+};
+
 class Neighbourhood {
  public:
   /// num_tokens: the vocabulary without padding. special_ids: never replaced, never drawn. chunk_tokens: see
@@ -55,13 +62,22 @@ class Neighbourhood {
 
   /// tokens: clean.tokens on the compute device, [B, T]. Returns them with neighbours in place, a new tensor; the same
   /// tensor, without a call of the source, when nothing is replaced (rate 0). Does not wait for the device.
-  at::Tensor perturb(const at::Tensor& tokens, const CleanWindows& clean, const Source& source) const;
+  /// `stored`: candidates at the clean text, from which a walk's first token is drawn when the source is the teacher
+  /// (special ids taken out, then the best top_k; a position without any keeps its token).
+  at::Tensor perturb(const at::Tensor& tokens, const CleanWindows& clean, const Source& source,
+                     const StoredCandidates& stored = {}) const;
+  /// Whether perturb() calls the source although there are stored candidates: for the deeper tokens of walks.
+  bool needs_source_beside_stored() const { return needs_source() && (needs_student() || config_.depth > 1); }
 
  private:
   struct Level;
   std::vector<Level> plan(const CleanWindows& clean) const;
   at::Tensor draw(const SourceStates& states, const at::Tensor& rows, const at::Tensor& uniforms) const;
   at::Tensor draw_chunk(at::Tensor logits, const at::Tensor& uniforms, const at::Tensor& excluded) const;
+  at::Tensor draw_stored(const StoredCandidates& stored, const at::Tensor& rows, const at::Tensor& uniforms,
+                         const at::Tensor& clean) const;
+  /// Which of k candidates [n, k], falling, each uniform [n] picks: [n, 1].
+  at::Tensor pick(const at::Tensor& logits, const at::Tensor& uniforms) const;
 
   config::Neighbourhood config_;
   int64_t num_tokens_;

@@ -53,6 +53,10 @@ bool Objective::needs_teacher(double progress) const {
   return std::any_of(now.begin(), now.end(), [](const Term& t) { return t.weight != 0 && t.loss->needs_teacher(); });
 }
 
+std::optional<int64_t> Objective::top_k() const {
+  return config_.smoothness.weight != 0 ? std::optional(config_.smoothness.top_k) : std::nullopt;
+}
+
 bool Objective::needs_teacher() const {
   const bool by_loss = std::any_of(parts_.begin(), parts_.end(), [](const Part& p) { return p.loss->needs_teacher(); });
   return by_loss || (config_.neighbourhood.rate > 0 && config_.neighbourhood.source == "teacher");

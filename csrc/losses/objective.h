@@ -1,6 +1,7 @@
 // The training objective of a configuration: which losses, with which weight at which point of training.
 #pragma once
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "config/schema.h"
@@ -18,6 +19,8 @@ class Objective {
   std::vector<Term> terms(double progress) const;
   /// Whether some loss with weight at this point of training reads the teacher's logits.
   bool needs_teacher(double progress) const;
+  /// Of the smoothness loss, when it is configured.
+  std::optional<int64_t> top_k() const;
   /// Whether anything in training does, sampled neighbours included.
   bool needs_teacher() const;
 

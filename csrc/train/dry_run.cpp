@@ -15,6 +15,7 @@
 #include "train/models.h"
 #include "train/quantization_table.h"
 #include "train/run_length.h"
+#include "train/stored_teacher.h"
 
 namespace satin::train {
 
@@ -49,7 +50,8 @@ void dry_run(const config::Config& config, const Resume& resume) {
                 quantization_text(quant::quantization_table(*student.registry, student.decoder->parameters())).c_str());
 
   std::optional<models::ModelConfig> teacher;
-  if (distils(config.loss)) {
+  open_teacher_cache(config, tokenizer, model.vocab_size);  // for its errors
+  if (runs_teacher(config)) {
     teacher = models::load_model_config(config.teacher.path.empty() ? config.model.path : config.teacher.path);
     if (teacher->vocab_size != model.vocab_size)
       throw UserError(

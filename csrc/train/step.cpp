@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "quant/held_weights.h"
+#include "train/stored_teacher.h"
 
 namespace satin::train {
 namespace {
@@ -45,7 +46,8 @@ StepResult TrainingStep::run(const std::vector<data::Batch>& micro_batches, doub
   if (result.num_scored == 0) throw UserError("a training step has no token to score: do the documents have answers?");
   const std::vector<losses::Term> terms = objective_.terms(progress);
   const bool needs_teacher = objective_.needs_teacher(progress);
-  SATIN_CHECK(teacher_ || !needs_teacher, "a loss needs a teacher");
+  SATIN_CHECK(teacher_ || !needs_teacher || (micro_batches[0].teacher.defined() && !neighbourhood_.enabled()),
+              "a loss needs a teacher");
   quant::HeldWeights weights(quantized_, student_.parameters().options().compute_dtype, /*trainable=*/true);
   for (const auto& batch : micro_batches) {
     run_micro_batch(batch, terms, needs_teacher, result.num_scored, result);
@@ -70,8 +72,11 @@ void TrainingStep::run_micro_batch(const data::Batch& batch, const std::vector<l
     at::NoGradGuard no_grad;
     return {decoder.hidden(tokens, {.document_ids = batch.document_ids}), decoder.head().weight()};
   };
+  losses::StoredCandidates candidates;
+  if (batch.teacher.defined() && neighbourhood_.enabled())
+    candidates = {batch.teacher.ids.to(device, /*non_blocking=*/true), batch.teacher.logits.to(device, true)};
   const at::Tensor context =
-      neighbourhood_.perturb(clean, {batch.tokens, batch.document_starts, batch.sample_ids}, source);
+      neighbourhood_.perturb(clean, {batch.tokens, batch.document_starts, batch.sample_ids}, source, candidates);
 
   const at::Tensor hidden = student_.hidden(context, {.document_ids = batch.document_ids});
   // Gradients of the head come in fp32; leaving the graph before the cast to the compute dtype keeps them so.
@@ -79,7 +84,10 @@ void TrainingStep::run_micro_batch(const data::Batch& batch, const std::vector<l
   losses::HeadInputs inputs;
   inputs.hidden = rows(hidden.detach());
   inputs.head = head.detach().to(hidden.scalar_type());
-  if (needs_teacher) {
+  if (needs_teacher && batch.teacher.defined() && !neighbourhood_.enabled()) {
+    const int64_t all = batch.teacher.ids.size(-1);
+    inputs.stored_teacher = stored_top_k(batch.teacher, std::min(objective_.top_k().value_or(all), all), device, wide);
+  } else if (needs_teacher) {
     at::NoGradGuard no_grad;
     inputs.teacher_hidden = rows(frozen_hidden(*teacher_, context, batch.document_ids));
     inputs.teacher_head = teacher_->head().weight();

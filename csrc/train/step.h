@@ -30,6 +30,7 @@ class TrainingStep {
   /// `progress` in [0, 1). Losses are means over the scored tokens of all micro-batches together, so that how the
   /// step is split into micro-batches changes results by rounding only. Does not wait for the device.
   /// Throws UserError when no token of the step is scored.
+  /// Batches with a stored teacher bring the neighbours, and the losses' teacher where nothing is perturbed.
   StepResult run(const std::vector<data::Batch>& micro_batches, double progress);
 
  private:

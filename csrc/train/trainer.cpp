@@ -19,6 +19,7 @@
 #include "train/finish.h"
 #include "train/quantization_table.h"
 #include "train/run_length.h"
+#include "train/stored_teacher.h"
 #include "train/training_data.h"
 
 namespace satin::train {
@@ -76,7 +77,7 @@ Trainer::Trainer(const config::Config& config, const Resume& resume)
   neighbourhood_ =
       std::make_unique<losses::Neighbourhood>(effective_neighbourhood(config_.loss), tokenizer_.vocab_size(),
                                               std::move(special), config_.train.seed, config_.loss.chunk_tokens);
-  if (distils(config_.loss)) teacher_ = build_teacher(config_, options, model);
+  if (runs_teacher(config_)) teacher_ = build_teacher(config_, options, model);
   step_ = std::make_unique<TrainingStep>(*student_.decoder, *student_.registry, teacher_.get(), *objective_,
                                          *neighbourhood_, config_.loss.chunk_tokens,
                                          config_.quantization ? config_.quantization->damping : 0);
@@ -89,6 +90,7 @@ Trainer::Trainer(const config::Config& config, const Resume& resume)
   optimizer_ = std::make_unique<optim::AdamW>(student_.decoder->parameters().all(), config_.optimizer);
 
   dataset_ = std::make_unique<data::Dataset>(open_training_data(config_, tokenizer_, directory_));
+  if (auto cache = open_teacher_cache(config_, tokenizer_, model.vocab_size)) dataset_->attach(std::move(cache));
   for (const auto& line : dataset_->mixture_summary(static_cast<uint64_t>(total_steps_ * samples_per_step)))
     log_info(line);
 

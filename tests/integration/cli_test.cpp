@@ -42,8 +42,8 @@ class Cli : public testing::Test {
 
 TEST_F(Cli, EveryCommandHasHelpWithAnExample) {
   expect(satin("--version"), 0, {"satin 0.", "torch 2.11", "CUDA"});
-  for (const char* command :
-       {"train", "quantize", "eval", "export", "generate", "inspect", "tokenize", "report", "bench", "doctor"})
+  for (const char* command : {"train", "quantize", "eval", "export", "generate", "inspect", "tokenize", "cache-teacher",
+                              "report", "bench", "doctor"})
     expect(satin(std::string(command) + " --help"), 0, {"Example: satin " + std::string(command)});
   expect(satin("train --help-config"), 0, {"learning_rate", "group_size", "neighbourhood"});
   expect(satin("doctor"), 0, {"processor", "memory"});
@@ -216,6 +216,34 @@ TEST_F(Cli, GradientPenaltyFlattensTheModelAndResumes) {
   expect(satin(tiny("both", common + "0.5 loss.lgr.weight=1")), 2, {"weight (1) and gradient_ratio (0.5) both say"});
   expect(satin(tiny("layer", common + "0.5 loss.lgr.layer=4")), 2, {"loss.lgr.layer: expected a layer of the model"});
   expect(satin(tiny("dry", common + "0.5 --dry-run")), 0, {"gradient penalty at layer 1", "\n  lgr "});
+}
+
+TEST_F(Cli, TrainsFromATeacherCacheWithoutTheTeacher) {
+  std::string text;  // a few windows
+  std::ifstream source(quick / "text/train.jsonl");
+  std::getline(source, text);
+  test::write_file(dir / "text.jsonl", text + "\n");
+  const std::string cached = "data.train=" + (dir / "text.jsonl").string() +
+                             " teacher.cache=" + (dir / "teacher").string() + " teacher.cache_top_k=50 ";
+  const std::string run = tiny("cached", cached);
+  const std::string fill = "cache-teacher" + run.substr(std::string("train").size());
+  expect(satin(fill), 0, {"the best 50 tokens a position"});
+  expect(satin(fill), 0, {"windows are there"});
+  expect(satin(run), 0, {"the teacher itself reads the perturbed text"});
+  expect(satin(tiny("offline", cached + "loss.neighbourhood.rate=0")), 0, {"it is not in memory"});
+  expect(satin(tiny("online", "data.train=" + (dir / "text.jsonl").string() + " loss.neighbourhood.rate=0")), 0, {});
+  const auto loss = [&](const std::string& name) {
+    std::ifstream metrics(dir / name / "metrics.jsonl");
+    std::string line;
+    std::getline(metrics, line);
+    return nlohmann::json::parse(line)["kd"].get<double>();
+  };
+  EXPECT_LE(loss("offline"), loss("online"));  // tokens outside of the stored ones are one bucket
+  EXPECT_GT(loss("offline"), 0.7 * loss("online"));
+  expect(satin(tiny("x", cached + "loss.neighbourhood.rate=0 train.sequence_length=32")), 2,
+         {"sequence_length", "64", "32"});
+  expect(satin(tiny("x", cached + "loss.neighbourhood.rate=0 loss.kd.temperature=2")), 2, {"temperature 1"});
+  expect(satin(tiny("x", cached + "loss.neighbourhood.top_k=60")), 2, {"loss.neighbourhood.top_k", "holds 50"});
 }
 
 TEST_F(Cli, AStartThatFailedDoesNotOccupyTheDirectory) {

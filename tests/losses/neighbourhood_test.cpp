@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "core/error.h"
+#include "ops/logit_losses.h"
 
 namespace satin::losses {
 namespace {
@@ -189,6 +190,26 @@ TEST(Neighbourhood, RefusesByKey) {
   EXPECT_THROW(sampler(options(0.1, 0)), UserError);
   EXPECT_THROW(sampler(options(0.1, 1, "oracle")), UserError);
   EXPECT_THROW(Neighbourhood(options(0.1), 2, {0, 1}, 0, 8), UserError);
+}
+
+TEST(Neighbourhood, StoredCandidatesGiveTheSourcesDraws) {
+  const at::Tensor table = random_table();
+  const CleanWindows clean = windows(20, 64);
+  const at::Tensor rows = table.index_select(0, clean.tokens.reshape(-1)).narrow(1, 0, V).contiguous();
+  const ops::TopK best = ops::top_k(rows, 10 + static_cast<int64_t>(kSpecial.size()));  // special ids may be among them
+  StoredCandidates stored{best.ids.to(at::kInt).view({20, 64, -1}),
+                          (best.values - best.values.narrow(1, 0, 1)).view({20, 64, -1})};
+  for (int64_t depth : {1, 3}) {
+    int num_calls = 0;
+    const Neighbourhood walk = sampler(options(0.4, depth));
+    const at::Tensor want = walk.perturb(clean.tokens, clean, bigram(table));
+    const at::Tensor got = walk.perturb(clean.tokens, clean, bigram(table, &num_calls), stored);
+    EXPECT_LE((got != want).sum().item<int64_t>(), 1) << depth;  // rounding of the offsets at a border alone
+    EXPECT_EQ(num_calls, depth - 1) << "only deeper tokens need the source";
+    EXPECT_EQ(walk.needs_source_beside_stored(), depth > 1);
+  }
+  stored.logits.fill_(-INFINITY);  // nothing to draw: the text stays
+  EXPECT_TRUE(at::equal(sampler(options(1)).perturb(clean.tokens, clean, {}, stored), clean.tokens));
 }
 
 }  // namespace

@@ -1,0 +1,122 @@
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include <chrono>
+
+#include "core/error.h"
+#include "core/interrupt.h"
+#include "core/log.h"
+#include "data/dataset.h"
+#include "losses/head.h"
+#include "ops/device.h"
+#include "report/progress.h"
+#include "train/models.h"
+#include "train/stored_teacher.h"
+
+namespace satin::train {
+namespace fs = std::filesystem;
+namespace {
+
+/// The stored part of rows of logits [n, V] in fp32, on the CPU.
+struct Rows {
+  at::Tensor ids, logits, log_total, log_rest;
+};
+Rows best_of(at::Tensor& logits, int64_t num_tokens, int64_t k) {
+  const ops::TopK top = ops::top_k(logits.narrow(1, 0, num_tokens).contiguous(), k);
+  const at::Tensor largest = top.values.narrow(1, 0, 1);
+  const at::Tensor log_total = logits.logsumexp(1);
+  logits.scatter_(1, top.ids, -std::numeric_limits<double>::infinity());
+  const at::Tensor log_rest = logits.logsumexp(1);
+  const auto host = [](const at::Tensor& x, at::ScalarType type) { return x.to(type).to(at::kCPU).contiguous(); };
+  return {host(top.ids, at::kInt), host(top.values - largest, at::kFloat),
+          host(log_total - largest.squeeze(1), at::kFloat), host(log_rest - log_total, at::kFloat)};
+}
+
+template <class T>
+std::span<const T> values_of(const at::Tensor& x) {
+  return {x.const_data_ptr<T>(), static_cast<size_t>(x.numel())};
+}
+
+/// Window w of all sources.
+data::Sample sample_of(const data::Dataset& dataset, uint64_t window) {
+  uint32_t source = 0;
+  uint64_t in_source = window;
+  while (in_source >= dataset.num_windows(source)) in_source -= dataset.num_windows(source++);
+  return {window, source, in_source, 0};
+}
+
+}  // namespace
+
+void cache_teacher(const config::Config& config) {
+  const at::NoGradGuard no_grad;
+  if (config.teacher.cache.empty())
+    throw UserError("teacher.cache: expected the directory to fill, found nothing; set teacher.cache=DIR");
+  const at::Device device = ops::resolve_device(config.train.device);
+  const at::ScalarType compute_dtype = ops::resolve_compute_dtype(config.train.compute_dtype, device);
+  ops::configure_numerics(config.train.deterministic);
+  const std::string path = config.teacher.path.empty() ? config.model.path : config.teacher.path;
+  const auto tokenizer = tokenizer::Tokenizer::load(config.model.path);
+  const models::ModelConfig student = models::load_model_config(config.model.path);
+  check_vocabulary(tokenizer, student, config.model.path);
+  const auto cache_dir =
+      config.data.cache_dir.empty() ? fs::path(config.teacher.cache) / "tokens" : fs::path(config.data.cache_dir);
+  const data::Dataset dataset = data::open_dataset(
+      config.data.train, tokenizer, cache_dir,
+      {config.train.sequence_length, config.data.attention_across_documents, /*shuffle=*/false, config.train.seed});
+  const auto num_tokens = static_cast<int64_t>(tokenizer.vocab_size());
+  const int64_t k = std::min(config.teacher.cache_top_k, num_tokens);
+  data::TeacherCacheWriter writer(config.teacher.cache,
+                                  {.teacher = path,
+                                   .teacher_checksum = weights_checksum(path),
+                                   .tokenizer_fingerprint = tokenizer.fingerprint(),
+                                   .data_checksum = dataset.windows_checksum(),
+                                   .num_windows = dataset.num_windows(),
+                                   .sequence_length = config.train.sequence_length,
+                                   .top_k = k,
+                                   .vocab_size = student.vocab_size,
+                                   .attention_across_documents = config.data.attention_across_documents,
+                                   .compute_dtype = c10::toString(compute_dtype)});
+  const uint64_t total = dataset.num_windows(), first = writer.next_window();
+  if (first > 0) log_info(cat(config.teacher.cache, ": ", first, " of ", total, " windows are there"));
+  if (first < total) {
+    const auto teacher = build_teacher(config, student_options(device, compute_dtype), student);
+    const auto start = std::chrono::steady_clock::now();
+    while (writer.next_window() < total) {
+      if (const int signal = interrupt_signal())
+        throw InterruptedError(cat("stopped by signal ", signal, " with ", writer.next_window(), " of ", total,
+                                   " windows; the same command goes on after the last complete shard"));
+      std::vector<data::Sample> samples;
+      const uint64_t begin = writer.next_window();
+      for (uint64_t w = begin; w < std::min<uint64_t>(begin + config.train.micro_batch_size, total); ++w)
+        samples.push_back(sample_of(dataset, w));
+      const data::Batch batch = dataset.read(samples);
+      const at::Tensor hidden = teacher->hidden(batch.tokens, {.document_ids = batch.document_ids}).flatten(0, 1);
+      const at::Tensor head = teacher->head().weight();
+      const int64_t length = config.train.sequence_length;
+      const losses::HeadChunks chunks(config.loss.chunk_tokens, hidden.size(0), head.size(0), hidden.scalar_type(),
+                                      device);
+      const int64_t step = std::max<int64_t>(1, chunks.logits / length) * length;  // whole windows
+      for (int64_t row = 0; row < hidden.size(0); row += step) {
+        at::Tensor logits = losses::head_logits(hidden.narrow(0, row, std::min(step, hidden.size(0) - row)), head);
+        const Rows rows = best_of(logits, num_tokens, k);
+        for (int64_t t = 0; t < rows.ids.size(0); t += length)
+          writer.add(values_of<int32_t>(rows.ids.narrow(0, t, length)),
+                     values_of<float>(rows.logits.narrow(0, t, length)),
+                     values_of<float>(rows.log_total.narrow(0, t, length)),
+                     values_of<float>(rows.log_rest.narrow(0, t, length)));
+      }
+      const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      const double done = static_cast<double>(writer.next_window() - first);
+      progress(cat("window ", writer.next_window(), "/", total, "  ",
+                   report::count_text(done * static_cast<double>(length) / seconds), " tokens/s  ETA ",
+                   report::duration_text(seconds / done * static_cast<double>(total - writer.next_window()))));
+    }
+    end_progress();
+  }
+  writer.finish();
+  const data::TeacherCache cache(config.teacher.cache);
+  log_info(cat(config.teacher.cache, ": ", total, " windows of ", config.train.sequence_length, " tokens, the best ", k,
+               " tokens a position, ", report::bytes_text(static_cast<int64_t>(cache.bytes()))));
+}
+
+}  // namespace satin::train

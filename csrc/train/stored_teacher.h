@@ -1,0 +1,34 @@
+// The offline teacher: what `satin cache-teacher` writes and training reads instead of running the teacher.
+#pragma once
+#include <filesystem>
+#include <memory>
+
+#include "config/schema.h"
+#include "data/batch.h"
+#include "data/teacher_cache.h"
+#include "ops/logit_losses.h"
+#include "tokenizer/tokenizer.h"
+
+namespace satin::train {
+
+/// A checksum of a model directory's weights and config.json; 0 when there is no such directory.
+uint32_t weights_checksum(const std::filesystem::path& directory);
+
+/// The cache of teacher.cache; null when the configuration has none. Throws UserError when it is of another teacher,
+/// tokenizer or text attention, or holds too few tokens a position for the configured losses.
+std::shared_ptr<const data::TeacherCache> open_teacher_cache(const config::Config& config,
+                                                             const tokenizer::Tokenizer& tokenizer, int64_t vocab_size);
+
+/// Whether the losses read the teacher from the cache: teacher and student then meet on the clean text.
+bool losses_read_cache(const config::Config& config);
+/// Whether training runs the teacher itself.
+bool runs_teacher(const config::Config& config);
+
+/// A batch's positions [B * T] as the losses take them, on `device` in `dtype`, with the best k of what is stored.
+ops::StoredTopK stored_top_k(const data::StoredTeacher& stored, int64_t k, at::Device device, at::ScalarType dtype);
+
+/// Fills teacher.cache for data.train: the teacher's next-token distributions at every position of every window, once.
+/// Goes on where an earlier call was stopped. Throws UserError, InterruptedError on a signal.
+void cache_teacher(const config::Config& config);
+
+}  // namespace satin::train
