@@ -91,6 +91,22 @@ void bench_head(const Options& options) {
       m.note = note;
       options.report(m);
     }
+    const std::string stored_name = cat("head and losses ce + kd + smoothness, stored teacher", where);
+    if (stored_name.find(options.only) != std::string::npos) {
+      const auto fp32 = bf16.dtype(at::kFloat);
+      losses::HeadInputs stored = in;
+      const at::Tensor logits = std::get<0>((at::randn({shape.tokens, 40}, fp32) * 3).sort(1, /*descending=*/true));
+      const at::Tensor ids = at::arange(40, fp32.dtype(at::kInt)) * (c.vocab_size / 40);
+      stored.stored_teacher = {ids.expand({shape.tokens, 40}).contiguous(), logits,
+                               at::full({shape.tokens}, std::log(0.1), fp32),
+                               at::full({shape.tokens}, std::log(0.9), fp32)};
+      Measurement m = time_calls(options.device, 1, [&](int) {
+        const losses::HeadResult result = losses::head_losses(stored, mixes.back().terms, 0);
+        return std::vector<at::Tensor>{result.grad_hidden, result.grad_head};
+      });
+      m.name = stored_name;
+      options.report(m);
+    }
     const std::string name = cat("teacher's product", where);
     if (name.find(options.only) == std::string::npos) continue;
     Measurement m = time_calls(options.device, 1, [&](int) {

@@ -63,6 +63,10 @@ class Block {
 
   void run() {
     current() = this;
+    const auto num_threads = static_cast<unsigned>(fibers_.size());
+    block_ = {num_threads, 0, 0};
+    warps_.assign((num_threads + 31) / 32, {});
+    for (unsigned i = 0; i < num_threads; ++i) ++warps_[i / 32].running;
     for (Fiber& fiber : fibers_) {
       fiber.done = false;
       getcontext(&fiber.context);
@@ -71,7 +75,7 @@ class Block {
       fiber.context.uc_link = &scheduler_;
       makecontext(&fiber.context, enter, 0);
     }
-    for (bool some = true; some;) {  // each round takes every fiber to its next barrier, or to its end
+    for (bool some = true; some;) {  // each round takes every fiber to its next wait, or to its end
       some = false;
       for (index_ = 0; index_ < fibers_.size(); ++index_) {
         if (fibers_[index_].done) continue;
@@ -82,7 +86,9 @@ class Block {
     }
   }
   size_t size() const { return fibers_.size(); }
-  void wait() { swapcontext(&fibers_[index_].context, &scheduler_); }
+  /// Waits for the threads of the block, or of the thread's warp, that have not ended.
+  void sync_block() { sync(block_); }
+  void sync_warp() { sync(warps_[index_ / 32]); }
 
   static Block*& current() {
     static Block* block = nullptr;
@@ -95,31 +101,52 @@ class Block {
     std::unique_ptr<char[]> stack;
     bool done;
   };
+  struct Barrier {
+    unsigned running = 0, arrived = 0, generation = 0;
+    void open_when_full() {
+      if (arrived < running) return;
+      arrived = 0;
+      ++generation;
+    }
+  };
   static void enter() {
     Block& block = *current();
     block.body_();
     block.fibers_[block.index_].done = true;
+    for (Barrier* barrier : {&block.block_, &block.warps_[block.index_ / 32]}) {
+      --barrier->running;
+      barrier->open_when_full();
+    }
+  }
+  void sync(Barrier& barrier) {
+    const unsigned generation = barrier.generation;
+    ++barrier.arrived;
+    barrier.open_when_full();
+    while (barrier.generation == generation) swapcontext(&fibers_[index_].context, &scheduler_);
   }
 
   std::function<void()> body_;
   std::vector<Fiber> fibers_;
   ucontext_t scheduler_;
   size_t index_ = 0;
+  Barrier block_;
+  std::vector<Barrier> warps_;
 };
 
 }  // namespace satin::kernels::emulation
 
-inline void __syncthreads() { satin::kernels::emulation::Block::current()->wait(); }
+inline void __syncthreads() { satin::kernels::emulation::Block::current()->sync_block(); }
+inline void __syncwarp() { satin::kernels::emulation::Block::current()->sync_warp(); }
 
 inline unsigned atomicOr(unsigned* at, unsigned bits) { return std::exchange(*at, *at | bits); }
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline unsigned __ballot_sync(unsigned, bool vote) {
   static bool votes[satin::kernels::emulation::kMaxThreads];
   votes[threadIdx.x] = vote;
-  __syncthreads();
+  __syncwarp();
   unsigned result = 0;
   for (unsigned lane = 0; lane < 32; ++lane) result |= unsigned{votes[threadIdx.x / 32 * 32 + lane]} << lane;
-  __syncthreads();
+  __syncwarp();
   return result;
 }
 /// Blocks here have kThreads threads, all of which take part.
@@ -137,8 +164,8 @@ template <class T>
 T __shfl_xor_sync(unsigned, T value, int offset) {
   static T exchange[satin::kernels::emulation::kMaxThreads];
   exchange[threadIdx.x] = value;
-  __syncthreads();
+  __syncwarp();
   const T result = exchange[threadIdx.x ^ static_cast<unsigned>(offset)];
-  __syncthreads();
+  __syncwarp();
   return result;
 }

@@ -153,21 +153,25 @@ __global__ void __launch_bounds__(kThreads, 4) logit_losses_kernel(const Options
   }
 
   const int target = o.cross_entropy != S(0) ? static_cast<int>(rows.targets[row]) : -1;
-  S forward_sum = 0;
+  S forward_sum = 0, share_of_all = 0;  // the latter: of the logit that slope() saw last
   // Of cross-entropy and distillation, which do not know the top k.
   const auto slope = [&](S s, S z, int id, bool with_value) {
     S result = 0;
-    if (o.cross_entropy != S(0)) {
-      const S log_sigma = sigma.log_share(s);
-      result = o.cross_entropy * (id == target ? std::expm1(log_sigma) : exp_of(log_sigma));
-    }
+    const S log_sigma = sigma.log_share(s);
+    share_of_all = exp_of(log_sigma);
+    if (o.cross_entropy != S(0)) result = o.cross_entropy * (id == target ? std::expm1(log_sigma) : share_of_all);
     if (kTeacher && o.distillation != S(0)) {
-      const S log_p = teacher_p.log_share(z), log_q = student_q.log_share(s), p = exp_of(log_p), q = exp_of(log_q);
+      const S log_p = teacher_p.log_share(z), log_q = student_q.log_share(s), p = exp_of(log_p);
+      const S q = o.tempered ? exp_of(log_q) : share_of_all;
       result += o.distillation * o.temperature * o.term.slope(p, q, log_p, log_q, reverse_sum);
       if (with_value) forward_sum += o.term.forward_value(p, log_p, log_q);
     }
     return result;
   };
+  // A logit's share of the rest is its share of all over the rest's, unless that loses what is tiny.
+  const S log_rest_share = rest.from(sigma.top) - sigma.log;
+  const bool rest_is_large = log_rest_share > S(-20);
+  const S rest_weight = o.smoothness * shift * (rest_is_large ? exp_of(-log_rest_share) : S(1));
 #pragma unroll 2
   for (int i = lane; i < V; i += kTile) {
     S s[W], z[W];
@@ -176,7 +180,7 @@ __global__ void __launch_bounds__(kThreads, 4) logit_losses_kernel(const Options
 #pragma unroll
     for (int j = 0; j < W; ++j) {
       S d = slope(s[j], z[j], i + j, true);
-      if (kTopK && !rest.empty()) d -= o.smoothness * shift * exp_of(rest.log_share(s[j]));
+      if (kTopK && !rest.empty()) d -= rest_weight * (rest_is_large ? share_of_all : exp_of(rest.log_share(s[j])));
       result.values[j] = store_as<O>(weight * d);
     }
     store_pack<W>(grad + i, result);

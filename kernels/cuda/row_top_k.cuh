@@ -59,9 +59,15 @@ class RowTopK {
   __device__ __forceinline__ void offer(S* z, S* s, int first_id, int num_ids, const Dropped& dropped) {
     const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
     if (is_first_) set_first_threshold(z, first_id, num_ids);
+    const auto wanted = [&](int j) { return first_id + j < num_ids && (!(z[j] <= threshold_) || open_); };
+    bool any = false;
+#pragma unroll
+    for (int j = 0; j < W; ++j) any |= wanted(j);
+    const bool warp_takes = __ballot_sync(0xffffffffu, any) != 0;  // rarely, once the threshold is high
 #pragma unroll
     for (int j = 0; j < W; ++j) {
-      const bool take = first_id + j < num_ids && (!(z[j] <= threshold_) || open_);
+      if (!warp_takes) break;
+      const bool take = wanted(j);
       const unsigned takers = __ballot_sync(0xffffffffu, take);
       if (takers == 0) continue;
       if (take) {

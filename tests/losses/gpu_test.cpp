@@ -62,6 +62,36 @@ TEST(LossesGpu, HeadMatchesDoubleOnTheCpu) {
   }
 }
 
+TEST(LossesGpu, StoredTeacherMatchesDoubleOnTheCpu) {
+  NEEDS_CUDA();
+  constexpr int64_t N = 200, V = 5000, k = 40;
+  at::manual_seed(3);
+  const at::Tensor z = at::randn({N, V}, at::kDouble) * 3, s = z + at::randn({N, V}, at::kDouble);
+  const ops::TopK best = ops::top_k(z, k);
+  const at::Tensor total = z.logsumexp(1), rest = z.scatter(1, best.ids, -INFINITY).logsumexp(1) - total;
+  const ops::StoredTopK stored{best.ids.to(at::kInt), best.values - best.values.narrow(1, 0, 1), rest,
+                               at::log1p(-rest.exp())};
+  const ops::LogitLosses losses{
+      .cross_entropy = 0.3, .distillation = 1, .smoothness = 0.5, .smoothness_temperature = 2};
+  const at::Tensor targets = at::randint(V, {N}, at::kLong);
+  at::Tensor weights = at::full({N}, 1.0 / N, at::kDouble);
+  weights.narrow(0, 10, 5).zero_();
+  at::Tensor want_grad = at::empty_like(s);
+  const at::Tensor want = ops::stored_losses(losses, s, stored, targets, weights, want_grad);
+  for (const auto& [logits, slopes] :
+       {std::pair{at::kDouble, at::kDouble}, {at::kFloat, at::kFloat}, {at::kFloat, at::kBFloat16}}) {
+    const auto on_gpu = [&, dtype = logits](const at::Tensor& x) { return x.to(at::kCUDA, dtype); };
+    at::Tensor grad = at::empty({N, V}, at::device(at::kCUDA).dtype(slopes));
+    const at::Tensor got = ops::stored_losses(
+        losses, on_gpu(s), {stored.ids.cuda(), on_gpu(stored.logits), on_gpu(rest), on_gpu(stored.log_mass)},
+        targets.cuda(), on_gpu(weights), grad);
+    EXPECT_LT(test::relative_error(got.sum(1), want.sum(1)), logits == at::kDouble ? 1e-12 : 2e-5);
+    EXPECT_LT(test::relative_error(grad, want_grad), slopes == at::kDouble  ? 1e-12
+                                                     : slopes == at::kFloat ? 2e-5
+                                                                            : 5e-3);
+  }
+}
+
 TEST(LossesGpu, DeterministicModeAllowsAllAndRepeats) {
   NEEDS_CUDA();
   at::globalContext().setDeterministicAlgorithms(true, false);
