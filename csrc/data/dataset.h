@@ -53,6 +53,7 @@ class Dataset {
   uint64_t window_index(size_t source, uint64_t window) const;
   /// From here on batches bring what the cache holds of them. Errors: UserError when it is not of these windows.
   void attach(std::shared_ptr<const TeacherCache> cache);
+  bool has_stored_teacher() const { return teacher_ != nullptr; }
 
   /// One line a source for the log: name, documents, tokens, share, and how often a run of num_samples reads it.
   std::vector<std::string> mixture_summary(uint64_t num_samples) const;

@@ -123,10 +123,12 @@ Trainer::Trainer(const config::Config& config, const Resume& resume)
   if (config_.logging.tensorboard)
     tensorboard_ = std::make_unique<report::TensorBoardWriter>(directory_.path(), checkpoint ? steps_done_ : -1);
   flops_per_token_ = report::training_flops_per_token(model_size(*student_.decoder), config_.train.sequence_length);
-  if (teacher_)
-    flops_per_token_ +=
-        (objective_->needs_teacher() + (neighbourhood_->needs_source() && !neighbourhood_->needs_student())) *
-        report::forward_flops_per_token(model_size(*teacher_), config_.train.sequence_length);
+  if (teacher_) {
+    const bool source_runs =
+        dataset_->has_stored_teacher() ? neighbourhood_->needs_source_beside_stored() : neighbourhood_->needs_source();
+    flops_per_token_ += (objective_->needs_teacher() + (source_runs && !neighbourhood_->needs_student())) *
+                        report::forward_flops_per_token(model_size(*teacher_), config_.train.sequence_length);
+  }
   peak_flops_ = report::peak_flops_per_second(ops::device_name(device_));
 }
 
