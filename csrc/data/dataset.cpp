@@ -56,17 +56,20 @@ uint64_t Dataset::window_index(size_t source, uint64_t window) const {
   return window;
 }
 
+Sample Dataset::sample_at(uint64_t window_index) const {
+  uint32_t source = 0;
+  uint64_t window = window_index;
+  while (window >= sources_[source].num_windows) window -= sources_[source++].num_windows;
+  return {window_index, source, window, 0};
+}
+
 void Dataset::attach(std::shared_ptr<const TeacherCache> cache) {
   TeacherCacheDescription wanted = cache->description();
   wanted.data_checksum = windows_checksum();
   wanted.num_windows = num_windows();
   wanted.sequence_length = options_.sequence_length;
   wanted.attention_across_documents = options_.attention_across_documents;
-  std::string list;
-  for (const std::string& one : differences(cache->description(), wanted)) list += (list.empty() ? "" : "; ") + one;
-  if (!list.empty())
-    throw UserError(cat("teacher.cache: made of other windows than data.train has: ", list,
-                        "; make one with satin cache-teacher in another directory"));
+  check_fits(*cache, wanted);
   teacher_ = std::move(cache);
 }
 

@@ -210,7 +210,7 @@ std::vector<MappedFile> open_teacher_cache_shards(const fs::path& directory, con
   return shards;
 }
 
-TeacherCache::TeacherCache(const fs::path& directory) {
+TeacherCache::TeacherCache(const fs::path& directory) : directory_(directory) {
   const auto manifest = TeacherCacheManifest::read(directory);
   if (!manifest)
     throw UserError(cat(directory.string(),
@@ -265,6 +265,15 @@ void TeacherCache::read(uint64_t window, TeacherRows& out) const {
   append<float>(at, tokens, out.log_total, same);
   at += padded(tokens * 4);
   append<float>(at, tokens, out.log_rest, same);
+}
+
+void check_fits(const TeacherCache& cache, const TeacherCacheDescription& wanted) {
+  std::string list;
+  for (const std::string& one : differences(cache.description(), wanted)) list += (list.empty() ? "" : "; ") + one;
+  if (!list.empty())
+    throw UserError(cat("teacher.cache: ", cache.directory().string(), " was made of something else (",
+                        cache.description().teacher, "): ", list,
+                        "; make one with satin cache-teacher in another directory"));
 }
 
 }  // namespace satin::data

@@ -115,6 +115,7 @@ class TeacherCache {
   /// many windows of how many are there.
   explicit TeacherCache(const std::filesystem::path& directory);
 
+  const std::filesystem::path& directory() const { return directory_; }
   const TeacherCacheDescription& description() const { return manifest_.description; }
   /// Appends one window's rows to `out`; the first read of a shard also checks its checksum.
   /// Errors: UserError naming the file when it is damaged, or an id is not below vocab_size; `out` then holds part of
@@ -126,11 +127,15 @@ class TeacherCache {
  private:
   const MappedFile& checked_shard(uint64_t shard) const;
 
+  std::filesystem::path directory_;
   TeacherCacheManifest manifest_;
   std::vector<MappedFile> shards_;
   std::unique_ptr<std::atomic<bool>[]> checked_;  // a shard's checksum was right; two threads may find out at once
   uint64_t bytes_ = 0;
 };
+
+/// Errors: UserError listing the differences() of the cache from what is wanted, and what to do.
+void check_fits(const TeacherCache& cache, const TeacherCacheDescription& wanted);
 
 /// Writes a cache, a shard at a time: each appears whole or not at all. On a directory that was left incomplete it goes
 /// on after the shards that are there. Holds one shard in memory.

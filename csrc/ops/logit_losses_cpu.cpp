@@ -9,22 +9,30 @@
 namespace satin::ops {
 namespace {
 
+/// body(wide): the gradient in the logits' dtype, which is `grad` itself or copied to it.
+template <class Body>
+void with_wide(at::Tensor& grad, const at::Tensor& logits, const Body& body) {
+  const bool direct = grad.scalar_type() == logits.scalar_type();
+  at::Tensor wide = direct ? grad : at::empty_like(logits);
+  body(wide);
+  if (!direct) grad.copy_(wide);
+}
+
 at::Tensor logit_losses(const at::Tensor& student, const std::optional<at::Tensor>& teacher, const at::Tensor& targets,
                         const at::Tensor& weights, at::Tensor& grad, at::ArrayRef<double> numbers, int64_t divergence,
                         int64_t top_k, int64_t num_tokens) {
   const kernels::LogitLosses losses = make_losses(numbers, divergence, top_k, num_tokens);
   const LogitLossInputs in(losses, student, teacher, targets, weights, grad);
-  const bool direct = grad.scalar_type() == student.scalar_type();
-  at::Tensor wide = direct ? grad : at::empty_like(in.student);
-  for_scalar(student.scalar_type(), [&]<class T>(T) {
-    const auto* z = static_cast<const T*>(in.teacher_data());
-    over_rows(in.extent, [&](int64_t begin, int64_t end) {
-      kernels::logit_losses_cpu(losses, in.extent, begin, end, in.student.const_data_ptr<T>(), z,
-                                in.targets.const_data_ptr<int64_t>(), in.weights.const_data_ptr<T>(),
-                                wide.mutable_data_ptr<T>(), in.values.mutable_data_ptr<T>());
+  with_wide(grad, in.student, [&](at::Tensor& wide) {
+    for_scalar(student.scalar_type(), [&]<class T>(T) {
+      const auto* z = static_cast<const T*>(in.teacher_data());
+      over_rows(in.extent, [&](int64_t begin, int64_t end) {
+        kernels::logit_losses_cpu(losses, in.extent, begin, end, in.student.const_data_ptr<T>(), z,
+                                  in.targets.const_data_ptr<int64_t>(), in.weights.const_data_ptr<T>(),
+                                  wide.mutable_data_ptr<T>(), in.values.mutable_data_ptr<T>());
+      });
     });
   });
-  if (!direct) grad.copy_(wide);
   return in.values;
 }
 
@@ -34,16 +42,15 @@ at::Tensor stored_losses(const at::Tensor& student, const at::Tensor& ids, const
   const kernels::LogitLosses losses = make_losses(numbers, 0, 1, 0);
   const LogitLossInputs in(student, targets, weights, grad);
   const StoredTensors stored(student, ids, logits, log_rest, log_mass);
-  const bool direct = grad.scalar_type() == student.scalar_type();
-  at::Tensor wide = direct ? grad : at::empty_like(in.student);
-  for_scalar(student.scalar_type(), [&]<class T>(T) {
-    over_rows(in.extent, [&](int64_t begin, int64_t end) {
-      kernels::stored_losses_cpu(losses, in.extent, begin, end, in.student.const_data_ptr<T>(), stored.pointers(),
-                                 in.targets.const_data_ptr<int64_t>(), in.weights.const_data_ptr<T>(),
-                                 wide.mutable_data_ptr<T>(), in.values.mutable_data_ptr<T>());
+  with_wide(grad, in.student, [&](at::Tensor& wide) {
+    for_scalar(student.scalar_type(), [&]<class T>(T) {
+      over_rows(in.extent, [&](int64_t begin, int64_t end) {
+        kernels::stored_losses_cpu(losses, in.extent, begin, end, in.student.const_data_ptr<T>(), stored.pointers(),
+                                   in.targets.const_data_ptr<int64_t>(), in.weights.const_data_ptr<T>(),
+                                   wide.mutable_data_ptr<T>(), in.values.mutable_data_ptr<T>());
+      });
     });
   });
-  if (!direct) grad.copy_(wide);
   return in.values;
 }
 

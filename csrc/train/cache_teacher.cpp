@@ -6,15 +6,14 @@
 #include "core/error.h"
 #include "core/interrupt.h"
 #include "core/log.h"
-#include "data/dataset.h"
 #include "losses/head.h"
 #include "ops/device.h"
 #include "report/progress.h"
 #include "train/models.h"
 #include "train/stored_teacher.h"
+#include "train/training_data.h"
 
 namespace satin::train {
-namespace fs = std::filesystem;
 namespace {
 
 /// The stored part of rows of logits [n, V] in fp32, on the CPU.
@@ -37,14 +36,6 @@ std::span<const T> values_of(const at::Tensor& x) {
   return {x.const_data_ptr<T>(), static_cast<size_t>(x.numel())};
 }
 
-/// Window w of all sources.
-data::Sample sample_of(const data::Dataset& dataset, uint64_t window) {
-  uint32_t source = 0;
-  uint64_t in_source = window;
-  while (in_source >= dataset.num_windows(source)) in_source -= dataset.num_windows(source++);
-  return {window, source, in_source, 0};
-}
-
 }  // namespace
 
 void cache_teacher(const config::Config& config) {
@@ -54,15 +45,12 @@ void cache_teacher(const config::Config& config) {
   const at::Device device = ops::resolve_device(config.train.device);
   const at::ScalarType compute_dtype = ops::resolve_compute_dtype(config.train.compute_dtype, device);
   ops::configure_numerics(config.train.deterministic);
-  const std::string path = config.teacher.path.empty() ? config.model.path : config.teacher.path;
+  const std::string& path = teacher_path(config);
   const auto tokenizer = tokenizer::Tokenizer::load(config.model.path);
   const models::ModelConfig student = models::load_model_config(config.model.path);
   check_vocabulary(tokenizer, student, config.model.path);
-  const auto cache_dir =
-      config.data.cache_dir.empty() ? fs::path(config.teacher.cache) / "tokens" : fs::path(config.data.cache_dir);
-  const data::Dataset dataset = data::open_dataset(
-      config.data.train, tokenizer, cache_dir,
-      {config.train.sequence_length, config.data.attention_across_documents, /*shuffle=*/false, config.train.seed});
+  const data::Dataset dataset =
+      open_training_data(config, tokenizer, std::filesystem::path(config.teacher.cache) / "tokens");
   const auto num_tokens = static_cast<int64_t>(tokenizer.vocab_size());
   const int64_t k = std::min(config.teacher.cache_top_k, num_tokens);
   data::TeacherCacheWriter writer(config.teacher.cache,
@@ -88,7 +76,7 @@ void cache_teacher(const config::Config& config) {
       std::vector<data::Sample> samples;
       const uint64_t begin = writer.next_window();
       for (uint64_t w = begin; w < std::min<uint64_t>(begin + config.train.micro_batch_size, total); ++w)
-        samples.push_back(sample_of(dataset, w));
+        samples.push_back(dataset.sample_at(w));
       const data::Batch batch = dataset.read(samples);
       const at::Tensor hidden = teacher->hidden(batch.tokens, {.document_ids = batch.document_ids}).flatten(0, 1);
       const at::Tensor head = teacher->head().weight();

@@ -52,7 +52,7 @@ void dry_run(const config::Config& config, const Resume& resume) {
   std::optional<models::ModelConfig> teacher;
   open_teacher_cache(config, tokenizer, model.vocab_size);  // for its errors
   if (runs_teacher(config)) {
-    teacher = models::load_model_config(config.teacher.path.empty() ? config.model.path : config.teacher.path);
+    teacher = models::load_model_config(teacher_path(config));
     if (teacher->vocab_size != model.vocab_size)
       throw UserError(
           cat("teacher.path: a vocabulary of ", teacher->vocab_size, ", the student's is ", model.vocab_size));

@@ -23,7 +23,7 @@ void finish_run(const config::Config& config, const RunDirectory& directory, con
   nlohmann::json evaluation = nlohmann::json::object();
   if (!validation.empty()) {
     if (distils(config.loss)) {
-      const std::string path = config.teacher.path.empty() ? config.model.path : config.teacher.path;
+      const std::string& path = teacher_path(config);
       const auto teacher = exporting::build_decoder(exporting::open_model(path), options);
       evaluation["teacher"] = validation.evaluate(*teacher, "teacher");
     }

@@ -65,9 +65,13 @@ Student build_student(const config::Config& config, const nn::BuildOptions& opti
   return student;
 }
 
+const std::string& teacher_path(const config::Config& config) {
+  return config.teacher.path.empty() ? config.model.path : config.teacher.path;
+}
+
 std::unique_ptr<models::Decoder> build_teacher(const config::Config& config, const nn::BuildOptions& student_options,
                                                const models::ModelConfig& student) {
-  const std::string path = config.teacher.path.empty() ? config.model.path : config.teacher.path;
+  const std::string& path = teacher_path(config);
   nn::BuildOptions options = student_options;
   options.master_dtype = options.compute_dtype;
   options.trainable = false;

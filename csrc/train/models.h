@@ -28,6 +28,9 @@ Student build_student(const config::Config& config, const nn::BuildOptions& opti
 std::unique_ptr<models::Decoder> build_teacher(const config::Config& config, const nn::BuildOptions& student_options,
                                                const models::ModelConfig& student);
 
+/// The teacher's directory: teacher.path, or the student's own.
+const std::string& teacher_path(const config::Config& config);
+
 /// Whether a loss compares student and teacher: only then are there neighbours to compare them at.
 bool distils(const config::Loss& loss);
 /// The neighbourhood that a run walks into: none when nothing is distilled.

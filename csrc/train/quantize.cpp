@@ -28,7 +28,7 @@ void quantize(const config::Config& config) {
   check_vocabulary(tokenizer, student.decoder->config(), config.model.path);
   check_exports(config, student);
   const Validation validation(config, tokenizer);
-  if (needs_calibration(student)) calibrate(config, student, open_training_data(config, tokenizer, directory));
+  if (needs_calibration(student)) calibrate(config, student, open_training_data(config, tokenizer, directory.tokens()));
   const auto table = quant::quantization_table(*student.registry, student.decoder->parameters());
   log_info(quantization_text(table));
   write_file_atomically(directory.quantization_table(), quantization_json(table).dump(1) + "\n");

@@ -32,6 +32,7 @@ class RunDirectory {
   fs::path quantizer_health() const { return path_ / "quantizers.jsonl"; }
   fs::path evaluation() const { return path_ / "evaluation.json"; }
   fs::path report() const { return path_ / "report.html"; }
+  fs::path tokens() const { return path_ / "cache"; }
   fs::path exported(const std::string& format) const { return path_ / "export" / format; }
 
  private:

@@ -38,7 +38,7 @@ std::shared_ptr<const data::TeacherCache> open_teacher_cache(const config::Confi
   auto cache = std::make_shared<const data::TeacherCache>(config.teacher.cache);
   const data::TeacherCacheDescription& cached = cache->description();
   data::TeacherCacheDescription wanted = cached;
-  const std::string path = config.teacher.path.empty() ? config.model.path : config.teacher.path;
+  const std::string& path = teacher_path(config);
   if (const uint32_t checksum = weights_checksum(path))
     wanted.teacher_checksum = checksum;
   else
@@ -48,12 +48,7 @@ std::shared_ptr<const data::TeacherCache> open_teacher_cache(const config::Confi
   wanted.vocab_size = vocab_size;
   wanted.sequence_length = config.train.sequence_length;
   wanted.attention_across_documents = config.data.attention_across_documents;
-  const std::vector<std::string> different = differences(cached, wanted);
-  std::string list;
-  for (const std::string& one : different) list += (list.empty() ? "" : "; ") + one;
-  if (!list.empty())
-    throw UserError(cat("teacher.cache: ", config.teacher.cache, " was made of something else (", cached.teacher,
-                        "): ", list, "; make one with satin cache-teacher in another directory"));
+  data::check_fits(*cache, wanted);
   const auto require_stored = [&](const char* key, int64_t needed) {
     if (needed > cached.top_k)
       throw UserError(cat(key, ": ", needed, ", but teacher.cache holds ", cached.top_k,

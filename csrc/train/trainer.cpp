@@ -89,7 +89,7 @@ Trainer::Trainer(const config::Config& config, const Resume& resume)
   }
   optimizer_ = std::make_unique<optim::AdamW>(student_.decoder->parameters().all(), config_.optimizer);
 
-  dataset_ = std::make_unique<data::Dataset>(open_training_data(config_, tokenizer_, directory_));
+  dataset_ = std::make_unique<data::Dataset>(open_training_data(config_, tokenizer_, directory_.tokens()));
   if (auto cache = open_teacher_cache(config_, tokenizer_, model.vocab_size)) dataset_->attach(std::move(cache));
   for (const auto& line : dataset_->mixture_summary(static_cast<uint64_t>(total_steps_ * samples_per_step)))
     log_info(line);

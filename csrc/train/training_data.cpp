@@ -3,10 +3,10 @@
 namespace satin::train {
 
 data::Dataset open_training_data(const config::Config& config, const tokenizer::Tokenizer& tokenizer,
-                                 const RunDirectory& directory) {
-  const fs::path cache = config.data.cache_dir.empty() ? directory.path() / "cache" : fs::path(config.data.cache_dir);
+                                 const std::filesystem::path& tokens) {
   return data::open_dataset(
-      config.data.train, tokenizer, cache,
+      config.data.train, tokenizer,
+      config.data.cache_dir.empty() ? tokens : std::filesystem::path(config.data.cache_dir),
       {config.train.sequence_length, config.data.attention_across_documents, config.data.shuffle, config.train.seed});
 }
 

@@ -1,4 +1,5 @@
-// Sums of exponentials over a block's threads, for the losses.
+// What the losses' kernels share: sums of exponentials over a block's threads, rows without weight, the choice of an
+// instantiation.
 #pragma once
 #include "kernels/cuda/fake_quant_device.cuh"
 #include "kernels/logit_losses_math.h"
@@ -97,6 +98,31 @@ __device__ S total(S value) {
   S sum = 0;
   for (int i = 0; i < kWarps; ++i) sum += sums[i];
   return sum;
+}
+
+/// Zeros for the outputs of a row without weight: its gradient of `num_columns` and its values, num_rows apart.
+template <int W, class S, class O>
+__device__ void write_zeros(O* grad, int num_columns, S* values, int64_t num_rows) {
+  const Pack<O, W> zeros = {};
+  for (int i = static_cast<int>(threadIdx.x) * W; i < num_columns; i += kThreads * W) store_pack<W>(grad + i, zeros);
+  if (threadIdx.x < kNumLogitLosses) values[threadIdx.x * num_rows] = 0;
+}
+
+/// body.template operator()<S, O, W>() for scalars S of the logits and O of the gradient, W logits a load: the widest
+/// that fits `num_columns` and the pointers. `name`: the kernel's, for errors.
+template <class Body>
+void for_logits(const char* name, Dtype logits, Dtype grad, int64_t num_columns,
+                std::initializer_list<const void*> pointers, const Body& body) {
+  const bool fits = num_columns % 4 == 0 && aligned(pointers);
+  if (logits == Dtype::kDouble && grad == Dtype::kDouble)
+    body.template operator()<double, double, 1>();
+  else if (logits == Dtype::kFloat && grad == Dtype::kFloat)
+    fits ? body.template operator()<float, float, 4>() : body.template operator()<float, float, 1>();
+  else if (logits == Dtype::kFloat && grad == Dtype::kBFloat16)
+    fits ? body.template operator()<float, __nv_bfloat16, 4>() : body.template operator()<float, __nv_bfloat16, 1>();
+  else
+    throw std::invalid_argument(std::string(name) +
+                                ": logits are float with float or bfloat16 gradients, or all double");
 }
 
 }  // namespace satin::kernels

@@ -46,12 +46,7 @@ __global__ void __launch_bounds__(kThreads, 4) logit_losses_kernel(const Options
   O* grad = static_cast<O*>(rows.grad) + row * V;
   S* values = static_cast<S*>(rows.values) + row;
   const S weight = static_cast<const S*>(rows.weights)[row];
-  if (weight == S(0)) {
-    const Pack<O, W> zeros = {};
-    for (int i = lane; i < V; i += kTile) store_pack<W>(grad + i, zeros);
-    if (threadIdx.x < kNumLogitLosses) values[threadIdx.x * rows.num_rows] = 0;
-    return;
-  }
+  if (weight == S(0)) return write_zeros<W>(grad, V, values, rows.num_rows);
   const auto load = [&](int i, S(&s)[W], S(&z)[W]) {
     if (i < V) {
       const Pack<S, W> from = load_pack<W>(student + i);
@@ -220,12 +215,6 @@ void launch(const LogitLosses& losses, const LogitRows& rows, CUstream_st* strea
     launch_kernel(logit_losses_kernel<S, O, W, false, false>, blocks, stream, options, rows);
 }
 
-template <class S, class O, int W>
-void launch_widest(const LogitLosses& losses, const LogitRows& rows, CUstream_st* stream) {
-  const bool fits = rows.num_columns % W == 0 && aligned({rows.student, rows.teacher, rows.grad});
-  fits ? launch<S, O, W>(losses, rows, stream) : launch<S, O, 1>(losses, rows, stream);
-}
-
 }  // namespace
 
 void logit_losses_cuda(const LogitLosses& losses, Extent extent, Dtype logits_dtype, const void* student,
@@ -239,14 +228,8 @@ void logit_losses_cuda(const LogitLosses& losses, Extent extent, Dtype logits_dt
   if (extent.num_rows == 0) return;
   const LogitRows rows{student, teacher, targets,         weights,
                        grad,    values,  extent.num_rows, static_cast<int>(extent.num_columns)};
-  if (logits_dtype == Dtype::kDouble && grad_dtype == Dtype::kDouble)
-    launch<double, double, 1>(losses, rows, stream);
-  else if (logits_dtype == Dtype::kFloat && grad_dtype == Dtype::kFloat)
-    launch_widest<float, float, 4>(losses, rows, stream);
-  else if (logits_dtype == Dtype::kFloat && grad_dtype == Dtype::kBFloat16)
-    launch_widest<float, __nv_bfloat16, 4>(losses, rows, stream);
-  else
-    throw std::invalid_argument("logit_losses_cuda: logits are float with float or bfloat16 gradients, or all double");
+  for_logits("logit_losses_cuda", logits_dtype, grad_dtype, extent.num_columns, {student, teacher, grad},
+             [&]<class S, class O, int W>() { launch<S, O, W>(losses, rows, stream); });
   check_launch("logit_losses_cuda");
 }
 

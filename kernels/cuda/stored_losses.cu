@@ -29,12 +29,7 @@ __global__ void __launch_bounds__(kThreads, 4) stored_losses_kernel(const Stored
   O* grad = static_cast<O*>(rows.grad) + row * V;
   S* values = static_cast<S*>(rows.values) + row;
   const S weight = static_cast<const S*>(rows.weights)[row];
-  if (weight == S(0)) {
-    const Pack<O, W> zeros = {};
-    for (int i = first; i < V; i += kTile) store_pack<W>(grad + i, zeros);
-    if (threadIdx.x < kNumLogitLosses) values[threadIdx.x * rows.num_rows] = 0;
-    return;
-  }
+  if (weight == S(0)) return write_zeros<W>(grad, V, values, rows.num_rows);
   __shared__ unsigned in_top[kMaxStoredVocabulary / 32];
   __shared__ S z[kMaxTopK], s[kMaxTopK];
   __shared__ int id[kMaxTopK];
@@ -122,12 +117,6 @@ void launch(const LogitLosses& losses, const StoredRows& rows, CUstream_st* stre
                                  static_cast<S>(losses.smoothness), static_cast<S>(losses.smoothness_temperature)};
   launch_kernel(stored_losses_kernel<S, O, W>, static_cast<unsigned>(rows.num_rows), stream, options, rows);
 }
-template <class S, class O, int W>
-void launch_widest(const LogitLosses& losses, const StoredRows& rows, CUstream_st* stream) {
-  const bool fits = rows.num_columns % W == 0 && aligned({rows.student, rows.grad});
-  fits ? launch<S, O, W>(losses, rows, stream) : launch<S, O, 1>(losses, rows, stream);
-}
-
 }  // namespace
 
 void stored_losses_cuda(const LogitLosses& losses, Extent extent, Dtype logits_dtype, const void* student,
@@ -140,14 +129,8 @@ void stored_losses_cuda(const LogitLosses& losses, Extent extent, Dtype logits_d
   if (extent.num_rows == 0) return;
   const StoredRows rows{student, teacher, targets,         weights,
                         grad,    values,  extent.num_rows, static_cast<int>(extent.num_columns)};
-  if (logits_dtype == Dtype::kDouble && grad_dtype == Dtype::kDouble)
-    launch<double, double, 1>(losses, rows, stream);
-  else if (logits_dtype == Dtype::kFloat && grad_dtype == Dtype::kFloat)
-    launch_widest<float, float, 4>(losses, rows, stream);
-  else if (logits_dtype == Dtype::kFloat && grad_dtype == Dtype::kBFloat16)
-    launch_widest<float, __nv_bfloat16, 4>(losses, rows, stream);
-  else
-    throw std::invalid_argument("stored_losses_cuda: logits are float with float or bfloat16 gradients, or all double");
+  for_logits("stored_losses_cuda", logits_dtype, grad_dtype, extent.num_columns, {student, grad},
+             [&]<class S, class O, int W>() { launch<S, O, W>(losses, rows, stream); });
   check_launch("stored_losses_cuda");
 }
 
