@@ -7,6 +7,9 @@
 #include "kernels/data_scale.h"
 #include "kernels/fake_quant.h"
 #include "kernels/logit_losses.h"
+#include "kernels/rms_norm.h"
+#include "kernels/rope.h"
+#include "kernels/swiglu.h"
 
 namespace satin::kernels {
 namespace {
@@ -49,6 +52,25 @@ void stored_losses_cuda(const LogitLosses&, Extent, Dtype, const void*, const St
 }
 
 void top_k_cuda(Extent, int64_t, Dtype, const void*, void*, int64_t*, CUstream_st*) { fail("top_k_cuda"); }
+
+int64_t rms_norm_num_partials_cuda(Extent) { fail("rms_norm_num_partials_cuda"); }
+
+void rms_norm_cuda(Extent, double, Dtype, Dtype, const RmsNormForward&, CUstream_st*) { fail("rms_norm_cuda"); }
+
+void rms_norm_backward_cuda(Extent, Dtype, Dtype, const RmsNormBackward&, CUstream_st*) {
+  fail("rms_norm_backward_cuda");
+}
+
+void rope_cuda(const RopeShape&, bool, Dtype, const void*, const RopeStrides&, const void*, const void*, void*,
+               const RopeStrides&, CUstream_st*) {
+  fail("rope_cuda");
+}
+
+void swiglu_cuda(int64_t, Dtype, const void*, const void*, void*, CUstream_st*) { fail("swiglu_cuda"); }
+
+void swiglu_backward_cuda(int64_t, Dtype, const void*, const void*, const void*, void*, void*, CUstream_st*) {
+  fail("swiglu_backward_cuda");
+}
 
 void data_scale_cuda(const FakeQuantGrid&, std::span<const DataScaleTask>, Dtype, CUstream_st*) {
   fail("data_scale_cuda");

@@ -110,18 +110,28 @@ at::Tensor Decoder::hidden(const at::Tensor& tokens, const ForwardOptions& optio
   }
   const auto [cos, sin] = p.rope.slice(past, num_tokens);
   const nn::Visibility visible = nn::visibility(num_tokens, past, options.document_ids, build.device);
+  // What the layer before adds to the stream waits for the next norm, which adds and normalises in one pass.
+  at::Tensor delta;
   for (size_t i = 0; i < p.layers.size(); ++i) {
     const Layer& layer = p.layers[i];
-    if (options.offset.defined() && static_cast<int64_t>(i) == options.offset_layer) x = x + options.offset;
+    const bool offset_here = options.offset.defined() && static_cast<int64_t>(i) == options.offset_layer;
+    if ((offset_here || options.taps) && delta.defined()) {  // ... unless the stream itself is wanted here
+      x = x + delta;
+      delta = at::Tensor();
+    }
+    if (offset_here) x = x + options.offset;
     if (options.taps) options.taps->push_back(x);
     std::optional<nn::LayerCache> layer_cache;
     if (cache) layer_cache = {&cache->keys[i], &cache->values[i], past};
-    x = x + layer.attention.forward(layer.input_norm.forward(x), cos, sin, visible,
-                                    layer_cache ? &*layer_cache : nullptr, p.stored_as);
-    x = x + layer.mlp.forward(layer.post_norm.forward(x));
+    const ops::RmsNormResult input = layer.input_norm.forward(x, delta);
+    const at::Tensor mixed =
+        layer.attention.forward(input.y, cos, sin, visible, layer_cache ? &*layer_cache : nullptr, p.stored_as);
+    const ops::RmsNormResult post = layer.post_norm.forward(input.sum, mixed);
+    x = post.sum;
+    delta = layer.mlp.forward(post.y);
   }
   if (cache) cache->length = past + num_tokens;
-  return p.norm->forward(x);
+  return p.norm->forward(x, delta).y;
 }
 
 at::Tensor Decoder::logits(const at::Tensor& hidden) {

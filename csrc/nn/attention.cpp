@@ -1,7 +1,7 @@
 #include "nn/attention.h"
 
 #include "core/error.h"
-#include "nn/rope.h"
+#include "ops/layers.h"
 
 namespace satin::nn {
 namespace {
@@ -67,8 +67,8 @@ at::Tensor Attention::forward(const at::Tensor& x, const at::Tensor& cos, const 
     q = q_norm_->forward(q);
     k = k_norm_->forward(k);
   }
-  q = rotate(q.transpose(1, 2), cos, sin);
-  k = rotate(k.transpose(1, 2), cos, sin);
+  q = ops::rotate(q.transpose(1, 2), cos, sin);
+  k = ops::rotate(k.transpose(1, 2), cos, sin);
   v = v.transpose(1, 2);
   if (stored_as) {
     k = ops::act_quant(k, *stored_as);

@@ -1,5 +1,7 @@
 #include "nn/mlp.h"
 
+#include "ops/layers.h"
+
 namespace satin::nn {
 
 GatedMlp::GatedMlp(const std::string& name, int64_t hidden_size, int64_t intermediate_size, bool bias,
@@ -9,7 +11,7 @@ GatedMlp::GatedMlp(const std::string& name, int64_t hidden_size, int64_t interme
       down_proj_(factory({name + ".down_proj", intermediate_size, hidden_size, bias}, store)) {}
 
 at::Tensor GatedMlp::forward(const at::Tensor& x) const {
-  return down_proj_->forward(at::silu(gate_proj_->forward(x)) * up_proj_->forward(x));
+  return down_proj_->forward(ops::swiglu(gate_proj_->forward(x), up_proj_->forward(x)));
 }
 
 }  // namespace satin::nn

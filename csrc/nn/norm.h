@@ -1,6 +1,7 @@
 // Root-mean-square normalisation (Zhang and Sennrich 2019, eq. 4).
 #pragma once
 #include "nn/parameters.h"
+#include "ops/layers.h"
 
 namespace satin::nn {
 
@@ -8,9 +9,14 @@ namespace satin::nn {
 class RmsNorm {
  public:
   RmsNorm(const std::string& name, int64_t features, double eps, ParameterStore& store);
-  /// x [..., features] of any floating dtype -> the same shape in the compute dtype. Statistics and the product with
-  /// the weight are fp32 (fp64 when compute is fp64). Differentiable.
-  at::Tensor forward(const at::Tensor& x) const;
+  /// x [..., features] in the compute dtype or the residual stream's -> the same shape in the compute dtype. Statistics
+  /// and the product with the weight are fp32 (fp64 when compute is fp64). Differentiable.
+  at::Tensor forward(const at::Tensor& x) const { return forward(x, {}).y; }
+  /// Of x + delta, in one pass with that sum: x in the residual stream's dtype, delta in the compute dtype or
+  /// undefined.
+  ops::RmsNormResult forward(const at::Tensor& x, const at::Tensor& delta) const {
+    return ops::rms_norm(x, delta, weight_, eps_, options_->compute_dtype);
+  }
 
  private:
   at::Tensor weight_;

@@ -1,7 +1,5 @@
 #include "nn/rope.h"
 
-#include <torch/csrc/autograd/custom_function.h>
-
 #include <numbers>
 
 #include "core/error.h"
@@ -38,37 +36,6 @@ std::pair<at::Tensor, at::Tensor> RopeTables::slice(int64_t start, int64_t lengt
     sin_ = angles.sin().to(dtype_).to(device_);
   }
   return {cos_.narrow(0, start, length), sin_.narrow(0, start, length)};
-}
-
-namespace {
-
-/// Its own backward (the rotation by the opposite angle): autograd over the composition would keep fp32 temporaries.
-class Rotate : public torch::autograd::Function<Rotate> {
- public:
-  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x, const at::Tensor& cos,
-                            const at::Tensor& sin) {
-    context->save_for_backward({cos, sin});
-    const int64_t half = x.size(-1) / 2;
-    const at::Tensor a = x.narrow(-1, 0, half), b = x.narrow(-1, half, half);
-    at::Tensor y = at::empty_like(x);  // keeps x's strides
-    y.narrow(-1, 0, half).copy_((a * cos).sub_(b * sin));
-    y.narrow(-1, half, half).copy_((b * cos).add_(a * sin));
-    return y;
-  }
-
-  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
-                                                 const torch::autograd::variable_list& grads) {
-    const auto saved = context->get_saved_variables();
-    return {Rotate::apply(grads[0], saved[0], -saved[1]), at::Tensor(), at::Tensor()};
-  }
-};
-
-}  // namespace
-
-at::Tensor rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin) {
-  SATIN_CHECK_EQ(x.size(-1), 2 * cos.size(-1));
-  SATIN_CHECK_EQ(x.size(-2), cos.size(0));
-  return Rotate::apply(x, cos, sin);
 }
 
 }  // namespace satin::nn

@@ -1,4 +1,4 @@
-// Rotary position embedding (Su et al. 2021) in the half-split layout of Hugging Face models.
+// Angles of the rotary position embedding (Su et al. 2021); ops/layers.h rotates by them.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -34,9 +34,5 @@ class RopeTables {
   at::Device device_;
   at::ScalarType dtype_;
 };
-
-/// x [B, heads, T, head_dim]; cos, sin [T, head_dim / 2]. With (a, b) the halves of the last dimension:
-/// (a cos - b sin, b cos + a sin), calculated in cos's dtype and returned in x's. Differentiable in x (any order).
-at::Tensor rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin);
 
 }  // namespace satin::nn

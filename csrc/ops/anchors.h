@@ -1,5 +1,5 @@
-// One function in each file of registrations. ops.cpp, act_quant.cpp and logit_losses.cpp call them, so that
-// whoever uses a wrapper links the registrations.
+// One function in each file of registrations. ops.cpp, act_quant.cpp, layers.cpp and logit_losses.cpp call them, so
+// that whoever uses a wrapper links the registrations.
 #pragma once
 
 namespace satin::ops {
@@ -12,6 +12,10 @@ void anchor_cuda();
 void anchor_act_quant_cpu();
 void anchor_act_quant_autograd();
 void anchor_act_quant_cuda();
+
+void anchor_layers_cpu();
+void anchor_layers_autograd();
+void anchor_layers_cuda();
 
 void anchor_logit_losses_cpu();
 void anchor_logit_losses_cuda();

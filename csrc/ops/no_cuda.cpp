@@ -5,6 +5,7 @@ namespace satin::ops {
 
 void anchor_cuda() {}
 void anchor_act_quant_cuda() {}
+void anchor_layers_cuda() {}
 void anchor_logit_losses_cuda() {}
 
 }  // namespace satin::ops

@@ -115,7 +115,12 @@ std::vector<std::string> wrapped_operators() {
           "fake_quant_codes",
           "fake_quant_many",
           "logit_losses",
+          "rms_norm",
+          "rms_norm_backward",
+          "rotate",
           "stored_losses",
+          "swiglu",
+          "swiglu_backward",
           "top_k"};
 }
 

@@ -21,7 +21,9 @@
 #define __launch_bounds__(...)
 #define __grid_constant__
 #define __shared__ static
+using std::exp;
 using std::fma;
+using std::sqrt;
 
 struct EmulatedIndex {
   unsigned x;

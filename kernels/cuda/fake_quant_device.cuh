@@ -159,7 +159,7 @@ __device__ __forceinline__ Place place(const Layout& layout, unsigned block) {
           static_cast<int>(threadIdx.x) & (team - 1), team};
 }
 
-/// The team's sum, valid in its lane 0. Called by every thread of the block.
+/// The team's sum, in all of its lanes. Called by every thread of the block; teams are at most a warp, or the block.
 template <class C>
 __device__ __forceinline__ C team_sum(C value, int team) {
   const int width = team < kWarp ? team : kWarp;

@@ -6,6 +6,7 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include "nn/rope.h"
+#include "ops/layers.h"
 
 namespace satin::nn {
 namespace {
@@ -46,8 +47,8 @@ struct Fixture {
       return w ? y / (y.pow(2).mean(-1, true) + 1e-6).sqrt() * w->value : y;
     };
     const auto [cos, sin] = tables.slice(0, num_tokens);
-    q = rotate(normalise(q, "a.q_norm.weight").transpose(0, 1), cos, sin);
-    k = rotate(normalise(k, "a.k_norm.weight").transpose(0, 1), cos, sin);
+    q = ops::rotate(normalise(q, "a.q_norm.weight").transpose(0, 1).unsqueeze(0), cos, sin)[0];
+    k = ops::rotate(normalise(k, "a.k_norm.weight").transpose(0, 1).unsqueeze(0), cos, sin)[0];
     at::Tensor out = at::zeros({num_tokens, kHeads, kHeadDim}, at::kDouble);
     for (int64_t h = 0; h < kHeads; ++h)
       for (int64_t t = 0; t < num_tokens; ++t) {

@@ -3,6 +3,7 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include "core/error.h"
+#include "ops/layers.h"
 #include "support/tensor_archive.h"
 
 namespace satin::nn {
@@ -39,7 +40,7 @@ TEST(Rope, EqualsTransformers) {
     EXPECT_LT(test::max_difference(cos, of("cos")), 1e-6);
     EXPECT_LT(test::max_difference(sin, of("sin")), 1e-6);
     const auto [cos_end, sin_end] = tables.slice(length - 5, 5);
-    EXPECT_LT(test::max_difference(rotate(of("x"), cos_end, sin_end), of("rotated")), 2e-6);
+    EXPECT_LT(test::max_difference(ops::rotate(of("x"), cos_end, sin_end), of("rotated")), 2e-6);
   }
 }
 
@@ -47,7 +48,7 @@ TEST(Rope, RotatesAndItsGradientRotatesBack) {
   RopeTables tables({}, 4, at::kCPU, at::kDouble);
   const auto [cos, sin] = tables.slice(7, 3);
   const at::Tensor x = at::randn({1, 2, 3, 4}, at::kDouble).requires_grad_(true);
-  const at::Tensor y = rotate(x, cos, sin);
+  const at::Tensor y = ops::rotate(x, cos, sin);
   for (int64_t t = 0; t < 3; ++t)
     for (int64_t i = 0; i < 2; ++i) {
       const double angle = static_cast<double>(7 + t) * std::pow(10000.0, -i / 2.0);
@@ -58,16 +59,16 @@ TEST(Rope, RotatesAndItsGradientRotatesBack) {
   // An orthogonal map: the gradient of <y, c> is the inverse rotation of c, and rotating that gives c again.
   const at::Tensor c = at::randn_like(y);
   const at::Tensor gradient = torch::autograd::grad({(y * c).sum()}, {x})[0];
-  EXPECT_LT(test::max_difference(rotate(gradient, cos, sin), c), 1e-6);
+  EXPECT_LT(test::max_difference(ops::rotate(gradient, cos, sin), c), 1e-6);
 }
 
 TEST(Rope, KeepsTheInputDtype) {
   RopeTables tables({}, 8, at::kCPU, at::kFloat);
   const auto [cos, sin] = tables.slice(0, 2);
   const at::Tensor x = at::randn({1, 1, 2, 8});
-  const at::Tensor narrow = rotate(x.to(at::kBFloat16), cos, sin);
+  const at::Tensor narrow = ops::rotate(x.to(at::kBFloat16), cos, sin);
   EXPECT_EQ(narrow.scalar_type(), at::kBFloat16);
-  EXPECT_TRUE(at::equal(narrow, rotate(x.to(at::kBFloat16).to(at::kFloat), cos, sin).to(at::kBFloat16)));
+  EXPECT_TRUE(at::equal(narrow, ops::rotate(x.to(at::kBFloat16).to(at::kFloat), cos, sin).to(at::kBFloat16)));
 }
 
 TEST(Rope, RefusesUnknownTypes) { EXPECT_THROW(inverse_frequencies({.type = "yarn"}, 8), InternalError); }
