@@ -17,7 +17,7 @@ void add_train(CLI::App& app) {
   struct Options {
     std::string config;
     std::vector<std::string> overrides;
-    bool dry_run = false, help_config = false, print_config = false;
+    bool dry_run = false, profile = false, help_config = false, print_config = false;
     std::string resume = "never";
   };
   auto options = std::make_shared<Options>();
@@ -29,6 +29,8 @@ void add_train(CLI::App& app) {
                     "validate everything, print the quantization table and memory per part; write nothing");
   command->add_option("--resume", options->resume,
                       "never, auto (the newest checkpoint of train.output_dir) or a checkpoint directory");
+  command->add_flag("--profile", options->profile,
+                    "record where the time of a few steps goes: profile.txt and trace.json in train.output_dir");
   command->add_flag("--help-config", options->help_config, "print every key with its default, unit and meaning");
   command->add_flag("--print-config", options->print_config, "print the resolved config");
   command->footer(
@@ -47,7 +49,9 @@ void add_train(CLI::App& app) {
       train::dry_run(config, train::Resume::parse(options->resume));
     else {
       install_interrupt_handlers();
-      train::Trainer(config, train::Resume::parse(options->resume)).run();
+      train::Trainer trainer(config, train::Resume::parse(options->resume));
+      if (options->profile) trainer.profile_steps();
+      trainer.run();
     }
   });
 }

@@ -15,7 +15,8 @@ struct Resume {
   static Resume parse(const std::string& text);
 };
 
-/// config.yaml, metrics.jsonl, quantizers.jsonl, events.*, checkpoints/, export/<format>/, report.html, log.txt
+/// config.yaml, metrics.jsonl, quantizers.jsonl, events.*, checkpoints/, export/<format>/, report.html, log.txt; with
+/// --profile also profile.txt and trace.json
 class RunDirectory {
  public:
   /// Creates the folder. One that holds more than the log and cache of a start that failed is refused (UserError)
@@ -31,6 +32,8 @@ class RunDirectory {
   fs::path quantization_table() const { return path_ / "quantization.json"; }
   fs::path quantizer_health() const { return path_ / "quantizers.jsonl"; }
   fs::path evaluation() const { return path_ / "evaluation.json"; }
+  fs::path profile() const { return path_ / "profile.txt"; }
+  fs::path trace() const { return path_ / "trace.json"; }
   fs::path report() const { return path_ / "report.html"; }
   fs::path tokens() const { return path_ / "cache"; }
   fs::path exported(const std::string& format) const { return path_ / "export" / format; }

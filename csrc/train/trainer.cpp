@@ -150,7 +150,9 @@ void Trainer::run() {
       save(steps_done_);
       throw;
     }
+    if (profile_) profile_->begin_step();
     train_step(steps_done_);
+    if (profile_) profile_->end_step();
     ++steps_done_;
     const bool due = config_.checkpoint.every_n_steps > 0 && steps_done_ % config_.checkpoint.every_n_steps == 0;
     if (due && steps_done_ < total_steps_) save(steps_done_);

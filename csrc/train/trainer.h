@@ -16,6 +16,7 @@
 #include "report/throughput.h"
 #include "train/gradient_penalty.h"
 #include "train/models.h"
+#include "train/profile.h"
 #include "train/run_directory.h"
 #include "train/step.h"
 #include "train/validation.h"
@@ -29,6 +30,8 @@ class Trainer {
   Trainer(const config::Config& config, const Resume& resume);
   ~Trainer();
 
+  /// run() will record where the time of some early steps goes: profile.txt and trace.json in the run's directory.
+  void profile_steps() { profile_ = std::make_unique<StepProfile>(device_, directory_.trace(), directory_.profile()); }
   /// Trains to the end, then evaluates and exports what was trained. Throws InterruptedError after saving when a signal
   /// asked to stop, DivergedError when a gradient is not finite.
   void run();
@@ -64,6 +67,7 @@ class Trainer {
   std::set<std::string> warned_layers_;
   std::unique_ptr<report::TensorBoardWriter> tensorboard_;
   report::RateMeter rate_;
+  std::unique_ptr<StepProfile> profile_;  ///< null: not asked for
 
   quant::Stage stage_;
   int64_t steps_done_ = 0, total_steps_ = 0, tokens_done_ = 0;

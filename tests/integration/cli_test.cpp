@@ -50,6 +50,15 @@ TEST_F(Cli, EveryCommandHasHelpWithAnExample) {
   EXPECT_TRUE(nlohmann::json::accept(satin("doctor --json").output));
 }
 
+TEST_F(Cli, ProfileSaysWhereTimeGoes) {
+  expect(satin(tiny("p", "--profile")), 0, {"profiled steps 4 to 6"});
+  const std::string table = test::read_file(dir / "p/profile.txt");
+  for (const char* text : {"3 steps of", "ms/step", "satin::fake_quant", "aten::"})
+    EXPECT_NE(table.find(text), std::string::npos) << text << "\n--- in ---\n" << table;
+  const auto trace = nlohmann::json::parse(test::read_file(dir / "p/trace.json"));
+  EXPECT_GT(trace.at("traceEvents").size(), 100u);
+}
+
 TEST_F(Cli, UsageErrorsExitTwo) {
   expect(satin("trian x.yaml"), 2, {});
   expect(satin("train"), 2, {"expected a config file"});
