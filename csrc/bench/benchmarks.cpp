@@ -10,6 +10,7 @@ const std::vector<Benchmark>& benchmarks() {
       {"act_quant", "activations and KV cache: time beside the floor of their bytes", bench_act_quant},
       {"fake_quant", "fake quantization: time beside the floor of its bytes", bench_fake_quant},
       {"head", "LM head and losses: time, and memory beyond the gradients", bench_head},
+      {"loss_step", "training steps by loss: what distillation and smoothness add", bench_loss_step},
       {"step", "training steps: what quantization adds to a dense one", bench_step}};
   return all;
 }

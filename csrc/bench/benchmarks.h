@@ -35,6 +35,10 @@ void bench_fake_quant(const Options& options);
 /// LM head and losses from hidden states to gradients, and the losses' kernel alone beside the floor of its bytes.
 void bench_head(const Options& options);
 
+/// Whole training steps of a quantized model by loss, with the teacher in memory, its neighbours stored, or all of it
+/// stored; and the teacher's forward alone.
+void bench_loss_step(const Options& options);
+
 /// Whole training steps with cross-entropy, dense and quantized, random weights and tokens: what quantization adds.
 void bench_step(const Options& options);
 
