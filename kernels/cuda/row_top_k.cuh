@@ -1,7 +1,7 @@
 // The k largest of a row in one pass over it, by one block, together with a companion of each (the student's logit).
 //
-// Values larger than a threshold are collected; when a warp has collected kCollected, the block ranks what it holds,
-// keeps the k best and raises the threshold to the k-th. The first threshold comes from the first tile: the k-th best
+// Values larger than a threshold are collected; when a warp has collected kCollected, the block (every kTilesACheck
+// tiles) ranks what it holds, keeps the k best and raises the threshold to the k-th. The first threshold comes from the first tile: the k-th best
 // of its threads' best values has at least k values at or above it. Ties go to the lower id: ids rise from tile to
 // tile, so what equals a threshold later is not needed. Slots are filled in a fixed order, and ranks are a function of
 // the values and ids, so that sums over the k repeat to the bit.
@@ -21,13 +21,15 @@ SATIN_INLINE uint64_t ordered(double x) {
   memcpy(&bits, &x, sizeof(bits));
   return x != x ? ~uint64_t{0} : bits >> 63 ? ~bits : bits | uint64_t{1} << 63;
 }
-/// The next value below x, which is finite or infinity.
+/// The next value below x, which is finite or infinity. Below zero (of either sign) it is the first negative number:
+/// one key further down, as -0 has a pattern and no key of its own.
 SATIN_INLINE float next_below(float x) {
-  const uint32_t key = ordered(x) - 1;
+  const uint32_t above = ordered(x), key = above - (above == 0x80000000u ? 2 : 1);
   return float_of(key >> 31 ? key & 0x7fffffffu : ~key);
 }
 SATIN_INLINE double next_below(double x) {
-  const uint64_t key = ordered(x) - 1, bits = key >> 63 ? key & ~(uint64_t{1} << 63) : ~key;
+  const uint64_t zero = uint64_t{1} << 63, above = ordered(x), key = above - (above == zero ? 2 : 1);
+  const uint64_t bits = key >> 63 ? key & ~zero : ~key;
   memcpy(&x, &bits, sizeof(x));
   return x;
 }
@@ -36,8 +38,9 @@ SATIN_INLINE double next_below(double x) {
 template <class S, int W>
 class RowTopK {
  public:
-  static constexpr int kCollected = 32;                      ///< of a warp, that make the block rank what it holds
-  static constexpr int kWarpSlots = kCollected + kWarp * W;  ///< what one more tile may add
+  static constexpr int kCollected = 32;  ///< of a warp, that make the block rank what it holds
+  static constexpr int kTilesACheck = 2;  ///< the block's warps meet so often; between, each runs ahead
+  static constexpr int kWarpSlots = kCollected + kTilesACheck * kWarp * W;  ///< what tiles may add until then
 
   struct Storage {
     S z[2][kMaxTopK], s[2][kMaxTopK];  ///< the best so far, in falling order, and a copy to rank into
@@ -79,6 +82,8 @@ class RowTopK {
       }
       taken_ += __popc(takers);
     }
+    if (++unchecked_ < kTilesACheck) return;
+    unchecked_ = 0;
     if (__syncthreads_or(taken_ > kCollected)) keep_best(dropped);
   }
 
@@ -166,7 +171,8 @@ class RowTopK {
 
   Storage& at_;
   int k_, kept_ = 0, side_ = 0;
-  int taken_ = 0;  ///< of the warp, since the last keep_best()
+  int taken_ = 0;      ///< of the warp, since the last keep_best()
+  int unchecked_ = 0;  ///< tiles since the warps met
   bool is_first_ = true;
   bool open_;  ///< everything is taken: fewer than k have been seen
   S threshold_;

@@ -5,10 +5,16 @@
 namespace satin::kernels {
 namespace {
 
+/// 1 / (1 + exp(-x)) and 1 minus that, of the exponential that cannot overflow, neither by cancellation.
 template <class C>
-__device__ __forceinline__ C gate_sigmoid(C x) {
-  return C(1) / (C(1) + exp(-x));  // exp overflows to infinity, and the quotient is 0
-}
+struct Gate {
+  C open, shut;
+  __device__ __forceinline__ explicit Gate(C x) {
+    const C small = exp(x < C(0) ? x : -x), large_share = C(1) / (C(1) + small), small_share = small * large_share;
+    open = x < C(0) ? small_share : large_share;
+    shut = x < C(0) ? large_share : small_share;
+  }
+};
 
 template <class X, int V>
 __global__ void __launch_bounds__(kThreads)
@@ -21,7 +27,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
   for (int v = 0; v < V; ++v) {
     const C g = load_as<C>(gates.values[v]);
-    result.values[v] = store_as<X>(g * gate_sigmoid(g) * load_as<C>(ups.values[v]));
+    result.values[v] = store_as<X>(g * Gate<C>(g).open * load_as<C>(ups.values[v]));
   }
   store_pack<V>(y + i, result);
 }
@@ -37,9 +43,10 @@ __global__ void __launch_bounds__(kThreads)
   Pack<X, V> of_gate, of_up;
 #pragma unroll
   for (int v = 0; v < V; ++v) {
-    const C dy = load_as<C>(grads.values[v]), g = load_as<C>(gates.values[v]), s = gate_sigmoid(g);
-    of_gate.values[v] = store_as<X>(dy * load_as<C>(ups.values[v]) * s * (C(1) + g * (C(1) - s)));
-    of_up.values[v] = store_as<X>(dy * g * s);
+    const C dy = load_as<C>(grads.values[v]), g = load_as<C>(gates.values[v]);
+    const Gate<C> gate_of(g);
+    of_gate.values[v] = store_as<X>(dy * load_as<C>(ups.values[v]) * gate_of.open * (C(1) + g * gate_of.shut));
+    of_up.values[v] = store_as<X>(dy * g * gate_of.open);
   }
   store_pack<V>(grad_gate + i, of_gate);
   store_pack<V>(grad_up + i, of_up);

@@ -50,6 +50,24 @@ TEST(LogitLossesEmulation, TopKIsThatOfTheCpu) {
   }
 }
 
+// Zero has two signs and one rank: as the first threshold it must not lose its equals.
+TEST(LogitLossesEmulation, TopKOfZeros) {
+  constexpr int64_t V = 2500, k = 40;
+  for (const int num_larger : {0, 7, 39, 40, 41}) {
+    std::vector<float> x(V), want(k), got(k);
+    for (int64_t i = 0; i < V; ++i) x[static_cast<size_t>(i)] = i % 3 == 0 ? -0.0f : i % 3 == 1 ? 0.0f : -1e-40f;
+    for (int i = 0; i < num_larger; ++i) x[static_cast<size_t>(V - 1 - 17 * i)] = 1e-45f;
+    std::vector<int64_t> want_ids(k), got_ids(k);
+    top_k_cpu<float>({1, V}, k, 0, 1, x.data(), want.data(), want_ids.data());
+    top_k_cuda({1, V}, k, Dtype::kFloat, x.data(), got.data(), got_ids.data(), nullptr);
+    EXPECT_EQ(got_ids, want_ids) << num_larger;
+    EXPECT_EQ(got, want) << num_larger;
+    std::vector<double> wide(x.begin(), x.end()), got_wide(k);
+    top_k_cuda({1, V}, k, Dtype::kDouble, wide.data(), got_wide.data(), got_ids.data(), nullptr);
+    EXPECT_EQ(got_ids, want_ids) << num_larger;
+  }
+}
+
 std::vector<LogitLosses> mixes() {
   std::vector<LogitLosses> all;
   all.push_back({.cross_entropy = 0.3});

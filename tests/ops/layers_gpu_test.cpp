@@ -28,7 +28,9 @@ void expect_near(const at::Tensor& found, const at::Tensor& expected, double tol
   ASSERT_EQ(found.sizes(), expected.sizes()) << what;
   if (expected.numel() == 0) return;
   const at::Tensor wide = found.cpu().to(at::kDouble);
-  EXPECT_LE(((wide - expected).norm() / (expected.norm() + 1e-300)).item<double>(), tolerance) << what;
+  // Of a few numbers the norm may be small by cancellation: rounding is that of their terms, which are near 1.
+  const double size = expected.norm().item<double>() + (expected.numel() < 100 ? 1 : 0);
+  EXPECT_LE((wide - expected).norm().item<double>() / (size + 1e-300), tolerance) << what;
 }
 
 TEST(LayersGpu, RmsNormMatchesDoubleOnTheCpu) {
