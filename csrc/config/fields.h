@@ -100,6 +100,8 @@ inline constexpr auto kFields<Smoothness> = std::tuple{
 template <>
 inline constexpr auto kFields<Neighbourhood> = std::tuple{
     field("rate", &Neighbourhood::rate, {.help = "Probability that a next token is replaced by a sampled neighbour, so that teacher and student meet just off the text; 0: off; acts through kd and smoothness", .unit = "probability", .at_least = 0, .at_most = 1, .known_as = "rho"}),
+    field("start", &Neighbourhood::start, {.help = "When it is switched on; until then both models read the clean text", .unit = "fraction of training", .at_least = 0, .at_most = 1}),
+    field("ramp", &Neighbourhood::ramp, {.help = "How long its rate then grows linearly to the full value; 0: at once", .unit = "fraction of training", .at_least = 0, .at_most = 1}),
     field("top_k", &Neighbourhood::top_k, {.help = "Neighbours are drawn from this many best next tokens", .unit = "tokens", .at_least = 1}),
     field("temperature", &Neighbourhood::temperature, {.help = "Sampling temperature of the draw; higher wanders further", .above = 0}),
     field("depth", &Neighbourhood::depth, {.help = "Tokens replaced in a row once a walk starts", .unit = "tokens", .at_least = 1}),

@@ -74,6 +74,8 @@ struct Smoothness {
 };
 struct Neighbourhood {
   double rate = 0.15;  ///< probability that a next token is replaced by a sampled neighbour
+  double start = 0;    ///< fraction of training after which it is on
+  double ramp = 0;     ///< fraction of training over which the rate grows linearly
   int64_t top_k = 40;
   double temperature = 2;
   int64_t depth = 1;               ///< tokens of a walk

@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/random.h"
 #include "losses/head.h"
+#include "losses/schedule.h"
 
 namespace satin::losses {
 namespace {
@@ -43,6 +44,8 @@ Neighbourhood::Neighbourhood(const config::Neighbourhood& config, int64_t num_to
                              uint64_t seed, int64_t chunk_tokens)
     : config_(config), num_tokens_(num_tokens), seed_(seed), chunk_tokens_(chunk_tokens) {
   require(config.rate >= 0 && config.rate <= 1, "rate", "a probability", config.rate);
+  require(config.start >= 0 && config.start <= 1, "start", "a fraction of training", config.start);
+  require(config.ramp >= 0 && config.ramp <= 1, "ramp", "a fraction of training", config.ramp);
   require(config.top_k >= 1 && config.top_k <= ops::kMaxTopK, "top_k", cat("1 to ", ops::kMaxTopK).c_str(),
           static_cast<double>(config.top_k));
   require(config.temperature > 0, "temperature", "a number above 0", config.temperature);
@@ -62,7 +65,16 @@ Neighbourhood::Neighbourhood(const config::Neighbourhood& config, int64_t num_to
     throw UserError(cat("all ", num_tokens, " tokens of the vocabulary are special: nothing to draw"));
 }
 
-std::vector<Neighbourhood::Level> Neighbourhood::plan(const CleanWindows& clean) const {
+double Neighbourhood::rate_at(double progress) const {
+  return config_.rate * share_at(progress, config_.start, config_.ramp);
+}
+
+int64_t Neighbourhood::num_source_calls(double progress, bool stored) const {
+  if (!needs_source() || rate_at(progress) == 0) return 0;
+  return config_.depth - (stored && !needs_student());
+}
+
+std::vector<Neighbourhood::Level> Neighbourhood::plan(const CleanWindows& clean, double rate) const {
   SATIN_CHECK(clean.tokens.is_cpu() && clean.tokens.dim() == 2, "clean tokens: [B, T] on the CPU");
   const int64_t B = clean.tokens.size(0), T = clean.tokens.size(1);
   SATIN_CHECK_EQ(static_cast<int64_t>(clean.sample_ids.size()), B);
@@ -87,7 +99,7 @@ std::vector<Neighbourhood::Level> Neighbourhood::plan(const CleanWindows& clean)
       step = step >= 0 && step + 1 < config_.depth ? step + 1 : -1;
       if (!replaceable(t))
         step = -1;
-      else if (step < 0 && to_uniform(hash(kStartsHere, t)) < config_.rate)
+      else if (step < 0 && to_uniform(hash(kStartsHere, t)) < rate)
         step = 0;
       if (step < 0) continue;
       levels[step].positions.push_back(b * T + t);
@@ -98,12 +110,13 @@ std::vector<Neighbourhood::Level> Neighbourhood::plan(const CleanWindows& clean)
 }
 
 at::Tensor Neighbourhood::perturb(const at::Tensor& tokens, const CleanWindows& clean, const Source& source,
-                                  const StoredCandidates& stored) const {
-  if (!enabled()) return tokens;
+                                  const StoredCandidates& stored, double progress) const {
+  const double rate = rate_at(progress);
+  if (rate == 0) return tokens;
   at::NoGradGuard no_grad;
   at::Tensor perturbed;
   bool at_clean_text = true;
-  for (const Level& level : plan(clean)) {
+  for (const Level& level : plan(clean, rate)) {
     if (level.positions.empty()) break;  // every deeper level is then empty too
     if (!perturbed.defined()) perturbed = tokens.contiguous().clone();
     const at::Tensor positions = tensor_of(level.positions, at::kLong, tokens.device());

@@ -9,6 +9,9 @@
 // Never replaced: a window's first token, a document's first token, special ids (BOS, EOS, padding, ...). Never drawn:
 // special ids and padding of the vocabulary, taken out before the top k is chosen.
 //
+// The rate may be scheduled. Each position has one number that it is compared with, so a larger rate starts walks where
+// a smaller one did and elsewhere, with the same draws; with depth 1 the replaced positions only grow.
+//
 // depth d > 1 walks on: a replaced token starts a walk over up to d tokens in a row, each drawn from the source's
 // logits on the tokens replaced so far. A walk ends before a document's first token, a special id and the window's end;
 // inside a walk no other starts, so `rate` is then the probability that a walk starts at a token outside walks.
@@ -54,8 +57,10 @@ class Neighbourhood {
   Neighbourhood(const config::Neighbourhood& config, int64_t num_tokens, std::vector<int64_t> special_ids,
                 uint64_t seed, int64_t chunk_tokens = 0);
 
-  /// Whether anything is ever replaced.
+  /// Whether anything is ever replaced: the rate is above 0 at some point of training.
   bool enabled() const { return config_.rate > 0; }
+  /// The probability at `progress` = steps done / all steps.
+  double rate_at(double progress) const;
   bool needs_source() const { return enabled() && config_.source != "random"; }
   /// Whether that source is the student itself.
   bool needs_student() const { return enabled() && config_.source == "student"; }
@@ -64,14 +69,15 @@ class Neighbourhood {
   /// tensor, without a call of the source, when nothing is replaced (rate 0). Does not wait for the device.
   /// `stored`: candidates at the clean text, from which a walk's first token is drawn when the source is the teacher
   /// (special ids taken out, then the best top_k; a position without any keeps its token).
+  /// `progress` as in rate_at().
   at::Tensor perturb(const at::Tensor& tokens, const CleanWindows& clean, const Source& source,
-                     const StoredCandidates& stored = {}) const;
-  /// Whether perturb() calls the source although there are stored candidates: for the deeper tokens of walks.
-  bool needs_source_beside_stored() const { return needs_source() && (needs_student() || config_.depth > 1); }
+                     const StoredCandidates& stored = {}, double progress = 1) const;
+  /// How often perturb() calls the source at most: once a level, but for the first where its candidates are stored.
+  int64_t num_source_calls(double progress, bool stored) const;
 
  private:
   struct Level;
-  std::vector<Level> plan(const CleanWindows& clean) const;
+  std::vector<Level> plan(const CleanWindows& clean, double rate) const;
   at::Tensor draw(const SourceStates& states, const at::Tensor& rows, const at::Tensor& uniforms) const;
   at::Tensor draw_chunk(at::Tensor logits, const at::Tensor& uniforms, const at::Tensor& excluded) const;
   at::Tensor draw_stored(const StoredCandidates& stored, const at::Tensor& rows, const at::Tensor& uniforms,

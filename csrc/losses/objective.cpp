@@ -3,6 +3,7 @@
 #include "core/error.h"
 #include "losses/cross_entropy.h"
 #include "losses/distillation.h"
+#include "losses/schedule.h"
 #include "losses/smoothness.h"
 
 namespace satin::losses {
@@ -40,11 +41,8 @@ Objective::Objective(const config::Loss& loss, int64_t num_tokens) : config_(los
 
 std::vector<Term> Objective::terms(double progress) const {
   std::vector<Term> terms;
-  for (const Part& part : parts_) {
-    double share = progress >= part.start ? 1 : 0;
-    if (part.ramp > 0) share *= std::min(1.0, (progress - part.start) / part.ramp);
-    terms.push_back({part.loss.get(), part.weight * share});
-  }
+  for (const Part& part : parts_)
+    terms.push_back({part.loss.get(), part.weight * share_at(progress, part.start, part.ramp)});
   return terms;
 }
 

@@ -7,12 +7,12 @@
 #include "data/tokenise.h"
 #include "eval/corpus.h"
 #include "export/format.h"
-#include "losses/neighbourhood.h"
 #include "losses/objective.h"
 #include "ops/device.h"
 #include "train/gradient_penalty.h"
 #include "train/memory_estimate.h"
 #include "train/models.h"
+#include "train/neighbours.h"
 #include "train/quantization_table.h"
 #include "train/run_length.h"
 #include "train/stored_teacher.h"
@@ -62,6 +62,8 @@ void dry_run(const config::Config& config, const Resume& resume) {
       config.train.micro_batch_size * config.train.gradient_accumulation_steps * config.train.sequence_length;
   std::printf("%ld steps of %ld tokens, %ld tokens in all, on %s in %s\n", steps, tokens, steps * tokens,
               ops::device_name(device).c_str(), c10::toString(compute_dtype));
+  const losses::Neighbourhood neighbourhood = build_neighbourhood(config, tokenizer, model);  // for its errors
+  if (neighbourhood.enabled()) std::printf("%s\n", neighbourhood_text(config.loss.neighbourhood, steps).c_str());
   if (penalises(config.loss.lgr)) {
     const GradientPenalty penalty(*student.decoder, *student.registry, config.loss.lgr,
                                   config.loss.chunk_tokens);  // for its errors

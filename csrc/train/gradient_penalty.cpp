@@ -14,6 +14,7 @@
 #include "core/log.h"
 #include "losses/cross_entropy.h"
 #include "losses/head.h"
+#include "losses/schedule.h"
 #include "ops/act_quant.h"
 #include "optim/clip.h"
 #include "quant/held_weights.h"
@@ -175,8 +176,8 @@ std::optional<PenaltyResult> GradientPenalty::add(const std::vector<data::Batch>
       at::stack({loss_norms.model, norms.model, norms.quantizer, result.value}).to(at::kDouble).cpu();
   const double* found = all.const_data_ptr<double>();
   const double penalty_norm = std::isfinite(found[2] + found[3]) ? found[1] : std::nan("");
-  const double share = config_.ramp > 0 ? std::min(1.0, (progress - config_.start) / config_.ramp) : 1;
-  const PenaltyWeight::Choice choice = weight_.choose(penalty_norm, found[0], share);
+  const PenaltyWeight::Choice choice =
+      weight_.choose(penalty_norm, found[0], losses::share_at(progress, config_.start, config_.ramp));
   combine(parameters, of_losses, choice.weight);
   constexpr int kMostWarnings = 5;
   if (!choice.problem.empty() && num_warnings_++ < kMostWarnings)

@@ -50,7 +50,7 @@ StepResult TrainingStep::run(const std::vector<data::Batch>& micro_batches, doub
               "a loss needs a teacher");
   quant::HeldWeights weights(quantized_, student_.parameters().options().compute_dtype, /*trainable=*/true);
   for (const auto& batch : micro_batches) {
-    run_micro_batch(batch, terms, needs_teacher, result.num_scored, result);
+    run_micro_batch(batch, progress, terms, needs_teacher, result.num_scored, result);
     weights.collect();
   }
   weights.fold(damping_);
@@ -60,8 +60,8 @@ StepResult TrainingStep::run(const std::vector<data::Batch>& micro_batches, doub
   return result;
 }
 
-void TrainingStep::run_micro_batch(const data::Batch& batch, const std::vector<losses::Term>& terms, bool needs_teacher,
-                                   int64_t num_scored, StepResult& result) {
+void TrainingStep::run_micro_batch(const data::Batch& batch, double progress, const std::vector<losses::Term>& terms,
+                                   bool needs_teacher, int64_t num_scored, StepResult& result) {
   const at::Device device = student_.parameters().options().device;
   const at::ScalarType wide = wide_dtype();
   const at::Tensor clean = batch.tokens.to(device, /*non_blocking=*/true);
@@ -75,8 +75,8 @@ void TrainingStep::run_micro_batch(const data::Batch& batch, const std::vector<l
   losses::StoredCandidates candidates;
   if (batch.teacher.defined() && neighbourhood_.enabled())
     candidates = {batch.teacher.ids.to(device, /*non_blocking=*/true), batch.teacher.logits.to(device, true)};
-  const at::Tensor context =
-      neighbourhood_.perturb(clean, {batch.tokens, batch.document_starts, batch.sample_ids}, source, candidates);
+  const at::Tensor context = neighbourhood_.perturb(clean, {batch.tokens, batch.document_starts, batch.sample_ids},
+                                                    source, candidates, progress);
 
   const at::Tensor hidden = student_.hidden(context, {.document_ids = batch.document_ids});
   // Gradients of the head come in fp32; leaving the graph before the cast to the compute dtype keeps them so.

@@ -34,8 +34,8 @@ class TrainingStep {
   StepResult run(const std::vector<data::Batch>& micro_batches, double progress);
 
  private:
-  void run_micro_batch(const data::Batch& batch, const std::vector<losses::Term>& terms, bool needs_teacher,
-                       int64_t num_scored, StepResult& result);
+  void run_micro_batch(const data::Batch& batch, double progress, const std::vector<losses::Term>& terms,
+                       bool needs_teacher, int64_t num_scored, StepResult& result);
 
   at::ScalarType wide_dtype() const;  ///< of losses: fp32, or fp64 when compute is fp64
 

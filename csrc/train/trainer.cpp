@@ -17,6 +17,7 @@
 #include "report/progress.h"
 #include "train/calibrate.h"
 #include "train/finish.h"
+#include "train/neighbours.h"
 #include "train/quantization_table.h"
 #include "train/run_length.h"
 #include "train/stored_teacher.h"
@@ -68,15 +69,8 @@ Trainer::Trainer(const config::Config& config, const Resume& resume)
   validation_ = std::make_unique<Validation>(config_, tokenizer_);
 
   objective_ = std::make_unique<losses::Objective>(config_.loss, tokenizer_.vocab_size());
-  std::vector<int64_t> special(tokenizer_.special_ids().begin(), tokenizer_.special_ids().end());
-  // Tokenizers do not always flag these as special.
-  for (int64_t id :
-       {int64_t{tokenizer_.bos_id()}, int64_t{tokenizer_.eos_id()}, model.bos_token_id, model.pad_token_id})
-    if (id >= 0) special.push_back(id);
-  special.insert(special.end(), model.eos_token_ids.begin(), model.eos_token_ids.end());
-  neighbourhood_ =
-      std::make_unique<losses::Neighbourhood>(effective_neighbourhood(config_.loss), tokenizer_.vocab_size(),
-                                              std::move(special), config_.train.seed, config_.loss.chunk_tokens);
+  neighbourhood_ = std::make_unique<losses::Neighbourhood>(build_neighbourhood(config_, tokenizer_, model));
+  if (neighbourhood_->enabled()) log_info(neighbourhood_text(config_.loss.neighbourhood, total_steps_));
   if (runs_teacher(config_)) teacher_ = build_teacher(config_, options, model);
   step_ = std::make_unique<TrainingStep>(*student_.decoder, *student_.registry, teacher_.get(), *objective_,
                                          *neighbourhood_, config_.loss.chunk_tokens,
@@ -122,13 +116,6 @@ Trainer::Trainer(const config::Config& config, const Resume& resume)
   }
   if (config_.logging.tensorboard)
     tensorboard_ = std::make_unique<report::TensorBoardWriter>(directory_.path(), checkpoint ? steps_done_ : -1);
-  flops_per_token_ = report::training_flops_per_token(model_size(*student_.decoder), config_.train.sequence_length);
-  if (teacher_) {
-    const bool source_runs =
-        dataset_->has_stored_teacher() ? neighbourhood_->needs_source_beside_stored() : neighbourhood_->needs_source();
-    flops_per_token_ += (objective_->needs_teacher() + (source_runs && !neighbourhood_->needs_student())) *
-                        report::forward_flops_per_token(model_size(*teacher_), config_.train.sequence_length);
-  }
   peak_flops_ = report::peak_flops_per_second(ops::device_name(device_));
 }
 
@@ -252,6 +239,15 @@ void Trainer::diverged(int64_t step, const StepResult& result) {
           ". Try a lower optimizer.learning_rate or scale_learning_rate, or a longer warm-up, and --resume auto"));
 }
 
+double Trainer::flops_per_token(double progress) const {
+  const int64_t length = config_.train.sequence_length;
+  const report::ModelSize student = model_size(*student_.decoder), teacher = teacher_ ? model_size(*teacher_) : student;
+  double flops = report::training_flops_per_token(student, length);
+  if (teacher_ && objective_->needs_teacher(progress)) flops += report::forward_flops_per_token(teacher, length);
+  const auto calls = static_cast<double>(neighbourhood_->num_source_calls(progress, dataset_->has_stored_teacher()));
+  return flops + calls * report::forward_flops_per_token(neighbourhood_->needs_student() ? student : teacher, length);
+}
+
 void Trainer::log_step(int64_t step, const StepResult& result, double grad_norm) {
   const double tokens_per_second = rate_.tokens_per_second();
   const double total = result.total.item<double>();
@@ -268,7 +264,9 @@ void Trainer::log_step(int64_t step, const StepResult& result, double grad_norm)
   entry["grad_norm"] = grad_norm;
   entry["tokens_per_second"] = tokens_per_second;
   std::optional<double> mfu;
-  if (peak_flops_) mfu = tokens_per_second * flops_per_token_ / *peak_flops_;
+  if (peak_flops_)
+    mfu = tokens_per_second * flops_per_token(static_cast<double>(step) / static_cast<double>(total_steps_)) /
+          *peak_flops_;
   if (mfu) entry["mfu"] = *mfu;
   entry["memory"] = ops::peak_memory_bytes(device_);
   metrics_->append(entry);

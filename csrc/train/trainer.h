@@ -41,6 +41,8 @@ class Trainer {
   void store_keys_and_values();
   void train_step(int64_t step);
   [[noreturn]] void diverged(int64_t step, const StepResult& result);
+  /// Floating-point operations of a token of text at this point of training.
+  double flops_per_token(double progress) const;
   void log_step(int64_t step, const StepResult& result, double grad_norm);
   void log_quantizers(int64_t steps_done);
   void save(int64_t steps_done);
@@ -73,7 +75,6 @@ class Trainer {
   int64_t steps_done_ = 0, total_steps_ = 0, tokens_done_ = 0;
   int64_t last_saved_ = -1;
   std::optional<PenaltyResult> penalty_result_;  ///< the latest that is not logged yet
-  double flops_per_token_ = 0;
   std::optional<double> peak_flops_;
 };
 

@@ -176,6 +176,8 @@ TEST(LoadErrors, OutOfRange) {
         "train.micro_batch_size: expected an integer (sequences, at least 1), found '0'");
   wrong("loss: {neighbourhood: {rate: 1.5}}",
         "loss.neighbourhood.rate: expected a number (probability, 0 to 1), found '1.5'");
+  wrong("loss: {neighbourhood: {ramp: -.1}}",
+        "loss.neighbourhood.ramp: expected a number (fraction of training, 0 to 1), found '-.1'");
   wrong("loss: {kd: {temperature: 0}}", "loss.kd.temperature: expected a number (above 0), found '0'");
   wrong("optimizer: {beta2: 1}", "optimizer.beta2: expected a number (at least 0, below 1), found '1'");
   wrong("loss: {ce: {weight: 1e999}}", "loss.ce.weight: expected a number (at least 0), found '1e999'");

@@ -306,6 +306,10 @@ TEST_F(Cli, NeighbourhoodRateZeroIsPlainDistillation) {
           .exit_code,
       0);
   EXPECT_EQ(weights("zero"), weights("random"));
+  expect(satin(tiny("late", "loss.neighbourhood.start=1")), 0, {"but never in this run's 6 steps"});
+  EXPECT_EQ(weights("zero"), weights("late"));
+  expect(satin(tiny("half", "loss.neighbourhood.start=.5")), 0, {"at temperature 2, from step 4\n"});
+  EXPECT_NE(weights("zero"), weights("half"));
   ASSERT_EQ(satin(tiny("some")).exit_code, 0);
   EXPECT_NE(weights("zero"), weights("some"));
 }

@@ -137,6 +137,36 @@ TEST(Neighbourhood, RateAndWhatIsNeverTouched) {
   EXPECT_TRUE(at::equal(before.masked_fill(before == 20, 21), clean.tokens)) << "the clean tokens were written to";
 }
 
+TEST(Neighbourhood, AScheduledRateReplacesMoreAndMoreByTheSameDraws) {
+  CleanWindows clean = windows(40, 500);
+  at::Tensor table = at::full({V, V}, -100.0f);  // never proposes the clean token, and nothing is left to chance
+  for (int64_t a = 0; a < V; ++a) table[a][20 + a % 20] = 100;
+  clean.tokens.remainder_(20);
+  config::Neighbourhood scheduled = options(0.4);
+  scheduled.start = 0.25;
+  scheduled.ramp = 0.5;
+  const Neighbourhood growing = sampler(scheduled);
+  EXPECT_TRUE(growing.enabled());
+  for (double before : {0.0, 0.1, 0.249, 0.25}) {
+    EXPECT_TRUE(growing.perturb(clean.tokens, clean, nullptr, {}, before).is_same(clean.tokens)) << before;
+    EXPECT_EQ(growing.num_source_calls(before, false), 0);
+  }
+  const double n = replaceable(clean).sum().item<double>();
+  at::Tensor changed = at::zeros_like(clean.tokens, at::kBool), last;
+  for (double progress : {0.3, 0.5, 0.7, 0.75, 0.9}) {
+    const double rate = 0.4 * std::min(1.0, (progress - 0.25) / 0.5);
+    EXPECT_DOUBLE_EQ(growing.rate_at(progress), rate);
+    EXPECT_EQ(growing.num_source_calls(progress, false), 1);
+    const at::Tensor now = growing.perturb(clean.tokens, clean, bigram(table), {}, progress);
+    const at::Tensor changed_now = now != clean.tokens;
+    EXPECT_NEAR(changed_now.sum().item<double>() / n, rate, 4 * std::sqrt(rate * (1 - rate) / n)) << progress;
+    EXPECT_TRUE(changed_now.logical_or(changed.logical_not()).all().item<bool>()) << "one went back";
+    if (last.defined()) EXPECT_TRUE(at::equal(now.masked_select(changed), last.masked_select(changed)));
+    changed = changed_now, last = now;
+  }
+  EXPECT_TRUE(at::equal(last, sampler(options(0.4)).perturb(clean.tokens, clean, bigram(table))));
+}
+
 TEST(Neighbourhood, AnyMicroBatchSplitAndOrder) {
   at::Tensor table = random_table();
   CleanWindows clean = windows(4, 200);
@@ -188,6 +218,9 @@ TEST(Neighbourhood, WalksByBruteForce) {
 TEST(Neighbourhood, RefusesByKey) {
   EXPECT_THROW(sampler(options(1.5)), UserError);
   EXPECT_THROW(sampler(options(0.1, 0)), UserError);
+  config::Neighbourhood shrinking = options(0.1);
+  shrinking.ramp = -0.5;
+  EXPECT_THROW(sampler(shrinking), UserError);
   EXPECT_THROW(sampler(options(0.1, 1, "oracle")), UserError);
   EXPECT_THROW(Neighbourhood(options(0.1), 2, {0, 1}, 0, 8), UserError);
 }
@@ -206,7 +239,8 @@ TEST(Neighbourhood, StoredCandidatesGiveTheSourcesDraws) {
     const at::Tensor got = walk.perturb(clean.tokens, clean, bigram(table, &num_calls), stored);
     EXPECT_LE((got != want).sum().item<int64_t>(), 1) << depth;  // rounding of the offsets at a border alone
     EXPECT_EQ(num_calls, depth - 1) << "only deeper tokens need the source";
-    EXPECT_EQ(walk.needs_source_beside_stored(), depth > 1);
+    EXPECT_EQ(walk.num_source_calls(1, /*stored=*/true), depth - 1);
+    EXPECT_EQ(walk.num_source_calls(1, /*stored=*/false), depth);
   }
   stored.logits.fill_(-INFINITY);  // nothing to draw: the text stays
   EXPECT_TRUE(at::equal(sampler(options(1)).perturb(clean.tokens, clean, {}, stored), clean.tokens));

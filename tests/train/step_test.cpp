@@ -135,6 +135,10 @@ TEST_F(Step, NeighbourhoodTrainsOnThePerturbedText) {
   config::Neighbourhood neighbours;
   neighbours.rate = 0.4;
   neighbours.top_k = 5;
+  config::Neighbourhood growing = neighbours;  // the same rate half-way, where the step is
+  growing.rate = 0.8;
+  growing.start = 0.25;
+  growing.ramp = 0.5;
   const losses::Neighbourhood neighbourhood(neighbours, 32, {}, 0, 64);
   const losses::Source source = [&](const at::Tensor& tokens) -> losses::SourceStates {
     at::NoGradGuard no_grad;
@@ -149,6 +153,7 @@ TEST_F(Step, NeighbourhoodTrainsOnThePerturbedText) {
       test::run_python("train/step_oracle.py " + oracle.string() + " " + (dir / "context.safetensors").string());
   ASSERT_EQ(made.exit_code, 0) << made.output;
   compare(oracle / "lsq_asymmetric-neighbourhood.json", neighbours);
+  compare(oracle / "lsq_asymmetric-neighbourhood.json", growing);
 }
 
 /// With every token of the vocabulary stored, and nothing rounded, the cache is the teacher.
