@@ -80,6 +80,7 @@ struct Neighbourhood {
   double temperature = 2;
   int64_t depth = 1;               ///< tokens of a walk
   std::string source = "teacher";  ///< teacher | random (the control) | student
+  double random_share = 0;         ///< of the replaced tokens: any of the vocabulary instead of the source's
   bool operator==(const Neighbourhood&) const = default;
 };
 struct GradientPenalty {

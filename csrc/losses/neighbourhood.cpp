@@ -13,8 +13,8 @@
 namespace satin::losses {
 namespace {
 
-// Streams of counter_hash: independent numbers for the two questions asked of a position.
-constexpr uint64_t kStartsHere = 0x6e65696768626f75, kDrawnHere = kStartsHere + 1;
+// Streams of counter_hash: independent numbers for the questions asked of a position. Which token it is.
+constexpr uint64_t kStartsHere = 0x6e65696768626f75, kDrawnHere = kStartsHere + 1, kRandomHere = kStartsHere + 2;
 
 /// Copies to the device without waiting for it.
 at::Tensor to_device(const at::Tensor& host, const at::Device& device) {
@@ -34,10 +34,17 @@ void require(bool condition, const char* key, const char* expected, double found
 
 }  // namespace
 
+bool draws_from(const config::Neighbourhood& config, const std::string& source) {
+  return config.rate > 0 && config.random_share < 1 && config.source == source;
+}
+
 /// The i-th tokens of all walks.
 struct Neighbourhood::Level {
-  std::vector<int64_t> positions;  ///< flat index b * T + t of the token that is replaced
-  std::vector<uint64_t> hashes;    ///< the draw's random bits
+  struct Tokens {
+    std::vector<int64_t> positions;  ///< flat index b * T + t of the token that is replaced
+    std::vector<uint64_t> hashes;    ///< the draw's random bits
+  };
+  Tokens of_source, random;
 };
 
 Neighbourhood::Neighbourhood(const config::Neighbourhood& config, int64_t num_tokens, std::vector<int64_t> special_ids,
@@ -50,6 +57,7 @@ Neighbourhood::Neighbourhood(const config::Neighbourhood& config, int64_t num_to
           static_cast<double>(config.top_k));
   require(config.temperature > 0, "temperature", "a number above 0", config.temperature);
   require(config.depth >= 1, "depth", "at least 1", static_cast<double>(config.depth));
+  require(config.random_share >= 0 && config.random_share <= 1, "random_share", "a share", config.random_share);
   if (config.source != "teacher" && config.source != "student" && config.source != "random")
     throw UserError(
         cat("loss.neighbourhood.source: expected teacher, student or random, found \"", config.source, "\""));
@@ -102,8 +110,10 @@ std::vector<Neighbourhood::Level> Neighbourhood::plan(const CleanWindows& clean,
       else if (step < 0 && to_uniform(hash(kStartsHere, t)) < rate)
         step = 0;
       if (step < 0) continue;
-      levels[step].positions.push_back(b * T + t);
-      levels[step].hashes.push_back(hash(kDrawnHere, t));
+      const bool is_random = config_.source == "random" || to_uniform(hash(kRandomHere, t)) < config_.random_share;
+      Level::Tokens& tokens = is_random ? levels[step].random : levels[step].of_source;
+      tokens.positions.push_back(b * T + t);
+      tokens.hashes.push_back(hash(kDrawnHere, t));
     }
   }
   return levels;
@@ -117,24 +127,26 @@ at::Tensor Neighbourhood::perturb(const at::Tensor& tokens, const CleanWindows& 
   at::Tensor perturbed;
   bool at_clean_text = true;
   for (const Level& level : plan(clean, rate)) {
-    if (level.positions.empty()) break;  // every deeper level is then empty too
+    if (level.of_source.positions.empty() && level.random.positions.empty()) break;  // and every deeper level
     if (!perturbed.defined()) perturbed = tokens.contiguous().clone();
-    const at::Tensor positions = tensor_of(level.positions, at::kLong, tokens.device());
-    at::Tensor drawn;
-    if (needs_source()) {
-      std::vector<double> uniforms(level.hashes.size());
-      std::transform(level.hashes.begin(), level.hashes.end(), uniforms.begin(), to_uniform);
+    if (!level.of_source.positions.empty()) {
+      const at::Tensor positions = tensor_of(level.of_source.positions, at::kLong, tokens.device());
+      const std::vector<uint64_t>& hashes = level.of_source.hashes;
+      std::vector<double> uniforms(hashes.size());
+      std::transform(hashes.begin(), hashes.end(), uniforms.begin(), to_uniform);
       const at::Tensor numbers = tensor_of(uniforms, at::kDouble, tokens.device());
-      if (at_clean_text && stored.defined() && !needs_student())
-        drawn = draw_stored(stored, positions - 1, numbers, tokens.reshape(-1).index_select(0, positions));
-      else
-        drawn = draw(source(perturbed), positions - 1, numbers);
-    } else {
-      std::vector<int64_t> ids;
-      for (uint64_t hash : level.hashes) ids.push_back(drawable_[to_index(hash, drawable_.size())]);
-      drawn = tensor_of(ids, at::kLong, tokens.device());
+      const at::Tensor drawn =
+          at_clean_text && stored.defined() && !needs_student()
+              ? draw_stored(stored, positions - 1, numbers, tokens.reshape(-1).index_select(0, positions))
+              : draw(source(perturbed), positions - 1, numbers);
+      perturbed.view(-1).index_copy_(0, positions, drawn);
     }
-    perturbed.view(-1).index_copy_(0, positions, drawn);
+    if (!level.random.positions.empty()) {  // after the source has read what came before this level
+      std::vector<int64_t> ids;
+      for (uint64_t hash : level.random.hashes) ids.push_back(drawable_[to_index(hash, drawable_.size())]);
+      perturbed.view(-1).index_copy_(0, tensor_of(level.random.positions, at::kLong, tokens.device()),
+                                     tensor_of(ids, at::kLong, tokens.device()));
+    }
     at_clean_text = false;
   }
   return perturbed.defined() ? perturbed : tokens;

@@ -1,6 +1,7 @@
 // Neighbourhood distillation: steps from the clean text into neighbouring contexts, where the losses are then taken.
 // Each next token is replaced, with probability `rate`, by x' ~ softmax(top-k(z_t) / temperature), z_t the source's
-// logits at the position before it. Source: own formulation on the neighbourhood of arXiv 2605.08894.
+// logits at the position before it; a share of the replaced tokens may be any of the vocabulary instead. Source: own
+// formulation on the neighbourhood of arXiv 2605.08894.
 //
 // A draw is a pure function of (seed, sample id, position): ranks, micro-batches, order and resume do not change it
 // (nor the device, but for rounding of the logits where two ids share a border of the distribution). A sample id names
@@ -40,7 +41,7 @@ struct SourceStates {
   at::Tensor head;    ///< [V, H], same dtype
 };
 /// The source (teacher or student) on tokens [B, T] (on the compute device). Called once for each level of the walk
-/// that replaces anything, and not for the random source.
+/// that draws anything from it, and not for random tokens.
 using Source = std::function<SourceStates(const at::Tensor& tokens)>;
 
 /// The teacher's stored candidates at every position of the clean text, instead of a forward of it.
@@ -49,6 +50,9 @@ struct StoredCandidates {
   at::Tensor logits;  ///< [B, T, k], falling, from any origin; -inf: none
   bool defined() const { return ids.defined(); }
 };
+
+/// Whether the configuration draws from `source` ("teacher" or "student"): not so at rate 0 or where all is random.
+bool draws_from(const config::Neighbourhood& config, const std::string& source);
 
 class Neighbourhood {
  public:
@@ -61,9 +65,10 @@ class Neighbourhood {
   bool enabled() const { return config_.rate > 0; }
   /// The probability at `progress` = steps done / all steps.
   double rate_at(double progress) const;
-  bool needs_source() const { return enabled() && config_.source != "random"; }
+  /// Whether anything is drawn from a source's logits.
+  bool needs_source() const { return draws_from(config_, "teacher") || needs_student(); }
   /// Whether that source is the student itself.
-  bool needs_student() const { return enabled() && config_.source == "student"; }
+  bool needs_student() const { return draws_from(config_, "student"); }
 
   /// tokens: clean.tokens on the compute device, [B, T]. Returns them with neighbours in place, a new tensor; the same
   /// tensor, without a call of the source, when nothing is replaced (rate 0). Does not wait for the device.

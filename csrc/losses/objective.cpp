@@ -3,6 +3,7 @@
 #include "core/error.h"
 #include "losses/cross_entropy.h"
 #include "losses/distillation.h"
+#include "losses/neighbourhood.h"
 #include "losses/schedule.h"
 #include "losses/smoothness.h"
 
@@ -57,7 +58,7 @@ std::optional<int64_t> Objective::top_k() const {
 
 bool Objective::needs_teacher() const {
   const bool by_loss = std::any_of(parts_.begin(), parts_.end(), [](const Part& p) { return p.loss->needs_teacher(); });
-  return by_loss || (config_.neighbourhood.rate > 0 && config_.neighbourhood.source == "teacher");
+  return by_loss || draws_from(config_.neighbourhood, "teacher");
 }
 
 }  // namespace satin::losses

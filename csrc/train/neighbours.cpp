@@ -30,9 +30,11 @@ std::string neighbourhood_text(const config::Neighbourhood& neighbourhood, int64
     return step;
   };
   std::string text = cat("neighbours: ", 100 * neighbourhood.rate, " % of the next tokens, ");
-  text += neighbourhood.source == "random" ? "any of the vocabulary"
-                                           : cat("of the ", neighbourhood.source, "'s best ", neighbourhood.top_k,
-                                                 " at temperature ", neighbourhood.temperature);
+  const double random = neighbourhood.source == "random" ? 1 : neighbourhood.random_share;
+  if (random < 1)
+    text += cat("of the ", neighbourhood.source, "'s best ", neighbourhood.top_k, " at temperature ",
+                neighbourhood.temperature);
+  if (random > 0) text += random < 1 ? cat(", ", 100 * random, " % of them random") : "any of the vocabulary";
   if (neighbourhood.depth > 1) text += cat(", walks of up to ", neighbourhood.depth);
   const int64_t first = steps_before(1e-300), full = steps_before(1);
   if (first == num_steps) return cat(text, ", but never in this run's ", num_steps, " steps (start, ramp)");

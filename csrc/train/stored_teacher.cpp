@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/log.h"
+#include "losses/neighbourhood.h"
 #include "train/models.h"
 
 namespace satin::train {
@@ -55,8 +56,7 @@ std::shared_ptr<const data::TeacherCache> open_teacher_cache(const config::Confi
                           " tokens a position: lower it, or make a cache with teacher.cache_top_k=", needed));
   };
   const config::Neighbourhood neighbourhood = effective_neighbourhood(loss);
-  if (neighbourhood.rate > 0 && neighbourhood.source == "teacher")
-    require_stored("loss.neighbourhood.top_k", neighbourhood.top_k);
+  if (losses::draws_from(neighbourhood, "teacher")) require_stored("loss.neighbourhood.top_k", neighbourhood.top_k);
   if (losses_read_cache(config)) {
     if (loss.smoothness.weight > 0) require_stored("loss.smoothness.top_k", loss.smoothness.top_k);
     if (loss.kd.weight > 0 && (loss.kd.kind != "forward" || loss.kd.temperature != 1))
@@ -67,10 +67,11 @@ std::shared_ptr<const data::TeacherCache> open_teacher_cache(const config::Confi
               "; set kind: forward and temperature: 1, or remove teacher.cache"));
     log_info(cat("teacher: from ", config.teacher.cache, " (", cached.teacher, ", the best ", cached.top_k,
                  " tokens a position); it is not in memory"));
-  } else if (neighbourhood.source == "teacher") {
+  } else if (losses::draws_from(neighbourhood, "teacher")) {
     log_info(cat("neighbours: from ", config.teacher.cache, "; the teacher itself reads the perturbed text"));
   } else {
-    log_warning(cat("teacher.cache is not used: neighbours come from the ", neighbourhood.source,
+    log_warning(cat("teacher.cache is not used: neighbours come from the ",
+                    losses::draws_from(neighbourhood, "student") ? "student" : "random",
                     " source, and the losses compare at perturbed text"));
     return nullptr;
   }

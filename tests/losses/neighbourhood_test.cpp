@@ -119,6 +119,53 @@ TEST(Neighbourhood, RandomControlIsUniformAndCallsNothing) {
                         clean.tokens.masked_select(replaceable(clean).logical_not())));
 }
 
+TEST(Neighbourhood, AShareIsRandom) {
+  // The source says 30 + a % 10 after a; random tokens are the others, so each replaced token shows whose it is.
+  CleanWindows clean = windows(60, 500);
+  at::Tensor table = at::full({V, V}, -1e4f);
+  for (int64_t a = 0; a < V; ++a) table[a][30 + a % 10] = 1e4;
+  config::Neighbourhood mixed = options(1);
+  mixed.random_share = 0.3;
+  const at::Tensor may = replaceable(clean);
+  const at::Tensor out = sampler(mixed).perturb(clean.tokens, clean, bigram(table));
+  const at::Tensor of_source = (clean.tokens.roll(1, 1).remainder(10) + 30).masked_select(may);
+  const at::Tensor drawn = out.masked_select(may), random = drawn != of_source;
+  const double n = drawn.numel(), seen = 0.3 * 46 / 47;  // of 47 drawable ids one is the source's
+  EXPECT_NEAR(random.sum().item<double>() / n, seen, 5 * std::sqrt(0.3 * 0.7 / n));
+  // Uniform over all drawable ids but the source's: ids below 30 are never the source's.
+  const std::vector<double> counts = counts_by_id(drawn);
+  std::vector<double> below;
+  for (int64_t id = 0; id < 30; ++id)
+    if (std::find(kSpecial.begin(), kSpecial.end(), id) == kSpecial.end()) below.push_back(counts[id]);
+  EXPECT_NEAR(std::accumulate(below.begin(), below.end(), 0.0) / n, 0.3 * 27 / 47, 0.01);
+  EXPECT_GT(p_value(below,
+                    std::vector<double>(below.size(), std::accumulate(below.begin(), below.end(), 0.0) / below.size())),
+            1e-4);
+  for (int64_t id : kSpecial) EXPECT_EQ(counts[id], 0);
+
+  // Whether a token is random is its own question: it does not move which positions are replaced, nor other draws.
+  mixed.rate = 0.2;
+  const at::Tensor some = sampler(mixed).perturb(clean.tokens, clean, bigram(table));
+  const at::Tensor none = sampler(options(0.2)).perturb(clean.tokens, clean, bigram(table));
+  const at::Tensor all = sampler(options(0.2, 1, "random")).perturb(clean.tokens, clean, nullptr);
+  const at::Tensor is_none = some == none, is_all = some == all;
+  EXPECT_TRUE(is_none.logical_or(is_all).all().item<bool>()) << "neither the source's draw nor the random one";
+  EXPECT_FALSE(is_none.all().item<bool>());
+  EXPECT_FALSE(is_all.all().item<bool>());
+}
+
+TEST(Neighbourhood, AllRandomIsTheRandomSource) {
+  const CleanWindows clean = windows(8, 100);
+  for (const int64_t depth : {1, 3}) {
+    config::Neighbourhood all = options(0.3, depth);
+    all.random_share = 1;
+    EXPECT_FALSE(sampler(all).needs_source());
+    EXPECT_EQ(sampler(all).num_source_calls(1, false), 0);
+    EXPECT_TRUE(at::equal(sampler(all).perturb(clean.tokens, clean, nullptr),
+                          sampler(options(0.3, depth, "random")).perturb(clean.tokens, clean, nullptr)));
+  }
+}
+
 TEST(Neighbourhood, RateAndWhatIsNeverTouched) {
   CleanWindows clean = windows(60, 500);
   at::Tensor before = clean.tokens.clone(), may = replaceable(clean);
@@ -221,6 +268,9 @@ TEST(Neighbourhood, RefusesByKey) {
   config::Neighbourhood shrinking = options(0.1);
   shrinking.ramp = -0.5;
   EXPECT_THROW(sampler(shrinking), UserError);
+  config::Neighbourhood more_than_all = options(0.1);
+  more_than_all.random_share = 1.5;
+  EXPECT_THROW(sampler(more_than_all), UserError);
   EXPECT_THROW(sampler(options(0.1, 1, "oracle")), UserError);
   EXPECT_THROW(Neighbourhood(options(0.1), 2, {0, 1}, 0, 8), UserError);
 }

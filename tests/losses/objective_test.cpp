@@ -51,6 +51,9 @@ TEST(Objective, NeighboursOfTheTeacherNeedIt) {
     loss.neighbourhood.source = source;
     EXPECT_FALSE(Objective{loss}.needs_teacher());
   }
+  loss.neighbourhood.source = "teacher";
+  loss.neighbourhood.random_share = 1;
+  EXPECT_FALSE(Objective{loss}.needs_teacher());
 }
 
 TEST(Objective, RefusesByKey) {
