@@ -81,6 +81,7 @@ struct Neighbourhood {
   int64_t depth = 1;               ///< tokens of a walk
   std::string source = "teacher";  ///< teacher | random (the control) | student
   double random_share = 0;         ///< of the replaced tokens: any of the vocabulary instead of the source's
+  std::string placement = "text";  ///< text: in it | branch: beside it, as tokens that nothing else sees
   bool operator==(const Neighbourhood&) const = default;
 };
 struct GradientPenalty {

@@ -89,7 +89,7 @@ HeadResult head_losses(const HeadInputs& inputs, const std::vector<Term>& terms,
   check_shapes(inputs, losses.needs_teacher());
   const bool stored = losses.needs_teacher() && inputs.stored_teacher.defined();
   const bool with_teacher = losses.needs_teacher() && !stored;  // whose logits are computed
-  result.grad_head = at::zeros(inputs.head.sizes(), wide);
+  result.grad_head = inputs.grad_head.defined() ? inputs.grad_head : at::zeros(inputs.head.sizes(), wide);
   if (active.empty() || N == 0) {
     result.grad_hidden = at::zeros_like(inputs.hidden);
     for (const LogitLoss* loss : active) result.values[loss->name()] = at::zeros({}, wide);

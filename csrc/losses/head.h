@@ -22,6 +22,7 @@ struct HeadInputs {
   at::Tensor targets;         ///< [N] int64
   at::Tensor weights;  ///< [N] fp32 (fp64): 1 / scored tokens of the whole step, 0 where masked (NaN there stays there)
   ops::StoredTopK stored_teacher = {};  ///< of the N tokens, instead of teacher_hidden and teacher_head; or undefined
+  at::Tensor grad_head = {};            ///< [V, H] fp32 (fp64) that the head's gradient is added to; or undefined
 };
 
 struct HeadResult {

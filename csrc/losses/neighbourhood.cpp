@@ -9,17 +9,13 @@
 #include "core/random.h"
 #include "losses/head.h"
 #include "losses/schedule.h"
+#include "losses/to_device.h"
 
 namespace satin::losses {
 namespace {
 
 // Streams of counter_hash: independent numbers for the questions asked of a position. Which token it is.
 constexpr uint64_t kStartsHere = 0x6e65696768626f75, kDrawnHere = kStartsHere + 1, kRandomHere = kStartsHere + 2;
-
-/// Copies to the device without waiting for it.
-at::Tensor to_device(const at::Tensor& host, const at::Device& device) {
-  return device.is_cuda() ? host.pin_memory().to(device, /*non_blocking=*/true) : host.to(device);
-}
 
 template <class T>
 at::Tensor tensor_of(const std::vector<T>& values, at::ScalarType dtype, const at::Device& device) {
@@ -61,6 +57,11 @@ Neighbourhood::Neighbourhood(const config::Neighbourhood& config, int64_t num_to
   if (config.source != "teacher" && config.source != "student" && config.source != "random")
     throw UserError(
         cat("loss.neighbourhood.source: expected teacher, student or random, found \"", config.source, "\""));
+  if (config.placement != "text" && config.placement != "branch")
+    throw UserError(cat("loss.neighbourhood.placement: expected text or branch, found \"", config.placement, "\""));
+  if (config.placement == "branch" && config.depth > 1)
+    throw UserError(
+        cat("loss.neighbourhood.depth: expected 1 with loss.neighbourhood.placement branch, found ", config.depth));
   SATIN_CHECK(num_tokens > 0, num_tokens, " tokens");
   for (int64_t id : special_ids) {
     SATIN_CHECK(id >= 0, "special id ", id);
@@ -117,6 +118,15 @@ std::vector<Neighbourhood::Level> Neighbourhood::plan(const CleanWindows& clean,
     }
   }
   return levels;
+}
+
+at::Tensor Neighbourhood::chosen(const CleanWindows& clean, double progress) const {
+  at::Tensor chosen = at::zeros(clean.tokens.sizes(), at::kBool);
+  bool* const flags = chosen.mutable_data_ptr<bool>();
+  for (const Level& level : plan(clean, rate_at(progress)))
+    for (const Level::Tokens* tokens : {&level.of_source, &level.random})
+      for (int64_t position : tokens->positions) flags[position] = true;
+  return chosen;
 }
 
 at::Tensor Neighbourhood::perturb(const at::Tensor& tokens, const CleanWindows& clean, const Source& source,

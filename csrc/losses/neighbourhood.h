@@ -13,6 +13,9 @@
 // The rate may be scheduled. Each position has one number that it is compared with, so a larger rate starts walks where
 // a smaller one did and elsewhere, with the same draws; with depth 1 the replaced positions only grow.
 //
+// placement branch: the same draws, but the text stays as it is and each chosen position's neighbour stands beside it
+// (losses/branches.h); `rate` is then the probability that a position has a scored branch.
+//
 // depth d > 1 walks on: a replaced token starts a walk over up to d tokens in a row, each drawn from the source's
 // logits on the tokens replaced so far. A walk ends before a document's first token, a special id and the window's end;
 // inside a walk no other starts, so `rate` is then the probability that a walk starts at a token outside walks.
@@ -77,6 +80,10 @@ class Neighbourhood {
   /// `progress` as in rate_at().
   at::Tensor perturb(const at::Tensor& tokens, const CleanWindows& clean, const Source& source,
                      const StoredCandidates& stored = {}, double progress = 1) const;
+  /// Whether neighbours stand beside the text at this point of training.
+  bool branches(double progress) const { return config_.placement == "branch" && rate_at(progress) > 0; }
+  /// [B, T] bool on the CPU: the positions whose tokens perturb() draws.
+  at::Tensor chosen(const CleanWindows& clean, double progress) const;
   /// How often perturb() calls the source at most: once a level, but for the first where its candidates are stored.
   int64_t num_source_calls(double progress, bool stored) const;
 

@@ -47,6 +47,29 @@ void check_tokens(const at::Tensor& tokens, int64_t vocab_size) {
                         " (ids 0 to ", vocab_size - 1, "): was the text made with another tokenizer?"));
 }
 
+/// cos and sin [T, head_dim / 2] of the new tokens.
+std::pair<at::Tensor, at::Tensor> rotations(nn::RopeTables& rope, const ForwardOptions& options, int64_t past,
+                                            int64_t num_tokens, at::Device device) {
+  if (!options.positions.defined()) return rope.slice(past, num_tokens);
+  SATIN_CHECK(options.positions.is_cpu() && options.positions.scalar_type() == at::kLong,
+              "positions: int64 on the CPU");
+  SATIN_CHECK_EQ(options.positions.numel(), num_tokens);
+  const auto [cos, sin] = rope.slice(0, options.positions.max().item<int64_t>() + 1);
+  const at::Tensor rows =
+      (device.is_cuda() ? options.positions.pin_memory() : options.positions).to(device, /*non_blocking=*/true);
+  return {cos.index_select(0, rows), sin.index_select(0, rows)};
+}
+
+nn::Visibility visible_keys(const ForwardOptions& options, int64_t past, int64_t num_tokens, at::Device device) {
+  if (!options.mask.defined()) return nn::visibility(num_tokens, past, options.document_ids, device);
+  SATIN_CHECK(options.mask.dim() == 4 && options.mask.size(-2) == num_tokens && options.mask.size(-1) == num_tokens,
+              "mask ", options.mask.sizes(), " of ", num_tokens, " tokens");
+  const at::Tensor mask = options.mask.to(device);
+  if (!options.document_ids.defined()) return {false, mask};
+  const at::Tensor ids = options.document_ids.to(device, /*non_blocking=*/true);
+  return {false, (ids.unsqueeze(2) == ids.unsqueeze(1)).unsqueeze(1).logical_and_(mask)};
+}
+
 }  // namespace
 
 struct Decoder::Parts {
@@ -103,13 +126,14 @@ at::Tensor Decoder::hidden(const at::Tensor& tokens, const ForwardOptions& optio
               "an offset at layer ", options.offset_layer, " of ", p.config.num_layers);
 
   KvCache* cache = options.cache;
+  SATIN_CHECK(!cache || !(options.positions.defined() || options.mask.defined()), "positions or a mask with a cache");
   const int64_t past = cache ? cache->length : 0, num_tokens = x.size(1);
   if (cache && cache->keys.empty()) {
     cache->keys.resize(p.layers.size());
     cache->values.resize(p.layers.size());
   }
-  const auto [cos, sin] = p.rope.slice(past, num_tokens);
-  const nn::Visibility visible = nn::visibility(num_tokens, past, options.document_ids, build.device);
+  const auto [cos, sin] = rotations(p.rope, options, past, num_tokens, build.device);
+  const nn::Visibility visible = visible_keys(options, past, num_tokens, build.device);
   // What the layer before adds to the stream waits for the next norm, which adds and normalises in one pass.
   at::Tensor delta;
   for (size_t i = 0; i < p.layers.size(); ++i) {

@@ -1,4 +1,5 @@
-// Legend: M tokens of a micro-batch, H hidden, F intermediate, Q query features, KV key features, V vocabulary.
+// Legend: M tokens of a micro-batch's context, H hidden, F intermediate, Q query features, KV key features, V
+// vocabulary.
 #include "train/memory_estimate.h"
 
 #include <cstdio>
@@ -6,6 +7,7 @@
 #include "core/error.h"
 #include "losses/head.h"
 #include "train/gradient_penalty.h"
+#include "train/models.h"
 
 namespace satin::train {
 namespace {
@@ -39,7 +41,10 @@ MemoryEstimate estimate_memory(const config::Config& config, const models::Decod
   const models::ModelConfig& c = student.config();
   const auto compute = static_cast<int64_t>(c10::elementSize(compute_dtype));
   const int64_t wide = compute_dtype == at::kDouble ? 8 : 4;  // residual stream, norms, logits
-  const int64_t m = config.train.micro_batch_size * config.train.sequence_length;
+  const bool branches =
+      teacher && effective_neighbourhood(config.loss).rate > 0 && config.loss.neighbourhood.placement == "branch";
+  const int64_t context_length = config.train.sequence_length * (branches ? 2 : 1);
+  const int64_t m = config.train.micro_batch_size * context_length;
   const int64_t h = c.hidden_size, f = c.intermediate_size, v = c.vocab_size;
   const int64_t q = c.num_heads * c.head_dim, kv = c.num_kv_heads * c.head_dim;
 
@@ -51,16 +56,19 @@ MemoryEstimate estimate_memory(const config::Config& config, const models::Decod
   // Kept for backward, a token and layer: the residual stream before both norms, both norms' outputs, rotated q and k,
   // v, the attention's output and logsumexp, and of the MLP gate, silu(gate), up and their product.
   const int64_t wrapped = config.quantization ? wrapped_values(*config.quantization, h, f, q, kv) : 0;
-  const auto activations_in = [&](int64_t element, int64_t rows) {
+  const auto activations_in = [&](int64_t element, int64_t sequences, int64_t length, bool masked) {
+    const int64_t rows = sequences * length;
     const int64_t a_layer = wide * 2 * h + element * (2 * h + 2 * q + 2 * kv + 4 * f + wrapped) + 4 * c.num_heads;
     // Every linear keeps its weight in the compute dtype (dequantised, or cast), unless that is the master itself.
     const bool casts = config.quantization || element != wide;
     int64_t bytes = rows * (c.num_layers * a_layer + wide * h + element * h) + (casts ? linear_elements * element : 0);
     if (!config.data.attention_across_documents)
-      bytes += rows * config.train.sequence_length;  // the mask, a byte a pair
+      bytes += rows * length;  // the mask, a byte a pair
+    else if (masked)
+      bytes += length * length;
     return bytes;
   };
-  const int64_t activations = activations_in(compute, m);
+  const int64_t activations = activations_in(compute, config.train.micro_batch_size, context_length, branches);
 
   const losses::HeadChunks chunks(config.loss.chunk_tokens, m, v, compute_dtype, student.parameters().options().device);
   const int64_t loss =
@@ -78,10 +86,9 @@ MemoryEstimate estimate_memory(const config::Config& config, const models::Decod
   if (const config::GradientPenalty& lgr = config.loss.lgr; penalises(lgr)) {
     // The losses' gradients lie aside, quantized weights have fp32 gradients of their own, and what fp32 activations
     // and their offset take beyond those of the step.
-    const int64_t sequences = config.train.micro_batch_size;
-    const int64_t rows =
-        (lgr.sequences > 0 ? std::min(lgr.sequences, sequences) : sequences) * config.train.sequence_length;
-    const int64_t passes = activations_in(wide, rows) + rows * h * 2 * wide;
+    const int64_t all = config.train.micro_batch_size, length = config.train.sequence_length;
+    const int64_t sequences = lgr.sequences > 0 ? std::min(lgr.sequences, all) : all;
+    const int64_t passes = activations_in(wide, sequences, length, false) + sequences * length * h * 2 * wide;
     estimate.parts.emplace_back("lgr", weights + (config.quantization ? linear_elements * wide : 0) +
                                            std::max<int64_t>(0, passes - activations));
   }

@@ -35,6 +35,7 @@ std::string neighbourhood_text(const config::Neighbourhood& neighbourhood, int64
     text += cat("of the ", neighbourhood.source, "'s best ", neighbourhood.top_k, " at temperature ",
                 neighbourhood.temperature);
   if (random > 0) text += random < 1 ? cat(", ", 100 * random, " % of them random") : "any of the vocabulary";
+  if (neighbourhood.placement == "branch") text += ", beside the text (branch tokens)";
   if (neighbourhood.depth > 1) text += cat(", walks of up to ", neighbourhood.depth);
   const int64_t first = steps_before(1e-300), full = steps_before(1);
   if (first == num_steps) return cat(text, ", but never in this run's ", num_steps, " steps (start, ramp)");

@@ -6,21 +6,55 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include "core/error.h"
+#include "losses/to_device.h"
 #include "quant/held_weights.h"
 #include "train/stored_teacher.h"
 
 namespace satin::train {
 namespace {
 
-/// Hidden states without a graph.
-at::Tensor frozen_hidden(models::Decoder& decoder, const at::Tensor& tokens_BT, const at::Tensor& document_ids) {
-  at::NoGradGuard no_grad;
-  return decoder.hidden(tokens_BT, {.document_ids = document_ids});
-}
-
 at::Tensor rows(const at::Tensor& x_BTH) { return x_BTH.reshape({-1, x_BTH.size(-1)}); }
 
+losses::CleanWindows windows_of(const data::Batch& batch) {
+  return {batch.tokens, batch.document_starts, batch.sample_ids};
+}
+
+/// The teacher's losses of `terms`, times `share`; the others as they are, or not.
+std::vector<losses::Term> scaled(const std::vector<losses::Term>& terms, double share, bool with_others) {
+  std::vector<losses::Term> scaled;
+  for (const losses::Term& term : terms)
+    if (term.loss->needs_teacher())
+      scaled.push_back({term.loss, term.weight * share});
+    else if (with_others)
+      scaled.push_back(term);
+  return scaled;
+}
+
+/// Adds a micro-batch's losses to the step's.
+void add(const std::map<std::string, at::Tensor>& values, StepResult& result) {
+  for (const auto& [name, value] : values) {
+    at::Tensor& sum = result.losses[name];
+    sum = sum.defined() ? sum + value : value;
+  }
+}
+
 }  // namespace
+
+/// What student and teacher read: T tokens of each window, or 2T with branches.
+struct TrainingStep::Context {
+  at::Tensor text;    ///< [B, T] the clean tokens
+  at::Tensor tokens;  ///< [B, T or 2T]
+  models::ForwardOptions options;
+};
+
+/// A step's objective at its point of training.
+struct TrainingStep::Now {
+  double progress;
+  std::vector<losses::Term> terms;
+  bool needs_teacher;
+  double num_scored;  ///< of the text
+  double share;       ///< of the text among all that is scored, branches included
+};
 
 TrainingStep::TrainingStep(models::Decoder& student, const quant::Registry& quantized, models::Decoder* teacher,
                            const losses::Objective& objective, const losses::Neighbourhood& neighbourhood,
@@ -39,34 +73,39 @@ at::ScalarType TrainingStep::wide_dtype() const {
 
 StepResult TrainingStep::run(const std::vector<data::Batch>& micro_batches, double progress) {
   StepResult result;
-  for (const auto& batch : micro_batches) {
+  std::vector<losses::ScoredBranches> branches(micro_batches.size());
+  for (size_t i = 0; i < micro_batches.size(); ++i) {
+    const data::Batch& batch = micro_batches[i];
     result.num_tokens += batch.tokens.numel();
     result.num_scored += batch.loss_mask.sum().item<int64_t>();
+    if (neighbourhood_.branches(progress))
+      branches[i] =
+          losses::ScoredBranches(neighbourhood_.chosen(windows_of(batch), progress).logical_and_(batch.loss_mask));
+    result.num_branches += branches[i].size();
   }
   if (result.num_scored == 0) throw UserError("a training step has no token to score: do the documents have answers?");
-  const std::vector<losses::Term> terms = objective_.terms(progress);
-  const bool needs_teacher = objective_.needs_teacher(progress);
-  SATIN_CHECK(teacher_ || !needs_teacher || (micro_batches[0].teacher.defined() && !neighbourhood_.enabled()),
+  const auto num_scored = static_cast<double>(result.num_scored);
+  const Now now{progress, objective_.terms(progress), objective_.needs_teacher(progress), num_scored,
+                num_scored / static_cast<double>(result.num_scored + result.num_branches)};
+  SATIN_CHECK(teacher_ || !now.needs_teacher || (micro_batches[0].teacher.defined() && !neighbourhood_.enabled()),
               "a loss needs a teacher");
   quant::HeldWeights weights(quantized_, student_.parameters().options().compute_dtype, /*trainable=*/true);
-  for (const auto& batch : micro_batches) {
-    run_micro_batch(batch, progress, terms, needs_teacher, result.num_scored, result);
+  for (size_t i = 0; i < micro_batches.size(); ++i) {
+    run_micro_batch(micro_batches[i], branches[i], now, result);
     weights.collect();
   }
   weights.fold(damping_);
   result.total = at::zeros({}, at::TensorOptions().dtype(wide_dtype()).device(student_.parameters().options().device));
-  for (const auto& term : terms)
+  for (const auto& term : now.terms)
     if (term.weight != 0) result.total += result.losses.at(term.loss->name()) * term.weight;
   return result;
 }
 
-void TrainingStep::run_micro_batch(const data::Batch& batch, double progress, const std::vector<losses::Term>& terms,
-                                   bool needs_teacher, int64_t num_scored, StepResult& result) {
+TrainingStep::Context TrainingStep::read(const data::Batch& batch, double progress) {
   const at::Device device = student_.parameters().options().device;
-  const at::ScalarType wide = wide_dtype();
-  const at::Tensor clean = batch.tokens.to(device, /*non_blocking=*/true);
-
-  // The contexts that teacher and student read: the clean text, or a walk into its neighbourhood.
+  Context context;
+  context.text = batch.tokens.to(device, /*non_blocking=*/true);
+  context.options.document_ids = batch.document_ids;
   const losses::Source source = [&](const at::Tensor& tokens) -> losses::SourceStates {
     models::Decoder& decoder = neighbourhood_.needs_student() ? student_ : *teacher_;
     at::NoGradGuard no_grad;
@@ -75,33 +114,60 @@ void TrainingStep::run_micro_batch(const data::Batch& batch, double progress, co
   losses::StoredCandidates candidates;
   if (batch.teacher.defined() && neighbourhood_.enabled())
     candidates = {batch.teacher.ids.to(device, /*non_blocking=*/true), batch.teacher.logits.to(device, true)};
-  const at::Tensor context = neighbourhood_.perturb(clean, {batch.tokens, batch.document_starts, batch.sample_ids},
-                                                    source, candidates, progress);
+  context.tokens = neighbourhood_.perturb(context.text, windows_of(batch), source, candidates, progress);
+  if (!neighbourhood_.branches(progress)) return context;
+  context.tokens = at::cat({context.text, context.tokens}, 1);
+  context.options.positions = losses::branch_positions(batch.tokens.size(1));
+  context.options.mask = losses::branch_mask(batch.tokens.size(1), device);
+  if (batch.document_ids.defined())
+    context.options.document_ids = losses::to_device(batch.document_ids.repeat({1, 2}), device);
+  return context;
+}
 
-  const at::Tensor hidden = student_.hidden(context, {.document_ids = batch.document_ids});
+void TrainingStep::run_micro_batch(const data::Batch& batch, const losses::ScoredBranches& branches, const Now& now,
+                                   StepResult& result) {
+  const at::Device device = student_.parameters().options().device;
+  const at::ScalarType wide = wide_dtype();
+  const Context context = read(batch, now.progress);
+  const int64_t length = batch.tokens.size(1);
+  const auto of_text = [&](const at::Tensor& x_BTH) { return rows(x_BTH.narrow(1, 0, length)); };
+
+  const at::Tensor hidden = student_.hidden(context.tokens, context.options);
   // Gradients of the head come in fp32; leaving the graph before the cast to the compute dtype keeps them so.
   const at::Tensor head = student_.head().weight(wide);
   losses::HeadInputs inputs;
-  inputs.hidden = rows(hidden.detach());
+  inputs.hidden = of_text(hidden.detach());
   inputs.head = head.detach().to(hidden.scalar_type());
-  if (needs_teacher && batch.teacher.defined() && !neighbourhood_.enabled()) {
+  at::Tensor teacher_hidden;
+  if (now.needs_teacher && batch.teacher.defined() && !neighbourhood_.enabled()) {
     const int64_t all = batch.teacher.ids.size(-1);
     inputs.stored_teacher = stored_top_k(batch.teacher, std::min(objective_.top_k().value_or(all), all), device, wide);
-  } else if (needs_teacher) {
+  } else if (now.needs_teacher) {
     at::NoGradGuard no_grad;
-    inputs.teacher_hidden = rows(frozen_hidden(*teacher_, context, batch.document_ids));
+    teacher_hidden = teacher_->hidden(context.tokens, context.options);
+    inputs.teacher_hidden = of_text(teacher_hidden);
     inputs.teacher_head = teacher_->head().weight();
   }
-  inputs.targets = clean.roll(-1, 1).reshape(-1);  // the last position's is never scored
-  inputs.weights =
-      batch.loss_mask.to(device, /*non_blocking=*/true).to(wide).div_(static_cast<double>(num_scored)).reshape(-1);
-  const losses::HeadResult losses = losses::head_losses(inputs, terms, chunk_tokens_);
+  inputs.targets = context.text.roll(-1, 1).reshape(-1);  // the last position's is never scored
+  inputs.weights = batch.loss_mask.to(device, /*non_blocking=*/true).to(wide).div_(now.num_scored).reshape(-1);
+  losses::HeadResult losses = losses::head_losses(inputs, scaled(now.terms, now.share, true), chunk_tokens_);
+  at::Tensor grad_hidden = losses.grad_hidden.view({-1, length, hidden.size(2)});
+  if (now.share != 1)
+    for (const losses::Term& term : now.terms)
+      if (term.weight != 0 && term.loss->needs_teacher()) losses.values.at(term.loss->name()).mul_(now.share);
+  add(losses.values, result);
 
-  torch::autograd::backward({hidden, head}, {losses.grad_hidden.view_as(hidden), losses.grad_head});
-  for (const auto& [name, value] : losses.values) {
-    at::Tensor& sum = result.losses[name];
-    sum = sum.defined() ? sum + value : value;
+  if (branches.defined()) {
+    inputs.hidden = branches.rows_of(hidden.detach());
+    if (now.needs_teacher) inputs.teacher_hidden = branches.rows_of(teacher_hidden);
+    inputs.targets = inputs.targets.narrow(0, 0, branches.size());  // not looked at
+    inputs.weights = at::full({branches.size()}, now.share / now.num_scored, inputs.weights.options());
+    inputs.grad_head = losses.grad_head;
+    const losses::HeadResult beside = losses::head_losses(inputs, scaled(now.terms, 1, false), chunk_tokens_);
+    grad_hidden = at::cat({grad_hidden, branches.scatter(beside.grad_hidden)}, 1);
+    add(beside.values, result);
   }
+  torch::autograd::backward({hidden, head}, {grad_hidden, losses.grad_head});
 }
 
 }  // namespace satin::train

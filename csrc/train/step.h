@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "data/batch.h"
+#include "losses/branches.h"
 #include "losses/neighbourhood.h"
 #include "losses/objective.h"
 #include "models/decoder.h"
@@ -15,8 +16,9 @@ namespace satin::train {
 struct StepResult {
   std::map<std::string, at::Tensor> losses;  ///< mean over scored tokens by loss name, unweighted; 0-dim, on the device
   at::Tensor total;                          ///< weighted sum of them, 0-dim
-  int64_t num_tokens = 0;                    ///< read
-  int64_t num_scored = 0;                    ///< with a loss
+  int64_t num_tokens = 0;                    ///< of the text
+  int64_t num_scored = 0;                    ///< of them with a loss
+  int64_t num_branches = 0;                  ///< with a loss, beside the text
 };
 
 class TrainingStep {
@@ -28,14 +30,19 @@ class TrainingStep {
                double damping = 0);
 
   /// `progress` in [0, 1). Losses are means over the scored tokens of all micro-batches together, so that how the
-  /// step is split into micro-batches changes results by rounding only. Does not wait for the device.
+  /// step is split into micro-batches changes results by rounding only. With branch tokens (losses/branches.h) those of
+  /// the teacher are means over text and branches, each token alike, and cross-entropy, of which a branch has no
+  /// target, over the text. A branch is scored where its token of the text is. Does not wait for the device.
   /// Throws UserError when no token of the step is scored.
   /// Batches with a stored teacher bring the neighbours, and the losses' teacher where nothing is perturbed.
   StepResult run(const std::vector<data::Batch>& micro_batches, double progress);
 
  private:
-  void run_micro_batch(const data::Batch& batch, double progress, const std::vector<losses::Term>& terms,
-                       bool needs_teacher, int64_t num_scored, StepResult& result);
+  struct Context;
+  struct Now;
+  Context read(const data::Batch& batch, double progress);
+  void run_micro_batch(const data::Batch& batch, const losses::ScoredBranches& branches, const Now& now,
+                       StepResult& result);
 
   at::ScalarType wide_dtype() const;  ///< of losses: fp32, or fp64 when compute is fp64
 

@@ -242,8 +242,21 @@ void Trainer::diverged(int64_t step, const StepResult& result) {
 double Trainer::flops_per_token(double progress) const {
   const int64_t length = config_.train.sequence_length;
   const report::ModelSize student = model_size(*student_.decoder), teacher = teacher_ ? model_size(*teacher_) : student;
-  double flops = report::training_flops_per_token(student, length);
-  if (teacher_ && objective_->needs_teacher(progress)) flops += report::forward_flops_per_token(teacher, length);
+  const auto reading = [&](report::ModelSize a, report::ModelSize b) {
+    double flops = report::training_flops_per_token(a, length);
+    if (teacher_ && objective_->needs_teacher(progress)) flops += report::forward_flops_per_token(b, length);
+    return flops;
+  };
+  double flops = reading(student, teacher);
+  if (neighbourhood_->branches(progress)) {  // all of them, but through the head only those with a loss
+    const auto without_head = [&](report::ModelSize size, const models::Decoder& decoder) {
+      const double scored = neighbourhood_->rate_at(progress);
+      size.matmul_parameters -= static_cast<int64_t>(
+          (1 - scored) * static_cast<double>(decoder.config().vocab_size * decoder.config().hidden_size));
+      return size;
+    };
+    flops += reading(without_head(student, *student_.decoder), teacher_ ? without_head(teacher, *teacher_) : teacher);
+  }
   const auto calls = static_cast<double>(neighbourhood_->num_source_calls(progress, dataset_->has_stored_teacher()));
   return flops + calls * report::forward_flops_per_token(neighbourhood_->needs_student() ? student : teacher, length);
 }

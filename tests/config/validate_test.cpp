@@ -113,6 +113,13 @@ TEST_F(TrainingTest, LossesFitTheTeacher) {
   EXPECT_THAT(train(kQat, {"loss.kd.weight=0"}), HasSubstr("every weight is 0"));
 }
 
+TEST_F(TrainingTest, BranchTokensDoNotWalk) {
+  EXPECT_EQ(train(kQat, {"loss.neighbourhood.placement=branch"}), "");
+  EXPECT_THAT(
+      train(kQat, {"loss.neighbourhood.placement=branch", "loss.neighbourhood.depth=2"}),
+      HasSubstr("loss.neighbourhood.depth: placement branch has one token beside a position, found walks of 2"));
+}
+
 TEST_F(TrainingTest, TheGradientPenaltyHasOneStrengthAndNoLearnedActivationScale) {
   EXPECT_EQ(train(kQat, {"loss.lgr.weight=.01", "loss.lgr.layer=0"}), "");
   EXPECT_EQ(train(kQat, {"loss.lgr.gradient_ratio=.1", "quantization.default.activations=int8"}), "");

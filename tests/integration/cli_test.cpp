@@ -239,6 +239,8 @@ TEST_F(Cli, TrainsFromATeacherCacheWithoutTheTeacher) {
   expect(satin(fill), 0, {"the best 50 tokens a position"});
   expect(satin(fill), 0, {"windows are there"});
   expect(satin(run), 0, {"the teacher itself reads the perturbed text"});
+  expect(satin(tiny("branches", cached + "loss.neighbourhood.placement=branch")), 0,
+         {"neighbours: from ", "beside the text (branch tokens)"});
   expect(satin(tiny("offline", cached + "loss.neighbourhood.rate=0")), 0, {"it is not in memory"});
   expect(satin(tiny("online", "data.train=" + (dir / "text.jsonl").string() + " loss.neighbourhood.rate=0")), 0, {});
   const auto loss = [&](const std::string& name) {
@@ -312,6 +314,23 @@ TEST_F(Cli, NeighbourhoodRateZeroIsPlainDistillation) {
   EXPECT_NE(weights("zero"), weights("half"));
   ASSERT_EQ(satin(tiny("some")).exit_code, 0);
   EXPECT_NE(weights("zero"), weights("some"));
+}
+
+TEST_F(Cli, NeighboursBesideTheText) {
+  const std::string branch = "loss.neighbourhood.placement=branch loss.neighbourhood.rate=";
+  expect(satin(tiny("all", branch + "1")), 0, {"beside the text (branch tokens)"});
+  expect(satin(tiny("none", branch + "0")), 0, {});
+  expect(satin(tiny("zero", "loss.neighbourhood.rate=0")), 0, {});
+  EXPECT_EQ(weights("none"), weights("zero"));
+  EXPECT_NE(weights("none"), weights("all"));
+  const auto activations_GiB = [&](const std::string& more) {
+    const std::string output = satin(tiny("dry", more + " --dry-run")).output;
+    const size_t at = output.find("\n  activations ");
+    return at == std::string::npos ? 0.0 : std::stod(output.substr(at + 14));
+  };
+  EXPECT_GT(activations_GiB(branch + "1"), activations_GiB(branch + "0"));
+  expect(satin(tiny("walk", branch + "1 loss.neighbourhood.depth=2")), 2,
+         {"loss.neighbourhood.depth", "placement branch"});
 }
 
 TEST_F(Cli, DivergenceExitsFourAndNamesTheLastCheckpoint) {

@@ -94,6 +94,27 @@ TEST(Decoder, PackedDocumentsEqualSeparateOnes) {
   }
 }
 
+TEST(Decoder, PositionsAndMaskSayWhatTheOrderSays) {
+  const at::NoGradGuard no_grad;
+  Decoder decoder = tiny(kDouble);
+  const at::Tensor tokens = random_tokens(2, 9), order = at::randperm(9, at::kLong);
+  const at::Tensor documents = (at::arange(9) >= 4).to(at::kLong).repeat({2, 1});
+  for (const at::Tensor& ids : {at::Tensor(), documents}) {
+    const at::Tensor want = decoder.hidden(tokens, {.document_ids = ids}).index_select(1, order);
+    // In another order, each still at its position and seeing what came before it.
+    ForwardOptions options{.positions = order, .mask = (order.unsqueeze(1) >= order.unsqueeze(0)).view({1, 1, 9, 9})};
+    if (ids.defined()) options.document_ids = ids.index_select(1, order);
+    const at::Tensor got = decoder.hidden(tokens.index_select(1, order), options);
+    EXPECT_LT(test::max_difference(got, want), 1e-12);
+    options.mask = options.mask.repeat({2, 1, 1, 1});  // one a sequence
+    EXPECT_TRUE(at::equal(decoder.hidden(tokens.index_select(1, order), options), got));
+  }
+  KvCache cache;
+  EXPECT_THROW(decoder.hidden(tokens, {.cache = &cache, .positions = order}), InternalError);
+  EXPECT_THROW(decoder.hidden(tokens, {.positions = order.narrow(0, 0, 8)}), InternalError);
+  EXPECT_THROW(decoder.hidden(tokens, {.mask = at::ones({1, 1, 8, 8}, at::kBool)}), InternalError);
+}
+
 TEST(Decoder, GradientsEqualFiniteDifferences) {
   for (const bool tied : {false, true}) {
     ModelConfig config = tiny_config();
