@@ -156,6 +156,8 @@ void run(const Options& options) {
     const std::string name = data::source_name(source);
     for (const auto& task : tasks) {
       nlohmann::json result = run_task(task, options, source, models);
+      result["text"] = name;
+      result["task"] = task;
       result["model"] = options.model;
       result["kind"] = models.student.model.kind;
       if (models.teacher && compares(task)) result["teacher"] = options.teacher;

@@ -63,11 +63,17 @@ json neighbour_nll(const Smoothness& result) {
 
 json decoding_tree(const Smoothness& result) {
   json tree = {{"roots", result.roots.starts.size()}, {"root_tokens", result.roots.length}};
-  for (int depth : {4, 8})
-    tree[cat("depth_", depth)] = {
+  json& curve = tree["by_depth"];
+  for (int depth = 1; depth <= kTreeDepth; ++depth) {
+    const json sizes = {
         {"mean_size", compare_models(result, [&](const auto& m) { return tree_size(m.paths, depth).mean; })},
         {"mean_log1p_size",
          compare_models(result, [&](const auto& m) { return tree_size(m.paths, depth).mean_log1p; })}};
+    curve["depth"].push_back(depth);
+    for (const auto& [name, numbers] : sizes.items())
+      for (const char* model : {"student", "teacher"}) curve[name][model].push_back(numbers[model]);
+    if (depth == 4 || depth == 8) tree[cat("depth_", depth)] = sizes;
+  }
   return tree;
 }
 

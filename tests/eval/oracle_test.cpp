@@ -104,6 +104,10 @@ void expect_smoothness(const json& found, const json& want) {
     for (const char* depth : {"depth_4", "depth_8"})
       for (const char* number : {"mean_size", "mean_log1p_size"})
         expect_close(found["decoding_tree"][depth][number][who], w[depth][number], cat(who, " ", depth, " ", number));
+    for (size_t depth = 1; depth <= 8; ++depth)
+      for (const char* number : {"mean_size", "mean_log1p_size"})
+        expect_close(found["decoding_tree"]["by_depth"][number][who][depth - 1], w[cat("depth_", depth)][number],
+                     cat(who, " depth ", depth, " ", number));
     expect_close(found["neighbour_nll"]["slope"][who],
                  (w["D"][39].get<double>() - w["D"][0].get<double>()) / std::log(40.0), "slope");
   }

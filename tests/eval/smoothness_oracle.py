@@ -86,7 +86,7 @@ def measure(model, roles):
             bins = np.clip(np.floor(np.log10(g[g > 0]) * 10) + 100, 0, 119).astype(int)
             o[place] = {"C_avg": g.mean(), "C_lower": g.max(), "p50": np.quantile(g, 0.5), "p99": np.quantile(g, 0.99),
                         "histogram": np.bincount(bins, minlength=120).tolist()}
-        for d in (4, 8):
+        for d in range(1, 9):
             nodes = paths[:, :d].prod(1)
             o[f"depth_{d}"] = {"mean_size": nodes.mean(), "mean_log1p_size": np.log(1 + nodes).mean()}
     return out
