@@ -3,13 +3,11 @@
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
-#include <cmath>
-#include <cstdio>
+#include <limits>
 
 #include "core/error.h"
 #include "core/file.h"
 #include "report/metrics.h"
-#include "report/progress.h"
 
 namespace satin::report {
 namespace fs = std::filesystem;
@@ -27,39 +25,6 @@ void flatten(const YAML::Node& node, const std::string& key, std::map<std::strin
   }
 }
 
-std::string cell_text(const std::string& column, const ordered_json& value) {
-  if (value.is_null()) return "";
-  if (value.is_string()) return value.get<std::string>();
-  if (value.is_number_integer() && column.ends_with("bytes")) return bytes_text(value.get<int64_t>());
-  if (value.is_number()) return number_text(value.get<double>());
-  return value.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
-}
-
-Table table_of(const fs::path& path, const std::string& title) {
-  const ordered_json document = ordered_json::parse(read_file(path), nullptr, /*allow_exceptions=*/false);
-  const auto is_rows = [](const ordered_json& value) {
-    return value.is_array() && !value.empty() &&
-           std::ranges::all_of(value, [](const auto& row) { return row.is_object(); });
-  };
-  Table table{title, {}, {}};
-  ordered_json rows = is_rows(document) ? document : ordered_json();
-  if (document.is_object())
-    for (const auto& [key, value] : document.items())
-      if (rows.is_null() && is_rows(value)) rows = value;
-  if (document.is_discarded())
-    throw UserError(cat("cannot parse ", path.string(), ": expected JSON. Remove or rewrite the file"));
-  for (const ordered_json& row : rows)
-    for (const auto& [key, value] : row.items())
-      if (std::ranges::find(table.columns, key) == table.columns.end()) table.columns.push_back(key);
-  for (const ordered_json& row : rows) {
-    std::vector<std::string> cells;
-    for (const std::string& column : table.columns)
-      cells.push_back(row.contains(column) ? cell_text(column, row[column]) : "");
-    table.rows.push_back(std::move(cells));
-  }
-  return table;
-}
-
 void read_curves(const fs::path& path, RunData& run) {
   std::map<std::string, std::map<std::string, double>> last_evaluation;
   std::vector<std::string> texts;
@@ -75,10 +40,11 @@ void read_curves(const fs::path& path, RunData& run) {
       if (!last_evaluation.contains(text)) texts.push_back(text);
       last_evaluation[text].clear();
       last_evaluation[text]["step"] = static_cast<double>(entry["step"].get<int64_t>());
-      for (const auto& [metric, value] : numbers_of(result)) {
-        last_evaluation[text][metric] = value;
-        if (std::ranges::find(run.evaluation.columns, metric) == run.evaluation.columns.end())
-          run.evaluation.columns.push_back(metric);
+      for (const auto& [name, value] : numbers_of(result)) {
+        const std::string column = name.starts_with("protocol/") ? name.substr(9) : name;
+        last_evaluation[text][column] = value;
+        if (std::ranges::find(run.evaluation.columns, column) == run.evaluation.columns.end())
+          run.evaluation.columns.push_back(column);
       }
     }
   }
@@ -94,14 +60,36 @@ void read_curves(const fs::path& path, RunData& run) {
   }
 }
 
-}  // namespace
-
-std::string number_text(double value) {
-  char text[64];
-  const bool whole = value == std::floor(value) || std::abs(value) >= 1e5;
-  std::snprintf(text, sizeof text, whole && std::abs(value) < 1e15 ? "%.0f" : "%.5g", value);
-  return text;
+/// The last entry: a row a layer.
+void read_quantizers(const fs::path& path, RunData& run) {
+  const std::vector<ordered_json> entries = read_metrics(path);
+  if (entries.empty()) return;
+  const ordered_json& last = entries.back();
+  const auto refuse = [&](const ordered_json& found) {
+    throw UserError(cat(path.string(), ": expected \"layers\": [{\"name\", \"clipped\", \"changed\", \"scale_drift\", ",
+                        "\"levels\"}, ...] in the last line, found ", found.dump().substr(0, 80)));
+  };
+  if (!last.contains("layers") || !last["layers"].is_array()) refuse(last);
+  run.quantizers_step = last["step"].get<int64_t>();
+  const auto share = [](const ordered_json& value) {  // what was not finite is null
+    return value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>();
+  };
+  for (const ordered_json& row : last["layers"]) {
+    try {
+      QuantizerHealth health{row.at("name").get<std::string>(),
+                             share(row.at("clipped")),
+                             share(row.at("changed")),
+                             share(row.at("scale_drift")),
+                             {}};
+      for (const ordered_json& level : row.at("levels")) health.levels.push_back(share(level));
+      run.quantizers.push_back(std::move(health));
+    } catch (const ordered_json::exception&) {
+      refuse(row);
+    }
+  }
 }
+
+}  // namespace
 
 RunData read_run(const fs::path& directory) {
   if (!fs::is_directory(directory))
@@ -123,12 +111,15 @@ RunData read_run(const fs::path& directory) {
     }
   });
   with("metrics.jsonl", [&](const fs::path& path) { read_curves(path, run); });
-  with("summary.json", [&](const fs::path& path) { run.tables.push_back(table_of(path, "Summary")); });
-  with("quantization.json", [&](const fs::path& path) { run.tables.push_back(table_of(path, "Quantization")); });
-  if (!found)
-    throw UserError(cat(directory.string(),
-                        " is not a run directory: expected config.yaml, metrics.jsonl, summary.json or "
-                        "quantization.json in it (train.output_dir of a config names one)"));
+  with("quantizers.jsonl", [&](const fs::path& path) { read_quantizers(path, run); });
+  with("summary.json", [&](const fs::path& path) { run.tables.push_back(read_table(path, "Summary")); });
+  with("quantization.json", [&](const fs::path& path) { run.tables.push_back(read_table(path, "Quantization")); });
+  run.results = read_eval_results(directory / "eval");
+  if (!found && run.results.empty())
+    throw UserError(
+        cat(directory.string(),
+            " is not a run directory: expected config.yaml, metrics.jsonl, quantizers.jsonl, "
+            "summary.json, quantization.json or eval/*.json in it (train.output_dir of a config names one)"));
   return run;
 }
 

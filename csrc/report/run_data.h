@@ -2,9 +2,11 @@
 #pragma once
 #include <filesystem>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
+
+#include "report/eval_results.h"
+#include "report/table.h"
 
 namespace satin::report {
 
@@ -14,11 +16,11 @@ struct Curve {
   std::vector<double> values;
 };
 
-/// Rows of objects: any JSON array of objects, or an object that has one ("rows", "tensors", ...).
-struct Table {
-  std::string title;
-  std::vector<std::string> columns;
-  std::vector<std::vector<std::string>> rows;
+/// A layer's quantizer (csrc/quant/health.h says what the numbers are); all are shares.
+struct QuantizerHealth {
+  std::string name;
+  double clipped, changed, scale_drift;
+  std::vector<double> levels;  ///< of the weights on each level, lowest first; empty when there are too many
 };
 
 struct RunData {
@@ -29,13 +31,14 @@ struct RunData {
   std::map<std::string, Curve> curves;        ///< by metric; evaluations are "eval/<text>/<metric>"
   Table evaluation;                           ///< the last evaluation of each text
   std::vector<Table> tables;                  ///< of quantization.json and summary.json
+  std::vector<QuantizerHealth> quantizers;    ///< the last entry of quantizers.jsonl
+  int64_t quantizers_step = 0;                ///< ... and its step
+  std::vector<EvalResult> results;            ///< of eval/*.json
 };
 
-/// Reads config.yaml, metrics.jsonl, quantization.json and summary.json. Errors: UserError when `directory` has none of
-/// them, or when one that is there cannot be understood (a metrics line that a kill cut short is left out).
+/// Reads config.yaml, metrics.jsonl, quantizers.jsonl, quantization.json, summary.json and eval/*.json. Errors:
+/// UserError when `directory` has none of them, or when one that is there cannot be understood (a line of metrics or
+/// quantizers that a kill cut short is left out).
 RunData read_run(const std::filesystem::path& directory);
-
-/// A number for a table: 5 significant digits, or all of a whole part.
-std::string number_text(double value);
 
 }  // namespace satin::report

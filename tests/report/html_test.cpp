@@ -5,38 +5,14 @@
 
 #include "core/error.h"
 #include "report/assets.h"
+#include "report/markup.h"
+#include "report/run_fixture.h"
 #include "support/test_support.h"
 
 namespace satin::report {
 namespace {
 using nlohmann::json;
 using test::TempDir;
-
-void write_run(const std::filesystem::path& dir, double rate, double offset) {
-  test::write_file(dir / "config.yaml",
-                   "model:\n  path: ../teacher\noptimizer:\n  learning_rate: " + std::to_string(rate) +
-                       "\nquantization:\n  overrides:\n    - match: \"*<b>*\"\n      bits: 3\n");
-  std::string lines;
-  for (int step = 1; step <= 20; ++step) {
-    const double loss = offset + 5.0 / step;
-    lines += json{{"step", step * 10}, {"tokens", step * 1000},       {"loss", loss},
-                  {"kd", loss / 2},    {"neighbourhood_share", 0.15}, {"lr", rate},
-                  {"grad_norm", 0.5},  {"tokens_per_second", 1e5},    {"mfu", nullptr}}
-                 .dump() +
-             "\n";
-    if (step % 10 == 0)
-      lines += json{{"step", step * 10}, {"eval", {{"books-valid", {{"perplexity", 30 + offset}, {"tokens", 4096}}}}}}
-                   .dump() +
-               "\n";
-  }
-  test::write_file(dir / "metrics.jsonl", lines + "{\"step\":999,\"lo");
-}
-
-json data_of(const std::string& page) {
-  const std::string open = "<script type=\"application/json\" id=\"data\">";
-  const size_t begin = page.find(open) + open.size();
-  return json::parse(page.substr(begin, page.find("</script>", begin) - begin));
-}
 
 std::string without_scripts(const std::string& page) {
   return page.substr(0, page.find("<script"));  // they are at the end
@@ -52,8 +28,8 @@ void expect_self_contained(const std::string& page) {
 
 TEST(Report, SeveralRunsSideBySide) {
   TempDir dir;
-  write_run(dir / "kd", 0.0005, 2.0);
-  write_run(dir / "smooth", 0.001, 1.5);
+  write_training(dir / "kd", 0.0005, 2.0);
+  write_training(dir / "smooth", 0.001, 1.5);
   write_report({dir / "kd", dir / "smooth"}, dir / "report.html");
   const std::string page = test::read_file(dir / "report.html");
   expect_self_contained(page);
@@ -64,22 +40,27 @@ TEST(Report, SeveralRunsSideBySide) {
   EXPECT_EQ(page.find("<td>model.path</td>"), std::string::npos);
   EXPECT_NE(page.find("&quot;*&lt;b&gt;*&quot;"), std::string::npos);  // the resolved files are there as well
   // The last evaluation of each run.
-  EXPECT_NE(page.find("<td>kd</td><td>books-valid</td><td>200</td><td>32</td><td>4096</td>"), std::string::npos)
+  EXPECT_NE(page.find("<td>kd</td><td>books-valid</td><td>200</td><td>32</td><td>16</td><td>4096</td>"),
+            std::string::npos)
       << without_scripts(page);
-  EXPECT_NE(page.find("<td>smooth</td><td>books-valid</td><td>200</td><td>31.5</td><td>4096</td>"), std::string::npos);
+  EXPECT_NE(page.find("<td>smooth</td><td>books-valid</td><td>200</td><td>31.5</td><td>16</td><td>4096</td>"),
+            std::string::npos);
 
   if (assets::kDygraphJs.empty()) GTEST_SKIP() << "built without libjs-dygraphs: no curves to look at";
   const json data = data_of(page);
   EXPECT_EQ(data["runs"], json({"kd", "smooth"}));
-  std::map<std::string, json> charts;
-  for (const json& chart : data["charts"]) charts[chart["title"]] = chart;
+  std::map<std::string, json> charts = charts_by_title(data);
   for (const char* title : {"loss (total)", "kd", "neighbourhood_share", "learning rate", "gradient norm",
-                            "tokens per second", "books-valid/perplexity"})
+                            "tokens per second", "books-valid/perplexity", "share of weights outside the grid"})
     ASSERT_TRUE(charts.contains(title)) << title;
+  EXPECT_FALSE(charts.contains("books-valid/protocol/windows"));
+  EXPECT_EQ(charts["loss (total)"]["x_label"], "step");
   const json& second = charts["loss (total)"]["curves"][1];
-  EXPECT_EQ(second["run"], 1);
-  EXPECT_EQ(second["steps"].size(), 20u);
-  EXPECT_DOUBLE_EQ(second["values"][4].get<double>(), 2.5);  // 1.5 + 5 / 5
+  EXPECT_EQ(second["name"], "smooth");
+  EXPECT_EQ(second["colour"], 1);
+  EXPECT_EQ(second["x"].size(), 20u);
+  EXPECT_EQ(second["x"][4], 50);
+  EXPECT_DOUBLE_EQ(second["y"][4].get<double>(), 2.5);  // 1.5 + 50 / 50
 }
 
 TEST(Report, NothingInARunBecomesMarkup) {
@@ -100,20 +81,16 @@ TEST(Report, NothingInARunBecomesMarkup) {
   EXPECT_NE(page.find("<td>&lt;img&gt;</td><td></td><td>2.0 KiB</td>"), std::string::npos);
   if (assets::kDygraphJs.empty()) return;
   EXPECT_EQ(data_of(page)["runs"][0], name);
-  EXPECT_EQ(data_of(page)["charts"][0]["title"], "</script><b>");
+  EXPECT_EQ(data_of(page)["grids"][0]["charts"][0]["title"], "</script><b>");
 }
 
 TEST(Report, TablesOfTheRun) {
   TempDir dir;
-  test::write_file(
-      dir / "run/summary.json",
-      R"({"rows": [{"name": "rtn", "bits": 2, "effective_bits": 2.28125, "perplexity": 487.9, "size_bytes": 8388608}]})");
-  test::write_file(dir / "run/quantization.json",
-                   R"([{"tensor": "q_proj", "method": "lsq"}, {"tensor": "head", "reason": "excluded"}])");
+  write_tables(dir / "run");
   write_report({dir / "run"}, dir / "report.html");
   const std::string page = test::read_file(dir / "report.html");
   EXPECT_NE(page.find("<td>rtn</td><td>2</td><td>2.2812</td><td>487.9</td><td>8.0 MiB</td>"), std::string::npos);
-  EXPECT_NE(page.find("<td>head</td><td></td><td>excluded</td>"), std::string::npos);
+  EXPECT_NE(page.find("<td>lm_head</td><td></td><td></td><td>excluded</td>"), std::string::npos);
   expect_self_contained(page);
 }
 
@@ -124,13 +101,13 @@ TEST(Report, LongRunsAreThinned) {
   test::write_file(dir / "run/metrics.jsonl", lines);
   write_report({dir / "run"}, dir / "report.html");
   if (assets::kDygraphJs.empty()) GTEST_SKIP() << "built without libjs-dygraphs";
-  EXPECT_EQ(data_of(test::read_file(dir / "report.html"))["charts"][0]["curves"][0]["steps"].size(), 4000u);
+  EXPECT_EQ(data_of(test::read_file(dir / "report.html"))["grids"][0]["charts"][0]["curves"][0]["x"].size(), 4000u);
 }
 
 TEST(Report, RunsOfTheSameName) {
   TempDir dir;
-  write_run(dir / "a/run", 0.1, 1);
-  write_run(dir / "b/run", 0.1, 2);
+  write_training(dir / "a/run", 0.1, 1);
+  write_training(dir / "b/run", 0.1, 2);
   write_report({dir / "a/run", dir / "b/run/"}, dir / "report.html");
   const std::string page = test::read_file(dir / "report.html");
   EXPECT_NE(page.find("run (1)"), std::string::npos);
@@ -150,7 +127,7 @@ TEST(Report, WhatAPersonCanFix) {
     return "accepted";
   };
   std::filesystem::create_directories(dir / "empty");
-  write_run(dir / "run", 0.1, 1);
+  write_training(dir / "run", 0.1, 1);
   EXPECT_NE(message({dir / "absent"}, dir / "r.html").find("no such folder"), std::string::npos);
   EXPECT_NE(message({dir / "empty"}, dir / "r.html").find("not a run directory"), std::string::npos);
   EXPECT_NE(message({}, dir / "r.html").find("at least one"), std::string::npos);
