@@ -45,6 +45,7 @@ inline constexpr auto kFields<Teacher> = std::tuple{
     field("path", &Teacher::path, {.help = "Full-precision teacher with the same vocabulary; empty: the student's own weights before quantization", .unit = "directory", .path = true, .known_as = "teacher_model | teacher_model_path"}),
     field("cache", &Teacher::cache, {.help = "Written by satin cache-teacher, read instead of running the teacher: its neighbours; its losses where loss.neighbourhood.rate is 0 (kd: stored tokens, and the rest as one bucket)", .unit = "directory", .path = true, .known_as = "offline_teacher | teacher_cache"}),
     field("cache_top_k", &Teacher::cache_top_k, {.help = "Best next tokens a position that satin cache-teacher stores: 4 bytes each (6 for a vocabulary over 65,536)", .unit = "tokens", .at_least = 1, .at_most = 512}),
+    field("copies", &Teacher::copies, {.help = "Stores the teacher on this many perturbed copies of each window (loss.neighbourhood); epoch e then reads copy e mod this, without the teacher; 0: on the clean text", .unit = "copies", .at_least = 0, .at_most = 1024}),
 };
 
 template <>

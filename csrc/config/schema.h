@@ -20,6 +20,7 @@ struct Teacher {
   std::string path = {};     ///< empty: the student's own full-precision weights
   std::string cache = {};    ///< directory from `satin cache-teacher`, read instead of running the teacher
   int64_t cache_top_k = 64;  ///< ids a token that `satin cache-teacher` stores
+  int64_t copies = 0;        ///< perturbed copies of each window that it stores; 0: the clean text
   bool operator==(const Teacher&) const = default;
 };
 

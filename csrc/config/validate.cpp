@@ -128,6 +128,29 @@ void check_gradient_penalty(const Config& config, const Report& report) {
     refuse(config.quantization->overrides[i], cat("quantization.overrides.", i));
 }
 
+/// Perturbed copies are written once, by the teacher, and read instead of the text.
+void check_copies(const Config& config, const Report& report) {
+  const Neighbourhood& neighbourhood = config.loss.neighbourhood;
+  if (config.teacher.copies == 0) return;
+  const auto refuse = [&](const std::string& key, const std::string& what) {
+    report({"teacher.copies", key},
+           cat("teacher.copies: ", config.teacher.copies, " perturbed copies ", what, ", or set teacher.copies to 0"));
+  };
+  if (config.teacher.cache.empty()) refuse("teacher.cache", "are stored in teacher.cache, which is empty; set it");
+  if (neighbourhood.rate == 0)
+    refuse("loss.neighbourhood.rate", "need a loss.neighbourhood.rate above 0, found 0; set it");
+  if (neighbourhood.start > 0 || neighbourhood.ramp > 0)
+    refuse(neighbourhood.start > 0 ? "loss.neighbourhood.start" : "loss.neighbourhood.ramp",
+           cat("are drawn once, at the whole rate; found loss.neighbourhood.start ", format_number(neighbourhood.start),
+               " and ramp ", format_number(neighbourhood.ramp), "; set both to 0"));
+  if (neighbourhood.source == "student" && neighbourhood.random_share < 1)
+    refuse("loss.neighbourhood.source",
+           "are drawn before there is a student; set loss.neighbourhood.source to teacher or random");
+  if (neighbourhood.placement == "branch")
+    refuse("loss.neighbourhood.placement",
+           "are texts of their own, not branch tokens; set loss.neighbourhood.placement to text");
+}
+
 void check_losses(const Config& config, const Report& report) {
   const Loss& loss = config.loss;
   const bool distils = loss.kd.weight > 0 || loss.smoothness.weight > 0;
@@ -145,6 +168,7 @@ void check_losses(const Config& config, const Report& report) {
     report({"loss.neighbourhood.depth", "loss.neighbourhood.placement"},
            cat("loss.neighbourhood.depth: placement branch has one token beside a position, found walks of ",
                loss.neighbourhood.depth, "; set depth to 1, or placement to text"));
+  check_copies(config, report);
   check_gradient_penalty(config, report);
   if (!distils || !config.teacher.path.empty()) return;
   const std::string what = loss.kd.weight > 0 ? "loss.kd.weight" : "loss.smoothness.weight";

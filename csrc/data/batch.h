@@ -12,6 +12,7 @@ struct StoredTeacher {
   at::Tensor ids;                  ///< [B, T, k] int32
   at::Tensor logits;               ///< [B, T, k] fp32, minus the row's largest
   at::Tensor log_total, log_rest;  ///< [B, T] fp32
+  at::Tensor tokens = {};          ///< [B, T] int64: the perturbed copy that the teacher has read; undefined: the text
   bool defined() const { return ids.defined(); }
 };
 
@@ -23,7 +24,7 @@ struct Batch {
   at::Tensor document_starts;  ///< [B, T] bool: token t is the first of its document
   std::vector<uint64_t> sample_ids;  ///< [B] global sample index: what random draws are a function of
   uint64_t epoch = 0;                ///< of the first sample
-  StoredTeacher teacher = {};        ///< at the clean text
+  StoredTeacher teacher = {};
 };
 
 }  // namespace satin::data

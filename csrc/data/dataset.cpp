@@ -75,21 +75,30 @@ void Dataset::attach(std::shared_ptr<const TeacherCache> cache) {
 
 namespace {
 
-/// The stored rows of some windows as tensors.
-StoredTeacher stored_rows(const TeacherCache& cache, const std::vector<uint64_t>& windows, bool pin_memory) {
+struct StoredText {
+  uint64_t window, copy;
+};
+
+/// Their stored rows as tensors.
+StoredTeacher stored_rows(const TeacherCache& cache, const std::vector<StoredText>& texts, bool pin_memory) {
   TeacherRows rows;
-  for (uint64_t window : windows) cache.read(window, rows);
-  const auto num_windows = static_cast<int64_t>(windows.size());
+  for (const StoredText& text : texts) cache.read(text.window, rows, text.copy);
+  const auto num_windows = static_cast<int64_t>(texts.size());
   const int64_t length = cache.description().sequence_length, k = cache.description().top_k;
   const auto tensor = [&]<class T>(const std::vector<T>& values, at::ScalarType type, at::IntArrayRef shape) {
     at::Tensor x = at::empty(shape, at::TensorOptions(type).pinned_memory(pin_memory));
     std::copy(values.begin(), values.end(), x.mutable_data_ptr<T>());
     return x;
   };
-  return {tensor(rows.ids, at::kInt, {num_windows, length, k}),
-          tensor(rows.logits, at::kFloat, {num_windows, length, k}),
-          tensor(rows.log_total, at::kFloat, {num_windows, length}),
-          tensor(rows.log_rest, at::kFloat, {num_windows, length})};
+  StoredTeacher stored{tensor(rows.ids, at::kInt, {num_windows, length, k}),
+                       tensor(rows.logits, at::kFloat, {num_windows, length, k}),
+                       tensor(rows.log_total, at::kFloat, {num_windows, length}),
+                       tensor(rows.log_rest, at::kFloat, {num_windows, length})};
+  if (cache.description().copies > 0) {
+    const std::vector<int64_t> tokens(rows.tokens.begin(), rows.tokens.end());
+    stored.tokens = tensor(tokens, at::kLong, {num_windows, length});
+  }
+  return stored;
 }
 
 }  // namespace
@@ -115,9 +124,11 @@ Batch Dataset::read(const std::vector<Sample>& samples, bool pin_memory) const {
                 batch.document_starts.mutable_data_ptr<bool>() + b * length);
   }
   if (teacher_) {
-    std::vector<uint64_t> windows;
-    for (const Sample& sample : samples) windows.push_back(window_index(sample.source, sample.window));
-    batch.teacher = stored_rows(*teacher_, windows, pin_memory);
+    const uint64_t copies = std::max<uint64_t>(1, teacher_->description().copies);
+    std::vector<StoredText> texts;
+    for (const Sample& sample : samples)
+      texts.push_back({window_index(sample.source, sample.window), sample.epoch % copies});
+    batch.teacher = stored_rows(*teacher_, texts, pin_memory);
   }
   return batch;
 }

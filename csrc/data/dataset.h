@@ -53,7 +53,8 @@ class Dataset {
   uint64_t window_index(size_t source, uint64_t window) const;
   /// Its inverse, as a sample of the first epoch whose id is the index.
   Sample sample_at(uint64_t window_index) const;
-  /// From here on batches bring what the cache holds of them. Errors: UserError when it is not of these windows.
+  /// From here on batches bring what the cache holds of them; of its copies, epoch mod copies of each window. Errors:
+  /// UserError when it is not of these windows.
   void attach(std::shared_ptr<const TeacherCache> cache);
   bool has_stored_teacher() const { return teacher_ != nullptr; }
 

@@ -44,12 +44,15 @@ void append(std::string& out, std::span<const In> values, Convert convert) {
 }
 
 void check_rows(uint64_t window, const TeacherCacheDescription& d, std::span<const int32_t> ids,
-                std::span<const float> logits, std::span<const float> log_total, std::span<const float> log_rest) {
+                std::span<const float> logits, std::span<const float> log_total, std::span<const float> log_rest,
+                std::span<const int32_t> text) {
   const auto tokens = static_cast<size_t>(d.sequence_length), top_k = static_cast<size_t>(d.top_k);
   SATIN_CHECK(ids.size() == tokens * top_k && logits.size() == ids.size() && log_total.size() == tokens &&
                   log_rest.size() == tokens,
               ids.size(), " ids, ", logits.size(), " logits, ", log_total.size(), " and ", log_rest.size(),
               " sums for ", tokens, " tokens of ", top_k);
+  SATIN_CHECK_EQ(text.size(), d.copies > 0 ? tokens : 0);
+  for (const int32_t id : text) SATIN_CHECK(id >= 0 && id < d.vocab_size, "token ", id, " of ", d.vocab_size);
   for (size_t t = 0; t < tokens; ++t) {
     bool diverged = !std::isfinite(log_total[t]) || std::isnan(log_rest[t]) || log_rest[t] == INFINITY;
     for (size_t i = t * top_k; i < (t + 1) * top_k; ++i) {
@@ -107,9 +110,10 @@ TeacherCacheWriter::TeacherCacheWriter(fs::path directory, const TeacherCacheDes
 TeacherCacheWriter::~TeacherCacheWriter() { ::close(lock_); }
 
 void TeacherCacheWriter::add(std::span<const int32_t> ids, std::span<const float> logits,
-                             std::span<const float> log_total, std::span<const float> log_rest) {
+                             std::span<const float> log_total, std::span<const float> log_rest,
+                             std::span<const int32_t> tokens) {
   SATIN_CHECK(next_window_ < manifest_.description.num_windows, "the cache is complete");
-  check_rows(next_window_, manifest_.description, ids, logits, log_total, log_rest);
+  check_rows(next_window_, manifest_.description, ids, logits, log_total, log_rest, tokens);
   if (shard_.empty()) {
     const uint64_t windows = manifest_.windows_in_shard(next_window_ / manifest_.windows_per_shard);
     shard_.reserve(sizeof(TeacherCacheShardHeader) + windows * manifest_.window_bytes());
@@ -117,10 +121,13 @@ void TeacherCacheWriter::add(std::span<const int32_t> ids, std::span<const float
   }
   const auto to_id = [](int32_t id) { return static_cast<uint32_t>(id); };
   const auto same = [](float x) { return x; };
-  manifest_.id_bytes() == 2 ? append<uint16_t>(shard_, ids, to_id) : append<uint32_t>(shard_, ids, to_id);
+  for (const auto& list : {tokens, ids})
+    manifest_.id_bytes() == 2 ? append<uint16_t>(shard_, list, to_id) : append<uint32_t>(shard_, list, to_id);
   append<uint16_t>(shard_, logits, to_half);
   append<float>(shard_, log_total, same);
   append<float>(shard_, log_rest, same);
+  if (++next_copy_ < manifest_.description.copies) return;
+  next_copy_ = 0;
   const uint64_t next = next_window_ + 1;
   if (next % manifest_.windows_per_shard == 0 || next == manifest_.description.num_windows) write_shard();
   next_window_ = next;
@@ -129,6 +136,7 @@ void TeacherCacheWriter::add(std::span<const int32_t> ids, std::span<const float
 void TeacherCacheWriter::write_shard() {
   TeacherCacheShardHeader header;
   const uint64_t shard = next_window_ / manifest_.windows_per_shard;
+  header.version = manifest_.version();
   header.manifest_crc = manifest_.crc;
   header.index = static_cast<uint32_t>(shard);
   header.first_window = shard * manifest_.windows_per_shard;

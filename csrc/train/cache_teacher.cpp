@@ -10,6 +10,7 @@
 #include "ops/device.h"
 #include "report/progress.h"
 #include "train/models.h"
+#include "train/neighbours.h"
 #include "train/stored_teacher.h"
 #include "train/training_data.h"
 
@@ -36,6 +37,67 @@ std::span<const T> values_of(const at::Tensor& x) {
   return {x.const_data_ptr<T>(), static_cast<size_t>(x.numel())};
 }
 
+/// The teacher's best k at every position of every window of hidden states [B, T, H], chunk by chunk.
+class Reader {
+ public:
+  Reader(models::Decoder& teacher, int64_t num_tokens, int64_t k, int64_t chunk_tokens)
+      : teacher_(teacher), num_tokens_(num_tokens), k_(k), chunk_tokens_(chunk_tokens) {}
+
+  at::Tensor hidden(const at::Tensor& tokens, const at::Tensor& document_ids) {
+    return teacher_.hidden(tokens, {.document_ids = document_ids});
+  }
+  /// One Rows a window.
+  std::vector<Rows> best(const at::Tensor& hidden_BTH) {
+    const int64_t length = hidden_BTH.size(1);
+    const at::Tensor hidden = hidden_BTH.flatten(0, 1), head = teacher_.head().weight();
+    const losses::HeadChunks chunks(chunk_tokens_, hidden.size(0), head.size(0), hidden.scalar_type(), hidden.device());
+    const int64_t step = std::max<int64_t>(1, chunks.logits / length) * length;  // whole windows
+    std::vector<Rows> windows;
+    for (int64_t row = 0; row < hidden.size(0); row += step) {
+      at::Tensor logits = losses::head_logits(hidden.narrow(0, row, std::min(step, hidden.size(0) - row)), head);
+      const Rows rows = best_of(logits, num_tokens_, k_);
+      for (int64_t t = 0; t < rows.ids.size(0); t += length)
+        windows.push_back({rows.ids.narrow(0, t, length), rows.logits.narrow(0, t, length),
+                           rows.log_total.narrow(0, t, length), rows.log_rest.narrow(0, t, length)});
+    }
+    return windows;
+  }
+  losses::SourceStates states(const at::Tensor& hidden) { return {hidden, teacher_.head().weight()}; }
+
+ private:
+  models::Decoder& teacher_;
+  int64_t num_tokens_, k_, chunk_tokens_;
+};
+
+void add(data::TeacherCacheWriter& writer, const Rows& rows, std::span<const int32_t> tokens = {}) {
+  writer.add(values_of<int32_t>(rows.ids), values_of<float>(rows.logits), values_of<float>(rows.log_total),
+             values_of<float>(rows.log_rest), tokens);
+}
+
+/// Copy c of window w has the draws of sample c * num_windows + w.
+void add_copies(data::TeacherCacheWriter& writer, Reader& reader, const losses::Neighbourhood& neighbourhood,
+                const data::Batch& batch, int64_t num_copies, uint64_t num_windows, at::Device device) {
+  const at::Tensor clean = batch.tokens.to(device);
+  at::Tensor at_clean_text;  // read once for all copies
+  const losses::Source source = [&](const at::Tensor& tokens) {
+    if (!at::equal(tokens, clean)) return reader.states(reader.hidden(tokens, batch.document_ids));
+    if (!at_clean_text.defined()) at_clean_text = reader.hidden(tokens, batch.document_ids);
+    return reader.states(at_clean_text);
+  };
+  std::vector<at::Tensor> tokens;         // by copy, [B, T] int32
+  std::vector<std::vector<Rows>> copies;  // by copy and window
+  for (int64_t c = 0; c < num_copies; ++c) {
+    losses::CleanWindows windows{batch.tokens, batch.document_starts, batch.sample_ids};
+    for (uint64_t& id : windows.sample_ids) id += static_cast<uint64_t>(c) * num_windows;
+    const at::Tensor copy = neighbourhood.perturb(clean, windows, source);
+    tokens.push_back(copy.to(at::kInt).cpu().contiguous());
+    copies.push_back(reader.best(reader.hidden(copy, batch.document_ids)));
+  }
+  for (int64_t b = 0; b < batch.tokens.size(0); ++b)
+    for (size_t c = 0; c < copies.size(); ++c)
+      add(writer, copies[c][static_cast<size_t>(b)], values_of<int32_t>(tokens[c][b]));
+}
+
 }  // namespace
 
 void cache_teacher(const config::Config& config) {
@@ -53,21 +115,25 @@ void cache_teacher(const config::Config& config) {
       open_training_data(config, tokenizer, std::filesystem::path(config.teacher.cache) / "tokens");
   const auto num_tokens = static_cast<int64_t>(tokenizer.vocab_size());
   const int64_t k = std::min(config.teacher.cache_top_k, num_tokens);
-  data::TeacherCacheWriter writer(config.teacher.cache,
-                                  {.teacher = path,
-                                   .teacher_checksum = weights_checksum(path),
-                                   .tokenizer_fingerprint = tokenizer.fingerprint(),
-                                   .data_checksum = dataset.windows_checksum(),
-                                   .num_windows = dataset.num_windows(),
-                                   .sequence_length = config.train.sequence_length,
-                                   .top_k = k,
-                                   .vocab_size = student.vocab_size,
-                                   .attention_across_documents = config.data.attention_across_documents,
-                                   .compute_dtype = c10::toString(compute_dtype)});
+  data::TeacherCacheDescription description{.teacher = path,
+                                            .teacher_checksum = weights_checksum(path),
+                                            .tokenizer_fingerprint = tokenizer.fingerprint(),
+                                            .data_checksum = dataset.windows_checksum(),
+                                            .num_windows = dataset.num_windows(),
+                                            .sequence_length = config.train.sequence_length,
+                                            .top_k = k,
+                                            .vocab_size = student.vocab_size,
+                                            .attention_across_documents = config.data.attention_across_documents,
+                                            .compute_dtype = c10::toString(compute_dtype)};
+  describe_copies(config, description);
+  data::TeacherCacheWriter writer(config.teacher.cache, description);
   const uint64_t total = dataset.num_windows(), first = writer.next_window();
   if (first > 0) log_info(cat(config.teacher.cache, ": ", first, " of ", total, " windows are there"));
   if (first < total) {
     const auto teacher = build_teacher(config, student_options(device, compute_dtype), student);
+    Reader reader(*teacher, num_tokens, k, config.loss.chunk_tokens);
+    const losses::Neighbourhood neighbourhood(config.loss.neighbourhood, num_tokens, special_ids(tokenizer, student),
+                                              config.train.seed, config.loss.chunk_tokens);
     const auto start = std::chrono::steady_clock::now();
     while (writer.next_window() < total) {
       if (const int signal = interrupt_signal())
@@ -78,33 +144,24 @@ void cache_teacher(const config::Config& config) {
       for (uint64_t w = begin; w < std::min<uint64_t>(begin + config.train.micro_batch_size, total); ++w)
         samples.push_back(dataset.sample_at(w));
       const data::Batch batch = dataset.read(samples);
-      const at::Tensor hidden = teacher->hidden(batch.tokens, {.document_ids = batch.document_ids}).flatten(0, 1);
-      const at::Tensor head = teacher->head().weight();
-      const int64_t length = config.train.sequence_length;
-      const losses::HeadChunks chunks(config.loss.chunk_tokens, hidden.size(0), head.size(0), hidden.scalar_type(),
-                                      device);
-      const int64_t step = std::max<int64_t>(1, chunks.logits / length) * length;  // whole windows
-      for (int64_t row = 0; row < hidden.size(0); row += step) {
-        at::Tensor logits = losses::head_logits(hidden.narrow(0, row, std::min(step, hidden.size(0) - row)), head);
-        const Rows rows = best_of(logits, num_tokens, k);
-        for (int64_t t = 0; t < rows.ids.size(0); t += length)
-          writer.add(values_of<int32_t>(rows.ids.narrow(0, t, length)),
-                     values_of<float>(rows.logits.narrow(0, t, length)),
-                     values_of<float>(rows.log_total.narrow(0, t, length)),
-                     values_of<float>(rows.log_rest.narrow(0, t, length)));
-      }
+      if (config.teacher.copies > 0)
+        add_copies(writer, reader, neighbourhood, batch, config.teacher.copies, total, device);
+      else
+        for (const Rows& rows : reader.best(reader.hidden(batch.tokens, batch.document_ids))) add(writer, rows);
       const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
       const double done = static_cast<double>(writer.next_window() - first);
       progress(cat("window ", writer.next_window(), "/", total, "  ",
-                   report::count_text(done * static_cast<double>(length) / seconds), " tokens/s  ETA ",
+                   report::count_text(done * static_cast<double>(config.train.sequence_length) / seconds),
+                   " tokens/s  ETA ",
                    report::duration_text(seconds / done * static_cast<double>(total - writer.next_window()))));
     }
     end_progress();
   }
   writer.finish();
   const data::TeacherCache cache(config.teacher.cache);
-  log_info(cat(config.teacher.cache, ": ", total, " windows of ", config.train.sequence_length, " tokens, the best ", k,
-               " tokens a position, ", report::bytes_text(static_cast<int64_t>(cache.bytes()))));
+  log_info(cat(config.teacher.cache, ": ", total, " windows of ", config.train.sequence_length, " tokens, ",
+               config.teacher.copies > 0 ? cat(config.teacher.copies, " perturbed copies of each, ") : "", "the best ",
+               k, " tokens a position, ", report::bytes_text(static_cast<int64_t>(cache.bytes()))));
 }
 
 }  // namespace satin::train

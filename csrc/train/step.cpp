@@ -87,8 +87,7 @@ StepResult TrainingStep::run(const std::vector<data::Batch>& micro_batches, doub
   const auto num_scored = static_cast<double>(result.num_scored);
   const Now now{progress, objective_.terms(progress), objective_.needs_teacher(progress), num_scored,
                 num_scored / static_cast<double>(result.num_scored + result.num_branches)};
-  SATIN_CHECK(teacher_ || !now.needs_teacher || (micro_batches[0].teacher.defined() && !neighbourhood_.enabled()),
-              "a loss needs a teacher");
+  SATIN_CHECK(teacher_ || !now.needs_teacher || losses_are_stored(micro_batches[0]), "a loss needs a teacher");
   quant::HeldWeights weights(quantized_, student_.parameters().options().compute_dtype, /*trainable=*/true);
   for (size_t i = 0; i < micro_batches.size(); ++i) {
     run_micro_batch(micro_batches[i], branches[i], now, result);
@@ -101,11 +100,19 @@ StepResult TrainingStep::run(const std::vector<data::Batch>& micro_batches, doub
   return result;
 }
 
+bool TrainingStep::losses_are_stored(const data::Batch& batch) const {
+  return batch.teacher.tokens.defined() || (batch.teacher.defined() && !neighbourhood_.enabled());
+}
+
 TrainingStep::Context TrainingStep::read(const data::Batch& batch, double progress) {
   const at::Device device = student_.parameters().options().device;
   Context context;
   context.text = batch.tokens.to(device, /*non_blocking=*/true);
   context.options.document_ids = batch.document_ids;
+  if (batch.teacher.tokens.defined()) {
+    context.tokens = batch.teacher.tokens.to(device, /*non_blocking=*/true);
+    return context;
+  }
   const losses::Source source = [&](const at::Tensor& tokens) -> losses::SourceStates {
     models::Decoder& decoder = neighbourhood_.needs_student() ? student_ : *teacher_;
     at::NoGradGuard no_grad;
@@ -139,7 +146,7 @@ void TrainingStep::run_micro_batch(const data::Batch& batch, const losses::Score
   inputs.hidden = of_text(hidden.detach());
   inputs.head = head.detach().to(hidden.scalar_type());
   at::Tensor teacher_hidden;
-  if (now.needs_teacher && batch.teacher.defined() && !neighbourhood_.enabled()) {
+  if (now.needs_teacher && losses_are_stored(batch)) {
     const int64_t all = batch.teacher.ids.size(-1);
     inputs.stored_teacher = stored_top_k(batch.teacher, std::min(objective_.top_k().value_or(all), all), device, wide);
   } else if (now.needs_teacher) {

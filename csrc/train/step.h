@@ -34,12 +34,14 @@ class TrainingStep {
   /// the teacher are means over text and branches, each token alike, and cross-entropy, of which a branch has no
   /// target, over the text. A branch is scored where its token of the text is. Does not wait for the device.
   /// Throws UserError when no token of the step is scored.
-  /// Batches with a stored teacher bring the neighbours, and the losses' teacher where nothing is perturbed.
+  /// Batches with a stored teacher bring the neighbours, and the losses' teacher where nothing is perturbed. Where they
+  /// bring its perturbed copies too, these are the contexts.
   StepResult run(const std::vector<data::Batch>& micro_batches, double progress);
 
  private:
   struct Context;
   struct Now;
+  bool losses_are_stored(const data::Batch& batch) const;
   Context read(const data::Batch& batch, double progress);
   void run_micro_batch(const data::Batch& batch, const losses::ScoredBranches& branches, const Now& now,
                        StepResult& result);

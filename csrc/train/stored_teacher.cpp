@@ -26,7 +26,14 @@ uint32_t weights_checksum(const fs::path& directory) {
 }
 
 bool losses_read_cache(const config::Config& config) {
-  return !config.teacher.cache.empty() && distils(config.loss) && effective_neighbourhood(config.loss).rate == 0;
+  return !config.teacher.cache.empty() && distils(config.loss) &&
+         (effective_neighbourhood(config.loss).rate == 0 || config.teacher.copies > 0);
+}
+
+void describe_copies(const config::Config& config, data::TeacherCacheDescription& description) {
+  const config::Neighbourhood& n = config.loss.neighbourhood;
+  description.copies = static_cast<uint64_t>(config.teacher.copies);
+  description.neighbourhood = {n.rate, n.top_k, n.temperature, n.depth, n.source, n.random_share, config.train.seed};
 }
 
 bool runs_teacher(const config::Config& config) { return distils(config.loss) && !losses_read_cache(config); }
@@ -49,6 +56,7 @@ std::shared_ptr<const data::TeacherCache> open_teacher_cache(const config::Confi
   wanted.vocab_size = vocab_size;
   wanted.sequence_length = config.train.sequence_length;
   wanted.attention_across_documents = config.data.attention_across_documents;
+  describe_copies(config, wanted);
   data::check_fits(*cache, wanted);
   const auto require_stored = [&](const char* key, int64_t needed) {
     if (needed > cached.top_k)
@@ -56,7 +64,8 @@ std::shared_ptr<const data::TeacherCache> open_teacher_cache(const config::Confi
                           " tokens a position: lower it, or make a cache with teacher.cache_top_k=", needed));
   };
   const config::Neighbourhood neighbourhood = effective_neighbourhood(loss);
-  if (losses::draws_from(neighbourhood, "teacher")) require_stored("loss.neighbourhood.top_k", neighbourhood.top_k);
+  if (cached.copies == 0 && losses::draws_from(neighbourhood, "teacher"))
+    require_stored("loss.neighbourhood.top_k", neighbourhood.top_k);
   if (losses_read_cache(config)) {
     if (loss.smoothness.weight > 0) require_stored("loss.smoothness.top_k", loss.smoothness.top_k);
     if (loss.kd.weight > 0 && (loss.kd.kind != "forward" || loss.kd.temperature != 1))
@@ -66,7 +75,9 @@ std::shared_ptr<const data::TeacherCache> open_teacher_cache(const config::Confi
               loss.kd.kind, " at ", loss.kd.temperature,
               "; set kind: forward and temperature: 1, or remove teacher.cache"));
     log_info(cat("teacher: from ", config.teacher.cache, " (", cached.teacher, ", the best ", cached.top_k,
-                 " tokens a position); it is not in memory"));
+                 " tokens a position",
+                 cached.copies > 0 ? cat(", ", cached.copies, " perturbed copies of each window, one an epoch") : "",
+                 "); it is not in memory"));
   } else if (losses::draws_from(neighbourhood, "teacher")) {
     log_info(cat("neighbours: from ", config.teacher.cache, "; the teacher itself reads the perturbed text"));
   } else {

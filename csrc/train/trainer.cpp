@@ -257,6 +257,7 @@ double Trainer::flops_per_token(double progress) const {
     };
     flops += reading(without_head(student, *student_.decoder), teacher_ ? without_head(teacher, *teacher_) : teacher);
   }
+  if (losses_read_cache(config_)) return flops;  // neighbours are in the cache
   const auto calls = static_cast<double>(neighbourhood_->num_source_calls(progress, dataset_->has_stored_teacher()));
   return flops + calls * report::forward_flops_per_token(neighbourhood_->needs_student() ? student : teacher, length);
 }

@@ -120,6 +120,21 @@ TEST_F(TrainingTest, BranchTokensDoNotWalk) {
       HasSubstr("loss.neighbourhood.depth: placement branch has one token beside a position, found walks of 2"));
 }
 
+TEST_F(TrainingTest, PerturbedCopiesAreFixed) {
+  const auto copies = [&](std::vector<std::string> more) {
+    more.insert(more.end(), {"teacher.copies=2", "teacher.cache=c"});
+    return train(kQat, more);
+  };
+  EXPECT_EQ(copies({}), "");
+  EXPECT_EQ(copies({"loss.neighbourhood.source=random"}), "");
+  EXPECT_THAT(train(kQat, {"teacher.copies=2"}), HasSubstr("teacher.copies: 2 perturbed copies are stored in"));
+  EXPECT_THAT(copies({"loss.neighbourhood.rate=0"}), HasSubstr("need a loss.neighbourhood.rate above 0, found 0"));
+  EXPECT_THAT(copies({"loss.neighbourhood.ramp=.5"}), HasSubstr("loss.neighbourhood.start 0 and ramp 0.5; set both"));
+  EXPECT_THAT(copies({"loss.neighbourhood.start=.5"}), HasSubstr("drawn once, at the whole rate"));
+  EXPECT_THAT(copies({"loss.neighbourhood.source=student"}), HasSubstr("drawn before there is a student"));
+  EXPECT_THAT(copies({"loss.neighbourhood.placement=branch"}), HasSubstr("not branch tokens"));
+}
+
 TEST_F(TrainingTest, TheGradientPenaltyHasOneStrengthAndNoLearnedActivationScale) {
   EXPECT_EQ(train(kQat, {"loss.lgr.weight=.01", "loss.lgr.layer=0"}), "");
   EXPECT_EQ(train(kQat, {"loss.lgr.gradient_ratio=.1", "quantization.default.activations=int8"}), "");

@@ -1,5 +1,6 @@
 #include "data/dataset.h"
 
+#include <map>
 #include <random>
 
 #include "byte_tokenizer.h"
@@ -123,6 +124,43 @@ TEST(Dataset, SummarisesTheMixture) {
                                       "maths: 2 documents, 2000 tokens, 15.0 % of the mixture, 4.50 epochs"}));
   const Dataset natural({{"books", dir / "books"}, {"maths", dir / "maths"}}, {.sequence_length = 100});
   EXPECT_EQ(natural.mixture_summary(80)[1], "maths: 2 documents, 2000 tokens, 25.0 % of the mixture, 1.00 epochs");
+}
+
+TEST(Dataset, AnEpochReadsOneOfTheStoredCopies) {
+  TempDir dir;
+  write_random(dir / "a.tokens", 20, 12, false, 1);
+  write_random(dir / "b.tokens", 9, 12, false, 2);
+  Dataset dataset({{"a", dir / "a.tokens"}, {"b", dir / "b.tokens"}}, {.sequence_length = 4, .seed = 3});
+  TeacherCacheDescription d;
+  d.data_checksum = dataset.windows_checksum();
+  d.num_windows = dataset.num_windows();
+  d.sequence_length = 4, d.top_k = 1, d.vocab_size = 1000;
+  d.copies = 3;
+  {
+    TeacherCacheWriter writer(dir / "cache", d);
+    const std::vector<int32_t> ids(4);
+    const std::vector<float> zeros(4);
+    for (uint64_t window = 0; window < d.num_windows; ++window)
+      for (uint64_t copy = 0; copy < 3; ++copy) {
+        const auto which = static_cast<int32_t>(10 * window + copy);
+        writer.add(ids, zeros, zeros, zeros, std::vector<int32_t>{which, which, which, 7});
+      }
+    writer.finish();
+  }
+  dataset.attach(std::make_shared<const TeacherCache>(dir / "cache"));
+  Sampler sampler = dataset.sampler();
+  std::vector<Sample> samples;
+  for (uint64_t i = 0; i < 5 * dataset.num_windows(); ++i) samples.push_back(sampler.next());
+  const Batch batch = dataset.read(samples);
+  ASSERT_EQ(batch.teacher.tokens.sizes(), batch.tokens.sizes());
+  std::map<uint64_t, uint64_t> times_read;  // by window: epochs follow each other
+  for (size_t i = 0; i < samples.size(); ++i) {
+    const uint64_t window = dataset.window_index(samples[i].source, samples[i].window);
+    const at::Tensor row = batch.teacher.tokens[static_cast<int64_t>(i)];
+    EXPECT_EQ(row[0].item<int64_t>(), static_cast<int64_t>(10 * window + times_read[window]++ % 3));
+    EXPECT_EQ(row[3].item<int64_t>(), 7);
+  }
+  EXPECT_EQ(times_read.size(), dataset.num_windows());
 }
 
 TEST(Dataset, OpensConfiguredSources) {

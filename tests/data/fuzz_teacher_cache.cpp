@@ -45,8 +45,12 @@ void check(const fs::path& directory, std::string_view manifest, std::string_vie
     const TeacherCacheDescription& d = cache.description();
     require(cache.bytes() == manifest.size() + shard.size() && differences(d, d).empty());
     TeacherRows rows;
-    for (uint64_t window = 0; window < d.num_windows; ++window) cache.read(window, rows);
-    require(rows.log_total.size() == d.num_windows * static_cast<uint64_t>(d.sequence_length));
+    const uint64_t texts = std::max<uint64_t>(1, d.copies);
+    for (uint64_t window = 0; window < d.num_windows; ++window)
+      for (uint64_t copy = 0; copy < texts; ++copy) cache.read(window, rows, copy);
+    require(rows.log_total.size() == d.num_windows * texts * static_cast<uint64_t>(d.sequence_length));
+    require(rows.tokens.size() == (d.copies > 0 ? rows.log_total.size() : 0));
+    for (const int32_t id : rows.tokens) require(id >= 0 && id < d.vocab_size);
     require(rows.log_rest.size() == rows.log_total.size() && rows.logits.size() == rows.ids.size());
     require(rows.ids.size() == rows.log_total.size() * static_cast<uint64_t>(d.top_k));
     for (const int32_t id : rows.ids) require(id >= 0 && id < d.vocab_size);
@@ -59,6 +63,7 @@ void repair(const fs::path& directory, std::string& shard) {
   TeacherCacheShardHeader header;
   try {
     const auto manifest = TeacherCacheManifest::read(directory);
+    header.version = manifest->version();
     header.manifest_crc = manifest->crc;
     header.num_windows = manifest->windows_in_shard(0);
     header.window_bytes = manifest->window_bytes();

@@ -1,7 +1,8 @@
 """An independent reader and writer of teacher caches, from the picture in csrc/data/teacher_cache.h.
 
 teacher_cache.py check DIRECTORY ROWS  reads a cache and compares it with ROWS: of each window the int32 ids and fp32
-                                       logits, log_total and log_rest that were given to the writer, as raw numbers
+                                       logits, log_total and log_rest that were given to the writer, as raw numbers;
+                                       with copies, of each copy, its int32 tokens first
 teacher_cache.py write DIRECTORY       writes a cache: a vocabulary of 65537, one id a token, every fp16 <= 0 once
 """
 import json
@@ -28,8 +29,8 @@ def crc32c(data):
 
 def shard(manifest_text, index, first_window, num_windows, payload):
     def header(crc):
-        return struct.pack(HEADER, b"SATINTCH", 1, crc, crc32c(manifest_text), index, first_window, num_windows,
-                           len(payload) // num_windows, crc32c(payload))
+        return struct.pack(HEADER, b"SATINTCH", json.loads(manifest_text)["version"], crc, crc32c(manifest_text), index,
+                           first_window, num_windows, len(payload) // num_windows, crc32c(payload))
     return header(crc32c(header(0))) + payload
 
 
@@ -45,6 +46,7 @@ def check(directory, rows_path):
     text = (directory / "manifest.json").read_bytes()
     m = json.loads(text)
     tokens, entries, per_shard = m["sequence_length"], m["sequence_length"] * m["top_k"], m["windows_per_shard"]
+    copies, id_type = m["copies"] if m["version"] == 2 else 0, "<u2" if m["vocab_size"] <= 65536 else "<u4"
     rows, at_row, num_read = pathlib.Path(rows_path).read_bytes(), 0, 0
     paths = sorted(directory.glob("shard-*.bin"))
     for index, path in enumerate(paths):
@@ -54,8 +56,12 @@ def check(directory, rows_path):
         assert num_windows == min(per_shard, m["num_windows"] - num_read)
         assert data == shard(text, index, num_read, num_windows, data[64:])
         at = 64
-        for _ in range(num_windows):
-            ids, at = take(data, at, "<u2" if m["vocab_size"] <= 65536 else "<u4", entries)
+        for _ in range(num_windows * max(1, copies)):
+            if copies:
+                copy, at = take(data, at, id_type, tokens)
+                assert (copy == np.frombuffer(rows, "<i4", tokens, at_row)).all()
+                at_row += 4 * tokens
+            ids, at = take(data, at, id_type, entries)
             logits, at = take(data, at, "<f2", entries)
             sums = []
             for _ in range(2):

@@ -257,6 +257,52 @@ TEST_F(Cli, TrainsFromATeacherCacheWithoutTheTeacher) {
   expect(satin(tiny("x", cached + "loss.neighbourhood.top_k=60")), 2, {"loss.neighbourhood.top_k", "holds 50"});
 }
 
+/// Where windows are read in the data's order, a run from stored copies is the run that draws them itself: smoothness
+/// is equal but for the rounding of what is stored. Three windows, so two epochs; a weight hardly moves.
+TEST_F(Cli, TrainsFromPerturbedCopiesWithoutTheTeacher) {
+  std::string text;
+  std::ifstream source(quick / "text/train.jsonl");
+  std::getline(source, text);
+  test::write_file(dir / "text.jsonl", text.substr(0, 480) + "\"}\n");
+  const std::string data = "data.shuffle=false data.train=" + (dir / "text.jsonl").string() +
+                           " loss.neighbourhood.rate=.5 loss.neighbourhood.random_share=.3 train.sequence_length=48 "
+                           "train.micro_batch_size=1 "
+                           "loss.kd.weight=0 loss.smoothness.weight=1 loss.smoothness.start=0 "
+                           "optimizer.learning_rate=1e-9 optimizer.scale_learning_rate=1e-9 "
+                           "optimizer.zero_point_learning_rate=1e-9 ";
+  const std::string cached = data + "teacher.copies=2 teacher.cache_top_k=40 teacher.cache=";
+  const auto fill = [&](const std::string& run) { return "cache-teacher" + run.substr(std::string("train").size()); };
+  const std::string run = tiny("offline", cached + (dir / "teacher").string());
+  expect(satin(fill(run)), 0, {"2 perturbed copies of each"});
+  expect(satin(run), 0, {"2 perturbed copies of each window, one an epoch); it is not in memory", "2.00 epochs"});
+  expect(satin(tiny("online", data)), 0, {});
+  const auto losses = [&](const std::string& name) {
+    std::ifstream metrics(dir / name / "metrics.jsonl");
+    std::vector<double> found;
+    for (std::string line; std::getline(metrics, line);)
+      if (const auto entry = nlohmann::json::parse(line); entry.contains("smoothness"))
+        found.push_back(entry["smoothness"].get<double>());
+    return found;
+  };
+  const std::vector<double> offline = losses("offline"), online = losses("online");
+  ASSERT_EQ(offline.size(), 6u);
+  double most_between_copies = 0;
+  for (size_t i = 0; i < 6; ++i) {
+    EXPECT_NEAR(offline[i], online[i], 2e-3 * online[i]) << i;
+    most_between_copies = std::max(most_between_copies, std::abs(offline[i] - offline[(i + 3) % 6]) / online[i]);
+  }
+  EXPECT_GT(most_between_copies, 0.05) << "each epoch has its copy";
+  const auto refused = [&](const std::string& more, const std::vector<std::string>& texts) {
+    expect(satin(tiny("x", cached + (dir / "teacher").string() + " " + more)), 2, texts);
+  };
+  refused("loss.neighbourhood.rate=.3", {"neighbourhood_rate: 0.5 in the cache, 0.3 here"});
+  refused("loss.neighbourhood.source=random", {"neighbourhood_source: teacher in the cache, random here"});
+  refused("loss.neighbourhood.top_k=20", {"neighbourhood_top_k: 40 in the cache, 20 here"});
+  refused("train.seed=5", {"neighbourhood_seed: 0 in the cache, 5 here"});
+  refused("teacher.copies=0", {"copies: 2 in the cache, 0 here"});
+  refused("loss.neighbourhood.start=.5", {"teacher.copies", "loss.neighbourhood.start"});
+}
+
 TEST_F(Cli, AStartThatFailedDoesNotOccupyTheDirectory) {
   test::write_file(dir / "empty.jsonl", "");
   expect(satin(tiny("again", "data.train.0.path=" + (dir / "empty.jsonl").string())), 2, {"empty.jsonl"});

@@ -164,39 +164,50 @@ TEST_F(Step, AStoredTeacherIsTheTeacher) {
   config::Loss loss;
   loss.ce.weight = 0.2;
   loss.smoothness = {.weight = 0.5, .top_k = 32, .temperature = 2, .start = 0};
-  loss.neighbourhood.rate = 0;
-  const losses::Objective objective(loss);
-  const losses::Neighbourhood neighbourhood(loss.neighbourhood, 32, {}, 0);
-  const auto run = [&](bool stored) {
-    quant::Registry registry;
-    nn::BuildOptions trainable = build;
-    trainable.trainable = true;
-    auto student = io::load_pretrained(oracle / "model", nn::dense_linear_factory(), trainable);
-    {
+  for (const double rate : {0.0, 0.5}) {
+    SCOPED_TRACE(rate);
+    loss.neighbourhood.rate = rate;  // above 0: at perturbed copies, which the cache then has
+    loss.neighbourhood.top_k = 8;
+    const losses::Objective objective(loss);
+    const losses::Neighbourhood neighbourhood(loss.neighbourhood, 32, {}, 0);
+    const losses::Source source = [&](const at::Tensor& tokens) -> losses::SourceStates {
       at::NoGradGuard no_grad;
-      for (const auto& parameter : student->parameters().all()) parameter.value.mul_(1.1);
-    }
-    std::vector<data::Batch> halves = batches();
-    for (data::Batch& batch : halves) {
-      if (!stored) break;
-      at::NoGradGuard no_grad;
-      const at::Tensor logits = teacher->logits(teacher->hidden(batch.tokens));
-      const auto [values, ids] = logits.sort(/*stable=*/true, -1, /*descending=*/true);
-      const at::Tensor largest = values.narrow(-1, 0, 1), total = logits.logsumexp(-1);
-      batch.teacher = {ids.to(at::kInt), values - largest, total - largest.squeeze(-1),
-                       at::full_like(total, -INFINITY)};
-    }
-    TrainingStep step(*student, registry, stored ? nullptr : teacher.get(), objective, neighbourhood, 0);
-    const StepResult result = step.run(halves, 0.5);
-    std::map<std::string, at::Tensor> all;
-    for (const auto& [name, value] : result.losses) all["loss " + name] = value;
-    for (const auto& parameter : student->parameters().all()) all[parameter.name] = parameter.value.grad();
-    return all;
-  };
-  const auto want = run(false), got = run(true);
-  ASSERT_EQ(got.size(), want.size());
-  for (const auto& [name, value] : want)
-    EXPECT_LE((got.at(name) - value).norm().item<double>(), 1e-10 * (1 + value.norm().item<double>())) << name;
+      return {teacher->hidden(tokens), teacher->head().weight()};
+    };
+    const auto run = [&](bool stored) {
+      quant::Registry registry;
+      nn::BuildOptions trainable = build;
+      trainable.trainable = true;
+      auto student = io::load_pretrained(oracle / "model", nn::dense_linear_factory(), trainable);
+      {
+        at::NoGradGuard no_grad;
+        for (const auto& parameter : student->parameters().all()) parameter.value.mul_(1.1);
+      }
+      std::vector<data::Batch> halves = batches();
+      for (data::Batch& batch : halves) {
+        if (!stored) break;
+        at::NoGradGuard no_grad;
+        const at::Tensor text =
+            neighbourhood.perturb(batch.tokens, {batch.tokens, batch.document_starts, batch.sample_ids}, source);
+        const at::Tensor logits = teacher->logits(teacher->hidden(text));
+        const auto [values, ids] = logits.sort(/*stable=*/true, -1, /*descending=*/true);
+        const at::Tensor largest = values.narrow(-1, 0, 1), total = logits.logsumexp(-1);
+        batch.teacher = {ids.to(at::kInt), values - largest, total - largest.squeeze(-1),
+                         at::full_like(total, -INFINITY)};
+        if (rate > 0) batch.teacher.tokens = text;
+      }
+      TrainingStep step(*student, registry, stored ? nullptr : teacher.get(), objective, neighbourhood, 0);
+      const StepResult result = step.run(halves, 0.5);
+      std::map<std::string, at::Tensor> all;
+      for (const auto& [name, value] : result.losses) all["loss " + name] = value;
+      for (const auto& parameter : student->parameters().all()) all[parameter.name] = parameter.value.grad();
+      return all;
+    };
+    const auto want = run(false), got = run(true);
+    ASSERT_EQ(got.size(), want.size());
+    for (const auto& [name, value] : want)
+      EXPECT_LE((got.at(name) - value).norm().item<double>(), 1e-10 * (1 + value.norm().item<double>())) << name;
+  }
 }
 
 }  // namespace
