@@ -43,7 +43,7 @@ inline constexpr auto kFields<Model> = std::tuple{
 template <>
 inline constexpr auto kFields<Teacher> = std::tuple{
     field("path", &Teacher::path, {.help = "Full-precision teacher with the same vocabulary; empty: the student's own weights before quantization", .unit = "directory", .path = true, .known_as = "teacher_model | teacher_model_path"}),
-    field("cache", &Teacher::cache, {.help = "Written by satin cache-teacher, read instead of running the teacher: its neighbours; its losses where loss.neighbourhood.rate is 0 (kd: stored tokens, and the rest as one bucket)", .unit = "directory", .path = true, .known_as = "offline_teacher | teacher_cache"}),
+    field("cache", &Teacher::cache, {.help = "Written by satin cache-teacher, read instead of running the teacher: its neighbours; its losses too where neighbourhood.rate is 0 or it holds copies (kd: stored tokens, the rest as one bucket)", .unit = "directory", .path = true, .known_as = "offline_teacher | teacher_cache"}),
     field("cache_top_k", &Teacher::cache_top_k, {.help = "Best next tokens a position that satin cache-teacher stores: 4 bytes each (6 for a vocabulary over 65,536)", .unit = "tokens", .at_least = 1, .at_most = 512}),
     field("copies", &Teacher::copies, {.help = "Stores the teacher on this many perturbed copies of each window (loss.neighbourhood); epoch e then reads copy e mod this, without the teacher; 0: on the clean text", .unit = "copies", .at_least = 0, .at_most = 1024}),
 };
@@ -99,16 +99,22 @@ inline constexpr auto kFields<Smoothness> = std::tuple{
 };
 
 template <>
+inline constexpr auto kFields<HiddenStates> = std::tuple{
+    field("weight", &HiddenStates::weight, {.help = "Weight of the squared distance between the directions of student's and teacher's hidden states (0 to 4 a token), the mean over tokens and layers; 0: off", .at_least = 0}),
+    field("layers", &HiddenStates::layers, {.help = "Where they are compared: the residual stream after each layer, or after the last", .one_of = "all | last"}),
+};
+
+template <>
 inline constexpr auto kFields<Neighbourhood> = std::tuple{
-    field("rate", &Neighbourhood::rate, {.help = "Probability that a next token is replaced by a sampled neighbour, so that teacher and student meet just off the text; 0: off; acts through kd and smoothness", .unit = "probability", .at_least = 0, .at_most = 1, .known_as = "rho"}),
+    field("rate", &Neighbourhood::rate, {.help = "Probability that a next token is replaced by a sampled neighbour, so that teacher and student meet just off the text; 0: off; acts through kd, smoothness and hidden", .unit = "probability", .at_least = 0, .at_most = 1, .known_as = "rho"}),
     field("start", &Neighbourhood::start, {.help = "When it is switched on; until then both models read the clean text", .unit = "fraction of training", .at_least = 0, .at_most = 1}),
     field("ramp", &Neighbourhood::ramp, {.help = "How long its rate then grows linearly to the full value; 0: at once", .unit = "fraction of training", .at_least = 0, .at_most = 1}),
     field("top_k", &Neighbourhood::top_k, {.help = "Neighbours are drawn from this many best next tokens", .unit = "tokens", .at_least = 1}),
     field("temperature", &Neighbourhood::temperature, {.help = "Sampling temperature of the draw; higher wanders further", .above = 0}),
     field("depth", &Neighbourhood::depth, {.help = "Tokens replaced in a row once a walk starts", .unit = "tokens", .at_least = 1}),
     field("source", &Neighbourhood::source, {.help = "Who proposes neighbours: the teacher, any token of the vocabulary (the control), or the student (on-policy)", .one_of = "teacher | random | student"}),
-    field("placement", &Neighbourhood::placement, {.help = "Neighbours replace tokens of the text, or stand beside them as branch tokens of a context twice as long (both texts in one pass; rate 1: each position has one)", .one_of = "text | branch"}),
     field("random_share", &Neighbourhood::random_share, {.help = "Share of the replaced tokens that are any token of the vocabulary instead of the source's; 1 is source: random", .unit = "share", .at_least = 0, .at_most = 1}),
+    field("placement", &Neighbourhood::placement, {.help = "Neighbours replace tokens of the text, or stand beside them as branch tokens of a context twice as long (both texts in one pass; rate 1: each position has one)", .one_of = "text | branch"}),
 };
 
 template <>
@@ -128,6 +134,7 @@ inline constexpr auto kFields<Loss> = std::tuple{
     field("ce", &Loss::ce, {.help = "Cross-entropy on the text", .known_as = "cross_entropy"}),
     field("kd", &Loss::kd, {.help = "Knowledge distillation: the teacher's whole next-token distribution", .known_as = "distillation | distill"}),
     field("smoothness", &Loss::smoothness, {.help = "Top-k KL at the text's own contexts"}),
+    field("hidden", &Loss::hidden, {.help = "Distillation of hidden states (OneBit), from a teacher of the same layers and hidden size that is in memory", .known_as = "hidden_states | hidden_state | mse"}),
     field("neighbourhood", &Loss::neighbourhood, {.help = "Distillation on contexts around the text: the smoothness default"}),
     field("lgr", &Loss::lgr, {.help = "Penalty on the squared norm of the loss's gradient with respect to a layer's input, by finite differences (LGR, arXiv 2605.08894); off unless weight or gradient_ratio is given", .known_as = "gradient_penalty | gradient_regularization"}),
     field("chunk_tokens", &Loss::chunk_tokens, {.help = "Positions whose gradients of vocabulary logits are in memory at a time; lower saves memory, the result is the same; 0: as many as fit 1 GiB (32 MiB on a CPU)", .unit = "tokens", .at_least = 0}),

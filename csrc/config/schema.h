@@ -73,6 +73,11 @@ struct Smoothness {
   double ramp = 0;     ///< fraction of training over which its weight grows linearly
   bool operator==(const Smoothness&) const = default;
 };
+struct HiddenStates {
+  double weight = 0;
+  std::string layers = "all";  ///< all: the residual stream after each layer | last: after the last one
+  bool operator==(const HiddenStates&) const = default;
+};
 struct Neighbourhood {
   double rate = 0.15;  ///< probability that a next token is replaced by a sampled neighbour
   double start = 0;    ///< fraction of training after which it is on
@@ -100,6 +105,7 @@ struct Loss {
   CrossEntropy ce;
   Distillation kd;
   Smoothness smoothness;
+  HiddenStates hidden;
   Neighbourhood neighbourhood;
   GradientPenalty lgr;
   int64_t chunk_tokens = 0;  ///< tokens whose logits' gradients are in memory at a time; 0: as a budget allows

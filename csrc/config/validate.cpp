@@ -153,13 +153,14 @@ void check_copies(const Config& config, const Report& report) {
 
 void check_losses(const Config& config, const Report& report) {
   const Loss& loss = config.loss;
-  const bool distils = loss.kd.weight > 0 || loss.smoothness.weight > 0;
+  const bool distils = loss.kd.weight > 0 || loss.smoothness.weight > 0 || loss.hidden.weight > 0;
   if (loss.ce.weight == 0 && !distils) {
-    report({"loss.ce.weight", "loss.kd.weight", "loss.smoothness.weight"},
-           "loss: every weight is 0, so there is nothing to train; set loss.ce.weight, loss.kd.weight or "
-           "loss.smoothness.weight above 0");
+    report({"loss.ce.weight", "loss.kd.weight", "loss.smoothness.weight", "loss.hidden.weight"},
+           "loss: every weight is 0, so there is nothing to train; set loss.ce.weight, loss.kd.weight, "
+           "loss.smoothness.weight or loss.hidden.weight above 0");
   }
-  if (loss.ce.weight == 0 && loss.kd.weight == 0 && loss.smoothness.weight > 0 && loss.smoothness.start > 0) {
+  if (loss.ce.weight == 0 && loss.kd.weight == 0 && loss.hidden.weight == 0 && loss.smoothness.weight > 0 &&
+      loss.smoothness.start > 0) {
     report({"loss.smoothness.start"},
            cat("loss.smoothness.start: nothing has a weight before ", format_number(loss.smoothness.start),
                " of training; set it to 0, or loss.kd.weight or loss.ce.weight above 0"));
@@ -169,13 +170,21 @@ void check_losses(const Config& config, const Report& report) {
            cat("loss.neighbourhood.depth: placement branch has one token beside a position, found walks of ",
                loss.neighbourhood.depth, "; set depth to 1, or placement to text"));
   check_copies(config, report);
+  const bool offline = !config.teacher.cache.empty() && (loss.neighbourhood.rate == 0 || config.teacher.copies > 0);
+  if (loss.hidden.weight > 0 && offline)
+    report({"loss.hidden.weight", "teacher.cache"},
+           "loss.hidden.weight: the losses read teacher.cache, which holds logits and no hidden states; set "
+           "loss.hidden.weight to 0, or remove teacher.cache");
   check_gradient_penalty(config, report);
   if (!distils || !config.teacher.path.empty()) return;
-  const std::string what = loss.kd.weight > 0 ? "loss.kd.weight" : "loss.smoothness.weight";
-  const std::string fix =
-      cat("set loss.ce.weight to 1 and ", loss.kd.weight > 0 ? "loss.kd.weight" : "",
-          loss.kd.weight > 0 && loss.smoothness.weight > 0 ? " and " : "",
-          loss.smoothness.weight > 0 ? "loss.smoothness.weight" : "", " to 0, or give teacher.path");
+  std::vector<std::string> keys;
+  if (loss.kd.weight > 0) keys.push_back("loss.kd.weight");
+  if (loss.smoothness.weight > 0) keys.push_back("loss.smoothness.weight");
+  if (loss.hidden.weight > 0) keys.push_back("loss.hidden.weight");
+  const std::string& what = keys.front();
+  std::string fix = "set loss.ce.weight to 1 and ";
+  for (const std::string& key : keys) fix += (key == what ? "" : " and ") + key;
+  fix += " to 0, or give teacher.path";
   if (config.model.init == "random") {
     report({"model.init", what}, cat("model.init: random weights have no teacher to imitate; ", fix));
   } else if (!config.quantization) {

@@ -14,7 +14,8 @@
 namespace satin::losses {
 namespace {
 
-// Streams of counter_hash: independent numbers for the questions asked of a position. Which token it is.
+// Streams of counter_hash: independent numbers for the questions asked of a position: whether it is replaced, by which
+// draw, and whether by any token.
 constexpr uint64_t kStartsHere = 0x6e65696768626f75, kDrawnHere = kStartsHere + 1, kRandomHere = kStartsHere + 2;
 
 template <class T>

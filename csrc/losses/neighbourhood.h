@@ -10,8 +10,8 @@
 // Never replaced: a window's first token, a document's first token, special ids (BOS, EOS, padding, ...). Never drawn:
 // special ids and padding of the vocabulary, taken out before the top k is chosen.
 //
-// The rate may be scheduled. Each position has one number that it is compared with, so a larger rate starts walks where
-// a smaller one did and elsewhere, with the same draws; with depth 1 the replaced positions only grow.
+// The rate may be scheduled. Each position has one number that it is compared with, so with depth 1 a larger rate
+// replaces what a smaller one does, by the same draws, and more (with walks, a new one may cover another's start).
 //
 // placement branch: the same draws, but the text stays as it is and each chosen position's neighbour stands beside it
 // (losses/branches.h); `rate` is then the probability that a position has a scored branch.

@@ -30,6 +30,8 @@ Objective::Objective(const config::Loss& loss, int64_t num_tokens) : config_(los
   require(loss.smoothness.top_k >= 1, "smoothness.top_k", "at least 1", static_cast<double>(loss.smoothness.top_k));
   require(loss.smoothness.top_k <= ops::kMaxTopK, "smoothness.top_k", cat("at most ", ops::kMaxTopK).c_str(),
           static_cast<double>(loss.smoothness.top_k));
+  if (loss.hidden.layers != "all" && loss.hidden.layers != "last")
+    throw UserError(cat("loss.hidden.layers: expected all or last, found \"", loss.hidden.layers, "\""));
   require(loss.kd.mix > 0 && loss.kd.mix < 1, "kd.mix", "a number between 0 and 1", loss.kd.mix);
   std::unique_ptr<LogitLoss> kd = distillation(loss.kd);
   if (loss.ce.weight != 0) parts_.push_back({std::make_unique<CrossEntropy>(), loss.ce.weight, 0, 0});
@@ -48,6 +50,7 @@ std::vector<Term> Objective::terms(double progress) const {
 }
 
 bool Objective::needs_teacher(double progress) const {
+  if (config_.hidden.weight != 0) return true;
   const std::vector<Term> now = terms(progress);
   return std::any_of(now.begin(), now.end(), [](const Term& t) { return t.weight != 0 && t.loss->needs_teacher(); });
 }
@@ -57,7 +60,8 @@ std::optional<int64_t> Objective::top_k() const {
 }
 
 bool Objective::needs_teacher() const {
-  const bool by_loss = std::any_of(parts_.begin(), parts_.end(), [](const Part& p) { return p.loss->needs_teacher(); });
+  const bool by_loss = config_.hidden.weight != 0 ||
+                       std::any_of(parts_.begin(), parts_.end(), [](const Part& p) { return p.loss->needs_teacher(); });
   return by_loss || draws_from(config_.neighbourhood, "teacher");
 }
 

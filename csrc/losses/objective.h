@@ -17,8 +17,10 @@ class Objective {
   /// Every loss with a weight in the configuration, at `progress` = steps done / all steps, in [0, 1]. Before its start
   /// a loss is there with weight 0. The terms point into this object.
   std::vector<Term> terms(double progress) const;
-  /// Whether some loss with weight at this point of training reads the teacher's logits.
+  /// Whether some loss with weight at this point of training reads the teacher.
   bool needs_teacher(double progress) const;
+  /// Hidden-state distillation; weight 0: there is none.
+  const config::HiddenStates& hidden() const { return config_.hidden; }
   /// Of the smoothness loss, when it is configured.
   std::optional<int64_t> top_k() const;
   /// Whether anything in training does, sampled neighbours included.

@@ -153,6 +153,11 @@ at::Tensor Decoder::hidden(const at::Tensor& tokens, const ForwardOptions& optio
     const ops::RmsNormResult post = layer.post_norm.forward(input.sum, mixed);
     x = post.sum;
     delta = layer.mlp.forward(post.y);
+    if (options.after_layer) {
+      x = x + delta;
+      delta = at::Tensor();
+      options.after_layer(static_cast<int64_t>(i), x);
+    }
   }
   if (cache) cache->length = past + num_tokens;
   return p.norm->forward(x, delta).y;

@@ -1,5 +1,6 @@
 // A pre-norm decoder (Llama and its relatives). Shapes: B sequences, T tokens, H hidden, V vocabulary.
 #pragma once
+#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -25,6 +26,8 @@ struct ForwardOptions {
   at::Tensor input_embeddings =
       {};  ///< [B, T, H] instead of the embedding of `tokens` (gradients with respect to inputs)
   std::vector<at::Tensor>* taps = nullptr;  ///< receives each layer's input (residual stream), layer 0 first
+  /// Called with the residual stream [B, T, H] after each layer, layer 0 first; the last is the final norm's input.
+  std::function<void(int64_t layer, const at::Tensor& stream)> after_layer = {};
   at::Tensor offset = {};  ///< [B, T, H] or undefined: added to the input of layer offset_layer (in its taps too)
   int64_t offset_layer = 0;
 };

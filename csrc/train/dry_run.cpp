@@ -56,6 +56,7 @@ void dry_run(const config::Config& config, const Resume& resume) {
     if (teacher->vocab_size != model.vocab_size)
       throw UserError(
           cat("teacher.path: a vocabulary of ", teacher->vocab_size, ", the student's is ", model.vocab_size));
+    check_hidden_states(config, model, *teacher);
   }
   const int64_t steps = total_steps(config.train);
   const int64_t tokens =

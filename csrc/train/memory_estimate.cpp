@@ -83,6 +83,12 @@ MemoryEstimate estimate_memory(const config::Config& config, const models::Decod
   if (config.quantization && config.logging.quantizers_every_n_steps > 0)
     estimate.parts.emplace_back("codes", linear_elements);  // of the last look at the quantizers
   estimate.parts.emplace_back("loss", loss);
+  if (config.loss.hidden.weight > 0) {
+    // A gradient of each compared layer until the backward; of the layer at hand the teacher's state, both directions
+    // and a product. The student's states are among the activations.
+    const int64_t layers = config.loss.hidden.layers == "last" ? 1 : c.num_layers;
+    estimate.parts.emplace_back("hidden", (layers + 4) * m * h * wide);
+  }
   if (const config::GradientPenalty& lgr = config.loss.lgr; penalises(lgr)) {
     // The losses' gradients lie aside, quantized weights have fp32 gradients of their own, and what fp32 activations
     // and their offset take beyond those of the step.

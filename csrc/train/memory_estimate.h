@@ -10,7 +10,8 @@
 
 namespace satin::train {
 
-/// Bytes by part, in the order they are printed: weights, gradients, optimizer, teacher, activations, loss, workspace.
+/// Bytes by part, in the order they are printed: weights, gradients, optimizer, teacher, activations, loss, workspace;
+/// codes, hidden and lgr where there are any.
 struct MemoryEstimate {
   std::vector<std::pair<std::string, int64_t>> parts;
   int64_t total_bytes() const;

@@ -79,10 +79,26 @@ std::unique_ptr<models::Decoder> build_teacher(const config::Config& config, con
   if (model.config.vocab_size != student.vocab_size)
     throw UserError(cat("teacher.path: ", path, " has a vocabulary of ", model.config.vocab_size, ", the student of ",
                         student.vocab_size, "; logits can only be distilled between models with the same tokenizer"));
+  check_hidden_states(config, student, model.config);
   return exporting::build_decoder(model, options);
 }
 
-bool distils(const config::Loss& loss) { return loss.kd.weight > 0 || loss.smoothness.weight > 0; }
+bool distils(const config::Loss& loss) {
+  return loss.kd.weight > 0 || loss.smoothness.weight > 0 || loss.hidden.weight > 0;
+}
+
+void check_hidden_states(const config::Config& config, const models::ModelConfig& student,
+                         const models::ModelConfig& teacher) {
+  if (config.loss.hidden.weight == 0 ||
+      (student.num_layers == teacher.num_layers && student.hidden_size == teacher.hidden_size))
+    return;
+  throw UserError(
+      cat("loss.hidden: expected a teacher whose hidden states can be compared with the student's; the "
+          "student (model.path: ",
+          config.model.path, ") has ", student.num_layers, " layers of hidden size ", student.hidden_size,
+          ", the teacher (teacher.path: ", teacher_path(config), ") ", teacher.num_layers, " of ", teacher.hidden_size,
+          "; set loss.hidden.weight to 0, or give another teacher.path"));
+}
 
 config::Neighbourhood effective_neighbourhood(const config::Loss& loss) {
   config::Neighbourhood neighbourhood = loss.neighbourhood;

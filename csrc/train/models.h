@@ -31,6 +31,10 @@ std::unique_ptr<models::Decoder> build_teacher(const config::Config& config, con
 /// The teacher's directory: teacher.path, or the student's own.
 const std::string& teacher_path(const config::Config& config);
 
+/// Throws UserError naming both models when loss.hidden is on and their layers or hidden sizes differ.
+void check_hidden_states(const config::Config& config, const models::ModelConfig& student,
+                         const models::ModelConfig& teacher);
+
 /// Whether a loss compares student and teacher: only then are there neighbours to compare them at.
 bool distils(const config::Loss& loss);
 /// The neighbourhood that a run walks into: none when nothing is distilled.

@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "losses/to_device.h"
 #include "quant/held_weights.h"
+#include "train/compared_states.h"
 #include "train/stored_teacher.h"
 
 namespace satin::train {
@@ -87,7 +88,9 @@ StepResult TrainingStep::run(const std::vector<data::Batch>& micro_batches, doub
   const auto num_scored = static_cast<double>(result.num_scored);
   const Now now{progress, objective_.terms(progress), objective_.needs_teacher(progress), num_scored,
                 num_scored / static_cast<double>(result.num_scored + result.num_branches)};
-  SATIN_CHECK(teacher_ || !now.needs_teacher || losses_are_stored(micro_batches[0]), "a loss needs a teacher");
+  SATIN_CHECK(
+      teacher_ || !now.needs_teacher || (losses_are_stored(micro_batches[0]) && objective_.hidden().weight == 0),
+      "a loss needs a teacher");
   quant::HeldWeights weights(quantized_, student_.parameters().options().compute_dtype, /*trainable=*/true);
   for (size_t i = 0; i < micro_batches.size(); ++i) {
     run_micro_batch(micro_batches[i], branches[i], now, result);
@@ -97,6 +100,8 @@ StepResult TrainingStep::run(const std::vector<data::Batch>& micro_batches, doub
   result.total = at::zeros({}, at::TensorOptions().dtype(wide_dtype()).device(student_.parameters().options().device));
   for (const auto& term : now.terms)
     if (term.weight != 0) result.total += result.losses.at(term.loss->name()) * term.weight;
+  if (const double weight = objective_.hidden().weight; weight != 0)
+    result.total += result.losses.at("hidden") * weight;
   return result;
 }
 
@@ -139,24 +144,32 @@ void TrainingStep::run_micro_batch(const data::Batch& batch, const losses::Score
   const int64_t length = batch.tokens.size(1);
   const auto of_text = [&](const at::Tensor& x_BTH) { return rows(x_BTH.narrow(1, 0, length)); };
 
-  const at::Tensor hidden = student_.hidden(context.tokens, context.options);
+  ComparedStates states(objective_.hidden(), student_.config().num_layers);
+  const at::Tensor hidden = student_.hidden(context.tokens, states.of_student(context.options));
   // Gradients of the head come in fp32; leaving the graph before the cast to the compute dtype keeps them so.
   const at::Tensor head = student_.head().weight(wide);
   losses::HeadInputs inputs;
   inputs.hidden = of_text(hidden.detach());
   inputs.head = head.detach().to(hidden.scalar_type());
+  const at::Tensor weights = batch.loss_mask.to(device, /*non_blocking=*/true).to(wide).div_(now.num_scored);
   at::Tensor teacher_hidden;
   if (now.needs_teacher && losses_are_stored(batch)) {
     const int64_t all = batch.teacher.ids.size(-1);
     inputs.stored_teacher = stored_top_k(batch.teacher, std::min(objective_.top_k().value_or(all), all), device, wide);
   } else if (now.needs_teacher) {
     at::NoGradGuard no_grad;
-    teacher_hidden = teacher_->hidden(context.tokens, context.options);
+    at::Tensor scored;  // of the whole context
+    if (states.enabled()) scored = weights * now.share;
+    if (states.enabled() && branches.defined()) {
+      const at::Tensor beside = at::full({branches.size(), 1}, now.share / now.num_scored, weights.options());
+      scored = at::cat({scored, branches.scatter(beside).squeeze(2)}, 1);
+    }
+    teacher_hidden = teacher_->hidden(context.tokens, states.of_teacher(context.options, scored));
     inputs.teacher_hidden = of_text(teacher_hidden);
     inputs.teacher_head = teacher_->head().weight();
   }
   inputs.targets = context.text.roll(-1, 1).reshape(-1);  // the last position's is never scored
-  inputs.weights = batch.loss_mask.to(device, /*non_blocking=*/true).to(wide).div_(now.num_scored).reshape(-1);
+  inputs.weights = weights.reshape(-1);
   losses::HeadResult losses = losses::head_losses(inputs, scaled(now.terms, now.share, true), chunk_tokens_);
   at::Tensor grad_hidden = losses.grad_hidden.view({-1, length, hidden.size(2)});
   if (now.share != 1)
@@ -164,6 +177,7 @@ void TrainingStep::run_micro_batch(const data::Batch& batch, const losses::Score
       if (term.weight != 0 && term.loss->needs_teacher()) losses.values.at(term.loss->name()).mul_(now.share);
   add(losses.values, result);
 
+  if (states.enabled()) add({{"hidden", states.value()}}, result);
   if (branches.defined()) {
     inputs.hidden = branches.rows_of(hidden.detach());
     if (now.needs_teacher) inputs.teacher_hidden = branches.rows_of(teacher_hidden);
@@ -174,7 +188,9 @@ void TrainingStep::run_micro_batch(const data::Batch& batch, const losses::Score
     grad_hidden = at::cat({grad_hidden, branches.scatter(beside.grad_hidden)}, 1);
     add(beside.values, result);
   }
-  torch::autograd::backward({hidden, head}, {grad_hidden, losses.grad_head});
+  torch::autograd::variable_list roots{hidden, head}, gradients{grad_hidden, losses.grad_head};
+  states.add_to(roots, gradients);
+  torch::autograd::backward(roots, gradients);
 }
 
 }  // namespace satin::train

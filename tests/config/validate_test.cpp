@@ -120,6 +120,18 @@ TEST_F(TrainingTest, BranchTokensDoNotWalk) {
       HasSubstr("loss.neighbourhood.depth: placement branch has one token beside a position, found walks of 2"));
 }
 
+TEST_F(TrainingTest, HiddenStatesNeedATeacherInMemory) {
+  EXPECT_EQ(train(kQat, {"loss.hidden.weight=1"}), "");
+  EXPECT_EQ(train(kQat, {"loss.hidden.weight=1", "loss.kd.weight=0", "loss.hidden.layers=last"}), "");
+  EXPECT_EQ(train(kQat, {"loss.hidden.weight=1", "teacher.cache=c"}), "") << "the cache gives the neighbours alone";
+  for (const char* offline : {"loss.neighbourhood.rate=0", "teacher.copies=2"})
+    EXPECT_THAT(
+        train(kQat, {"loss.hidden.weight=1", "teacher.cache=c", offline}),
+        HasSubstr("loss.hidden.weight: the losses read teacher.cache, which holds logits and no hidden states"));
+  EXPECT_THAT(train(kBase, {"loss.kd.weight=0", "loss.hidden.weight=1"}),
+              HasSubstr("set loss.ce.weight to 1 and loss.hidden.weight to 0, or give teacher.path"));
+}
+
 TEST_F(TrainingTest, PerturbedCopiesAreFixed) {
   const auto copies = [&](std::vector<std::string> more) {
     more.insert(more.end(), {"teacher.copies=2", "teacher.cache=c"});

@@ -379,6 +379,27 @@ TEST_F(Cli, NeighboursBesideTheText) {
          {"loss.neighbourhood.depth", "placement branch"});
 }
 
+TEST_F(Cli, HiddenStatesAreDistilled) {
+  expect(satin(tiny("hidden", "loss.hidden.weight=2")), 0, {});
+  std::ifstream metrics(dir / "hidden/metrics.jsonl");
+  std::string line;
+  std::getline(metrics, line);
+  const auto entry = nlohmann::json::parse(line);
+  EXPECT_GT(entry["hidden"].get<double>(), 0);
+  EXPECT_NEAR(entry["loss"].get<double>(), entry["kd"].get<double>() + 2 * entry["hidden"].get<double>(), 1e-5);
+  expect(satin(tiny("dry", "loss.hidden.weight=2 --dry-run")), 0, {"\n  hidden "});
+  expect(satin(tiny("x", "loss.hidden.weight=2 loss.neighbourhood.rate=0 teacher.cache=" + dir.path().string())), 2,
+         {"loss.hidden.weight", "teacher.cache"});
+  fs::create_directory(dir / "deep");  // of whom the dry run looks at the shape alone
+  std::string config = test::read_file(quick / "teacher/config.json");
+  const std::string layers = "\"num_hidden_layers\": ";
+  const size_t at = config.find(layers);
+  ASSERT_NE(at, std::string::npos);
+  test::write_file(dir / "deep/config.json", config.insert(at + layers.size(), "1"));
+  expect(satin(tiny("x", "loss.hidden.weight=2 --dry-run teacher.path=" + (dir / "deep").string())), 2,
+         {"loss.hidden", "model.path", "teacher.path", "layers of hidden size"});
+}
+
 TEST_F(Cli, DivergenceExitsFourAndNamesTheLastCheckpoint) {
   const auto result = satin(tiny(
       "nan",

@@ -56,6 +56,19 @@ TEST(Objective, NeighboursOfTheTeacherNeedIt) {
   EXPECT_FALSE(Objective{loss}.needs_teacher());
 }
 
+TEST(Objective, HiddenStatesNeedTheTeacherThroughout) {
+  config::Loss loss;
+  loss.kd.weight = 0;
+  loss.ce.weight = 1;
+  loss.neighbourhood.rate = 0;
+  EXPECT_FALSE(Objective{loss}.needs_teacher());
+  loss.hidden.weight = 0.5;
+  EXPECT_TRUE(Objective{loss}.needs_teacher());
+  EXPECT_TRUE(Objective{loss}.needs_teacher(0));
+  loss.hidden.layers = "first";
+  EXPECT_THROW(Objective{loss}, UserError);
+}
+
 TEST(Objective, RefusesByKey) {
   config::Loss loss;
   loss.kd.kind = "sideways";

@@ -154,6 +154,22 @@ TEST(Decoder, TakesEmbeddingsAndTapsTheResidualStream) {
   EXPECT_TRUE(torch::autograd::grad({again.sum()}, {embeddings})[0].isfinite().all().item<bool>());
 }
 
+TEST(Decoder, TellsTheStreamAfterEachLayer) {
+  const at::NoGradGuard no_grad;
+  Decoder decoder = tiny(kDouble);
+  const at::Tensor tokens = random_tokens(2, 5);
+  std::vector<at::Tensor> inputs, outputs;
+  const at::Tensor hidden =
+      decoder.hidden(tokens, {.taps = &inputs, .after_layer = [&](int64_t layer, const at::Tensor& x) {
+                                EXPECT_EQ(layer, static_cast<int64_t>(outputs.size()));
+                                outputs.push_back(x);
+                              }});
+  ASSERT_EQ(outputs.size(), 2u);
+  EXPECT_TRUE(at::equal(outputs[0], inputs[1]));
+  const at::Tensor normed = outputs[1] * (outputs[1].square().mean(-1, true) + 1e-5).rsqrt();
+  EXPECT_LT(test::max_difference(hidden, normed * decoder.parameters().at("model.norm.weight")), 1e-12);
+}
+
 TEST(Decoder, AddsAnOffsetToALayersInput) {
   Decoder decoder = tiny(kDouble);
   const at::Tensor tokens = random_tokens(2, 5), offset = at::randn({2, 5, 16}, at::kDouble);

@@ -27,20 +27,25 @@ at::Tensor two_windows_of_documents() {
                     (at::arange(kTokens) >= 1).to(at::kLong) + (at::arange(kTokens) >= 6).to(at::kLong)});
 }
 
-/// Logits [B, T, V] at each position t of the text whose token t alone is replaced.
+/// Logits [B, T, V] at each position t of the text whose token t alone is replaced; `streams`: receives the residual
+/// stream [B, T, H] after each layer there.
 at::Tensor logits_one_by_one(models::Decoder& decoder, const at::Tensor& text, const at::Tensor& neighbours,
-                             const at::Tensor& documents) {
+                             const at::Tensor& documents, std::vector<at::Tensor>* streams = nullptr) {
   std::vector<at::Tensor> windows;
+  std::vector<std::vector<at::Tensor>> by_layer(decoder.config().num_layers);
   for (int64_t b = 0; b < text.size(0); ++b) {
     std::vector<at::Tensor> positions;
     for (int64_t t = 0; t < text.size(1); ++t) {
       at::Tensor one = text.narrow(0, b, 1).clone();
       one[0][t] = neighbours[b][t];
       const at::Tensor ids = documents.defined() ? documents.narrow(0, b, 1) : at::Tensor();
-      positions.push_back(decoder.logits(decoder.hidden(one, {.document_ids = ids}))[0][t]);
+      const auto keep = [&](int64_t layer, const at::Tensor& x) { by_layer[layer].push_back(x[0][t]); };
+      positions.push_back(decoder.logits(decoder.hidden(one, {.document_ids = ids, .after_layer = keep}))[0][t]);
     }
     windows.push_back(at::stack(positions));
   }
+  if (streams)
+    for (const auto& layer : by_layer) streams->push_back(at::stack(layer).view({text.size(0), text.size(1), -1}));
   return at::stack(windows);
 }
 
@@ -118,6 +123,11 @@ at::Tensor divergence(const at::Tensor& student, const at::Tensor& teacher) {
   return (log_p.exp() * (log_p - log_q)).sum(-1);
 }
 
+/// Squared distance of unit vectors, [..., H] -> [...].
+at::Tensor apart(const at::Tensor& a, const at::Tensor& b) {
+  return 2 - 2 * (a * b).sum(-1) / (a.square().sum(-1) * b.square().sum(-1)).sqrt();
+}
+
 /// A step's losses and gradients, where each branch is a text of its own.
 class BruteForce : public testing::TestWithParam<bool> {};
 
@@ -128,6 +138,7 @@ TEST_P(BruteForce, OneStepsLossesAndGradients) {
     config::Loss loss;
     loss.ce.weight = 0.3;
     loss.kd.weight = 0.7;
+    loss.hidden.weight = 0.4;
     loss.neighbourhood.rate = 0.6;
     loss.neighbourhood.top_k = 8;
     loss.neighbourhood.source = source;
@@ -141,7 +152,7 @@ TEST_P(BruteForce, OneStepsLossesAndGradients) {
         at::Tensor(parameter.value).add_(at::randn_like(parameter.value), 0.05);
     }
 
-    at::Tensor kd = at::zeros({}, at::kDouble), ce = at::zeros({}, at::kDouble);
+    at::Tensor kd = at::zeros({}, at::kDouble), ce = at::zeros({}, at::kDouble), apart_sum = at::zeros({}, at::kDouble);
     int64_t num_text = 0, num_branches = 0;
     models::Decoder& proposer = source == std::string("student") ? *student : *teacher;
     for (const data::Batch& batch : texts.batches) {
@@ -153,17 +164,23 @@ TEST_P(BruteForce, OneStepsLossesAndGradients) {
       });
       const at::Tensor chosen = neighbourhood.chosen(clean, 1);
       EXPECT_FALSE((neighbours != batch.tokens).logical_and(chosen.logical_not()).any().item<bool>());
-      const auto logits = [&](models::Decoder& decoder) {
-        return std::pair(decoder.logits(decoder.hidden(batch.tokens, {.document_ids = documents})),
-                         logits_one_by_one(decoder, batch.tokens, neighbours, documents));
+      using Streams = std::vector<at::Tensor>;
+      const auto logits = [&](models::Decoder& decoder, Streams& of_text, Streams& of_branches) {
+        const auto keep = [&](int64_t, const at::Tensor& x) { of_text.push_back(x); };
+        return std::pair(decoder.logits(decoder.hidden(batch.tokens, {.document_ids = documents, .after_layer = keep})),
+                         logits_one_by_one(decoder, batch.tokens, neighbours, documents, &of_branches));
       };
-      const auto [text_q, branch_q] = logits(*student);
-      const auto [text_p, branch_p] = logits(*teacher);
+      Streams text_a, text_b, branch_a, branch_b;
+      const auto [text_q, branch_q] = logits(*student, text_a, branch_a);
+      const auto [text_p, branch_p] = logits(*teacher, text_b, branch_b);
       const at::Tensor beside = chosen.logical_and(batch.loss_mask);
       const at::Tensor targets = batch.tokens.roll(-1, 1).unsqueeze(2);
       ce = ce - (at::log_softmax(text_q, -1).gather(2, targets).squeeze(2) * batch.loss_mask).sum();
       kd = kd + (divergence(text_q, text_p.detach()) * batch.loss_mask).sum() +
            (divergence(branch_q, branch_p.detach()) * beside).sum();
+      for (size_t layer = 0; layer < text_a.size(); ++layer)
+        apart_sum = apart_sum + (apart(text_a[layer], text_b[layer].detach()) * batch.loss_mask).sum() +
+                    (apart(branch_a[layer], branch_b[layer].detach()) * beside).sum();
       num_text += batch.loss_mask.sum().item<int64_t>();
       num_branches += beside.sum().item<int64_t>();
     }
@@ -171,7 +188,8 @@ TEST_P(BruteForce, OneStepsLossesAndGradients) {
     ASSERT_LT(num_branches, num_text);
     ce = ce / num_text;
     kd = kd / (num_text + num_branches);
-    (0.3 * ce + 0.7 * kd).backward();
+    const at::Tensor hidden = apart_sum / (2 * (num_text + num_branches));  // two layers
+    (0.3 * ce + 0.7 * kd + 0.4 * hidden).backward();
     std::map<std::string, at::Tensor> want;
     for (const auto& parameter : student->parameters().all()) {
       want[parameter.name] = parameter.value.grad().clone();
@@ -187,7 +205,8 @@ TEST_P(BruteForce, OneStepsLossesAndGradients) {
     EXPECT_EQ(result.num_tokens, 4 * kTokens);
     EXPECT_NEAR(result.losses.at("ce").item<double>(), ce.item<double>(), 1e-12);
     EXPECT_NEAR(result.losses.at("kd").item<double>(), kd.item<double>(), 1e-12);
-    EXPECT_NEAR(result.total.item<double>(), (0.3 * ce + 0.7 * kd).item<double>(), 1e-12);
+    EXPECT_NEAR(result.losses.at("hidden").item<double>(), hidden.item<double>(), 1e-12);
+    EXPECT_NEAR(result.total.item<double>(), (0.3 * ce + 0.7 * kd + 0.4 * hidden).item<double>(), 1e-12);
     for (const auto& parameter : student->parameters().all())
       EXPECT_LE((parameter.value.grad() - want.at(parameter.name)).norm().item<double>(),
                 1e-10 * (1 + want.at(parameter.name).norm().item<double>()))

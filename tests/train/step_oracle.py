@@ -24,6 +24,7 @@ VARIANTS = {"lwc": ("lwc", 3, {}), "onebit": ("onebit", 1, {"group_size": -1}), 
             "lsq_int8": ("lsq", 3, {"activations": "int8"}), "lsq_kv4": ("lsq", 3, {"kv_cache": "int4"})}
 LOSSES = {"ce": {"ce": 1.0}, "kd": {"kd": 1.0}, "smoothness": {"smoothness": 1.0}, "all": {"ce": 0.3, "kd": 0.7, "smoothness": 0.5},
           "kd_warm": {"kd": 1.0}, "kd_reverse": {"kd": 1.0}, "kd_reverse_warm": {"kd": 1.0}}
+HIDDEN = {"hidden": ({"kd": 0.7, "hidden": 2.0}, "all"), "hidden_last": ({"ce": 0.3, "hidden": 1.5}, "last")}  # weights, layers
 KD = {"kd_warm": ("forward", 2.0), "kd_reverse": ("reverse", 1.0), "kd_reverse_warm": ("reverse", 0.5)}  # kind, temperature
 
 
@@ -226,6 +227,20 @@ def distillation(s, z, kind, T):
     return T * T * ((p.exp() * (p - q)) if kind == "forward" else (q.exp() * (q - p))).sum(-1)
 
 
+def streams(model):
+    """The residual stream after each layer, filled in as the model runs. (transformers' own last one is behind the norm.)"""
+    found = []
+    for layer in model.model.layers:
+        layer.register_forward_hook(lambda _, args, y: found.append(y[0] if isinstance(y, tuple) else y))
+    return found
+
+
+def hidden_distance(student, teacher, layers):
+    """OneBit's L_MSE: squared distance of L2-normalised hidden states; the mean over the layers that are compared."""
+    pairs = list(zip(student, teacher))[0 if layers == "all" else -1:]
+    return sum((F.normalize(a, dim=-1) - F.normalize(b, dim=-1)).pow(2).sum(-1) for a, b in pairs) / len(pairs)
+
+
 def main(out, context_file=None):
     fp64_model()
     torch.manual_seed(0)
@@ -254,6 +269,7 @@ def main(out, context_file=None):
     context = tokens
     cases = [(label, "lsq" if label == "lsq2" else label, bits, {}, loss) for label, bits in METHODS.items() for loss in LOSSES]
     cases += [(label, *variant, loss) for label, variant in VARIANTS.items() for loss in ("ce", "all")]
+    cases += [("lsq_asymmetric", "lsq_asymmetric", 2, {}, loss) for loss in HIDDEN]
     if context_file is None:
         save_file(inputs, out + "/inputs.safetensors")
     else:
@@ -262,26 +278,28 @@ def main(out, context_file=None):
         assert not torch.equal(context, tokens)
 
     teacher = LlamaForCausalLM.from_pretrained(out + "/model", dtype=torch.float64, attn_implementation="sdpa")
+    teacher_streams = streams(teacher)
     with torch.no_grad():
         z = teacher(context).logits
     targets = tokens.roll(-1, 1)
     for label, method, bits, extra, loss_name in cases:
-        weights = LOSSES.get(loss_name, {"ce": 0.3, "kd": 0.7})
+        weights, layers = HIDDEN.get(loss_name, (LOSSES.get(loss_name, {"ce": 0.3, "kd": 0.7}), "all"))
         model = LlamaForCausalLM.from_pretrained(out + "/model", dtype=torch.float64, attn_implementation="sdpa")
         params = dict(model.named_parameters())
         leaves = dict(params)
         call = {name: quantize(name, params[name], method, bits, extra, inputs, leaves) for name in names} if bits else {}
         undo = add_hooks(model, method, extra, names, inputs, leaves)
+        own_streams = streams(model)
         logits = torch.func.functional_call(model, call, (context,)).logits
         undo()
         kind, T = KD.get(loss_name, ("forward", 1.0))
         parts = {"ce": -torch.log_softmax(logits, -1).gather(-1, targets[..., None])[..., 0], "kd": distillation(logits, z, kind, T),
-                 "smoothness": smoothness(logits, z)}
+                 "smoothness": smoothness(logits, z), "hidden": hidden_distance(own_streams, teacher_streams, layers)}
         means = {k: (v * mask).sum() / mask.sum() for k, v in parts.items() if k in weights}
         sum(weights[k] * v for k, v in means.items()).backward()
         save_file({k: (torch.zeros_like(v) if v.grad is None else v.grad).contiguous() for k, v in leaves.items()},
                   f"{out}/{label}-{loss_name}.safetensors")
-        json.dump({"method": method, "bits": bits, "extra": extra, "weights": weights, "kd_kind": kind, "kd_temperature": T, "losses": {k: v.item() for k, v in means.items()}},
+        json.dump({"method": method, "bits": bits, "extra": extra, "weights": weights, "kd_kind": kind, "kd_temperature": T, "hidden_layers": layers, "losses": {k: v.item() for k, v in means.items()}},
                   open(f"{out}/{label}-{loss_name}.json", "w"))
 
 

@@ -29,6 +29,8 @@ config::Loss loss_config(const nlohmann::json& expected) {
   loss.smoothness.weight = weights.value("smoothness", 0.0);
   loss.smoothness.top_k = 5;
   loss.smoothness.start = 0;
+  loss.hidden.weight = weights.value("hidden", 0.0);
+  loss.hidden.layers = expected["hidden_layers"];
   return loss;
 }
 
@@ -123,7 +125,7 @@ TEST_F(Step, LossesAndGradientsEqualTransformersInDouble) {
     compare(entry.path(), none);
     ++num_cases;
   }
-  EXPECT_EQ(num_cases, 80);
+  EXPECT_EQ(num_cases, 82);
 }
 
 /// Which tokens are drawn is tested in tests/losses; here, what a step does with them: both models read the perturbed
