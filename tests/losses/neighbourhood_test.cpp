@@ -208,7 +208,8 @@ TEST(Neighbourhood, AScheduledRateReplacesMoreAndMoreByTheSameDraws) {
     const at::Tensor changed_now = now != clean.tokens;
     EXPECT_NEAR(changed_now.sum().item<double>() / n, rate, 4 * std::sqrt(rate * (1 - rate) / n)) << progress;
     EXPECT_TRUE(changed_now.logical_or(changed.logical_not()).all().item<bool>()) << "one went back";
-    if (last.defined()) EXPECT_TRUE(at::equal(now.masked_select(changed), last.masked_select(changed)));
+    if (!last.defined()) last = now;
+    EXPECT_TRUE(at::equal(now.masked_select(changed), last.masked_select(changed))) << "a draw changed";
     changed = changed_now, last = now;
   }
   EXPECT_TRUE(at::equal(last, sampler(options(0.4)).perturb(clean.tokens, clean, bigram(table))));
