@@ -46,7 +46,7 @@ def scheme(method, bits, group=64):
     return [f"quantization.default.method={method}", f"quantization.default.bits={bits}", f"quantization.default.group_size={group}"]
 
 
-SCHEMES = {"1 bit g64": scheme("binary", 1), "ternary g64": scheme("ternary", 1.58), "2 bits g64": scheme("lsq_asymmetric", 2),
+SCHEMES = {"2 bits g64": scheme("lsq_asymmetric", 2), "ternary g64": scheme("ternary", 1.58), "1 bit g64": scheme("binary", 1),
            "3 bits per row": scheme("lsq", 3, -1)}
 TWO_BITS = SCHEMES["2 bits g64"]
 
@@ -61,14 +61,14 @@ SCREENING = {
     "random .15": near(.15, source="random"), "random .3": near(.3, source="random"),
     "ce + top-k .5": CE + top_k(.5), "top-k .1": top_k(.1), "top-k .5": top_k(.5), "top-k 1": top_k(1),
     "lgr .03": lgr(.03), "lgr .1": lgr(.1), "lgr .3": lgr(.3), "near .3 lgr .1": near(.3) + lgr(.1),
-    "hidden": ["loss.hidden.weight=1"],
 }
-MAIN = {"ce": CE, "kd": KD, "kd + top-k .5": top_k(.5), "kd + lgr .1": lgr(.1), "kd at neighbours .3": near(.3),
-        "kd at random .3": near(.3, source="random"), "kd at neighbours .3 + lgr .1": near(.3) + lgr(.1)}
-ONCE = {"kd": KD, "kd at neighbours .3": near(.3), "kd at random .3": near(.3, source="random")}
+MAIN = {"kd": KD, "near .3": near(.3), "near .15": near(.15), "random .3": near(.3, source="random"), "ce": CE, "top-k .5": top_k(.5),
+        "lgr .1": lgr(.1)}
+ONCE = {k: MAIN[k] for k in ("kd", "near .3", "random .3")}
 SCRATCH_BASE = ["model.init=random", "optimizer.learning_rate=1.5e-3", "optimizer.weight_decay=0.1", "optimizer.warmup_ratio=0.1"] + CE
 B158 = scheme("bitnet", 1.58, 0) + ["quantization.default.activations=int8"]
-SCRATCH = {"bf16": ["quantization=null"], "b158": B158, "b158 + lgr .1": B158 + lgr(.1), "b158 + lgr 1": B158 + lgr(1)}
+SCRATCH = {"bf16": ["quantization=null"], "b158": B158, "b158 + lgr .1": B158 + lgr(.1),
+           "b158 + lgr .9 often": B158 + ["loss.lgr.gradient_ratio=0.9", "loss.lgr.every_n_steps=4", "loss.lgr.sequences=24", "loss.lgr.start=0.25"]}
 
 
 def runs_of(name):
@@ -91,7 +91,7 @@ def runs_of(name):
     elif name == "scratch":
         for seed in range(3):
             for setting, overrides in SCRATCH.items():
-                yield name, "from random weights", setting, seed, 60e6, SCRATCH_BASE + overrides
+                yield name, "from random weights", setting, seed, 40e6, SCRATCH_BASE + overrides
     else:
         sys.exit(f"no set {name}: screening, main, once, scratch")
 
@@ -104,6 +104,13 @@ def call(command, env):
     result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
     if result.returncode:
         raise RuntimeError(f"{' '.join(command)}\n{result.stdout[-3000:]}")
+
+
+def compact(result):
+    """Without what a table or plot does not need: paths, histograms."""
+    if isinstance(result, dict):
+        return {k: compact(v) for k, v in result.items() if k not in ("model", "teacher_path", "histogram_log10", "kind") and not (k == "teacher" and isinstance(v, str))}
+    return result
 
 
 def evaluate(args, model, folder, env):
@@ -119,7 +126,7 @@ def evaluate(args, model, folder, env):
     row["annotations"] = 100 * run("annotations", ["--data", f"{args.data}/gsm8k-test.jsonl", "--template", TEMPLATE])["accuracy"]
     row["pairs"] = 100 * run("choice", ["--data", f"{args.data}/blimp.jsonl"])["accuracy"]
     both = run("smoothness,robustness", ["--data", f"{args.data}/books-valid.bin"], "--teacher", args.model, "--sequence-length", "256", "--limit", "128")
-    row.update(next(iter(both.values())))
+    row.update(compact(next(iter(both.values()))))
     return row
 
 
