@@ -79,8 +79,7 @@ Training::Training(const TrainingOptions& options) : options_(options) {
   batch_.tokens = at::randint(vocabulary, {sequences, length}, at::kLong);
   batch_.loss_mask = at::ones({sequences, length}, at::kBool);
   batch_.loss_mask.select(1, length - 1).fill_(false);
-  if (options.stored_top_k > 0)
-    batch_.teacher = random_teacher(sequences, length, vocabulary, options.stored_top_k);
+  if (options.stored_top_k > 0) batch_.teacher = random_teacher(sequences, length, vocabulary, options.stored_top_k);
   if (device.is_cuda()) {  // copies from other memory wait, and cannot be captured
     for (at::Tensor* x : {&batch_.tokens, &batch_.loss_mask, &batch_.teacher.ids, &batch_.teacher.logits,
                           &batch_.teacher.log_total, &batch_.teacher.log_rest})

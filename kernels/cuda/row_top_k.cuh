@@ -1,10 +1,10 @@
 // The k largest of a row in one pass over it, by one block, together with a companion of each (the student's logit).
 //
 // Values larger than a threshold are collected; when a warp has collected kCollected, the block (every kTilesACheck
-// tiles) ranks what it holds, keeps the k best and raises the threshold to the k-th. The first threshold comes from the first tile: the k-th best
-// of its threads' best values has at least k values at or above it. Ties go to the lower id: ids rise from tile to
-// tile, so what equals a threshold later is not needed. Slots are filled in a fixed order, and ranks are a function of
-// the values and ids, so that sums over the k repeat to the bit.
+// tiles) ranks what it holds, keeps the k best and raises the threshold to the k-th. The first threshold comes from the
+// first tile: the k-th best of its threads' best values has at least k values at or above it. Ties go to the lower id:
+// ids rise from tile to tile, so what equals a threshold later is not needed. Slots are filled in a fixed order, and
+// ranks are a function of the values and ids, so that sums over the k repeat to the bit.
 #pragma once
 #include "kernels/cuda/log_sum.cuh"
 
@@ -38,7 +38,7 @@ SATIN_INLINE double next_below(double x) {
 template <class S, int W>
 class RowTopK {
  public:
-  static constexpr int kCollected = 32;  ///< of a warp, that make the block rank what it holds
+  static constexpr int kCollected = 32;   ///< of a warp, that make the block rank what it holds
   static constexpr int kTilesACheck = 2;  ///< the block's warps meet so often; between, each runs ahead
   static constexpr int kWarpSlots = kCollected + kTilesACheck * kWarp * W;  ///< what tiles may add until then
 
