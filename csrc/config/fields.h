@@ -137,7 +137,7 @@ inline constexpr auto kFields<Loss> = std::tuple{
     field("hidden", &Loss::hidden, {.help = "Distillation of hidden states (OneBit), from a teacher of the same layers and hidden size that is in memory", .known_as = "hidden_states | hidden_state | mse"}),
     field("neighbourhood", &Loss::neighbourhood, {.help = "Distillation on contexts around the text: the smoothness default"}),
     field("lgr", &Loss::lgr, {.help = "Penalty on the squared norm of the loss's gradient with respect to a layer's input, by finite differences (LGR, arXiv 2605.08894); off unless weight or gradient_ratio is given", .known_as = "gradient_penalty | gradient_regularization"}),
-    field("chunk_tokens", &Loss::chunk_tokens, {.help = "Positions whose gradients of vocabulary logits are in memory at a time; lower saves memory, the result is the same; 0: as many as fit 1 GiB (32 MiB on a CPU)", .unit = "tokens", .at_least = 0}),
+    field("chunk_tokens", &Loss::chunk_tokens, {.help = "Positions whose gradients of vocabulary logits are in memory at a time; lower saves memory, the result is the same; 0: as many as fit 896 MiB (32 MiB on a CPU)", .unit = "tokens", .at_least = 0}),
 };
 
 template <>

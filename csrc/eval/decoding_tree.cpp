@@ -10,6 +10,7 @@
 #include "core/log.h"
 #include "core/random.h"
 #include "eval/candidates.h"
+#include "ops/device.h"
 
 namespace satin::eval {
 namespace {
@@ -60,6 +61,7 @@ uint64_t tree_draw(uint64_t seed, int64_t root, int depth) {
 std::vector<Branches> walk_tree(models::Decoder& model, models::Decoder& teacher, const Windows& windows,
                                 const TreeRoots& roots, const TreeOptions& options) {
   const at::NoGradGuard no_grad;
+  const ops::RepeatableDecoding repeatable;  // a threshold on probabilities sees the last bit
   const auto num_roots = static_cast<int64_t>(roots.starts.size());
   const int64_t at_once = std::clamp<int64_t>(options.batch_tokens / roots.length, 1, kMostRoots);
   std::vector<Branches> paths(num_roots, Branches{});

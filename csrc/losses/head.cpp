@@ -49,7 +49,7 @@ HeadChunks::HeadChunks(int64_t chunk_tokens, int64_t num_tokens, int64_t vocab_s
                        const at::Device& device) {
   SATIN_CHECK(chunk_tokens >= 0, "chunk of ", chunk_tokens, " tokens");
   const int64_t logits_budget = device.is_cuda() ? int64_t{256} << 20 : int64_t{8} << 20;
-  const int64_t gradients_budget = device.is_cuda() ? int64_t{1} << 30 : int64_t{32} << 20;
+  const int64_t gradients_budget = device.is_cuda() ? int64_t{896} << 20 : int64_t{32} << 20;
   const auto rows = [&](int64_t budget, at::ScalarType dtype) {
     const int64_t fit = budget / (vocab_size * static_cast<int64_t>(c10::elementSize(dtype)));
     return std::max<int64_t>(1, fit >= 256 ? fit / 256 * 256 : fit);

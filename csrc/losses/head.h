@@ -36,7 +36,7 @@ struct HeadChunks {
   int64_t logits;     ///< rows of fp32 logits, twice with a teacher
   int64_t gradients;  ///< rows of gradients in the compute dtype: every chunk reads and writes grad_head once
 
-  /// chunk_tokens: gradients' rows; 0: as many as a budget allows (CUDA: 1 GiB, and 256 MiB a side of logits).
+  /// chunk_tokens: gradients' rows; 0: as many as a budget allows (CUDA: 896 MiB, and 256 MiB a side of logits).
   HeadChunks(int64_t chunk_tokens, int64_t num_tokens, int64_t vocab_size, at::ScalarType compute_dtype,
              const at::Device& device);
   /// What the buffers take.

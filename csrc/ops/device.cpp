@@ -38,6 +38,11 @@ void configure_numerics(bool deterministic) {
   at::globalContext().setDeterministicFillUninitializedMemory(false);
 }
 
+RepeatableDecoding::RepeatableDecoding() : before_(at::globalContext().userEnabledCuDNNSDP()) {
+  at::globalContext().setSDPUseCuDNN(false);
+}
+RepeatableDecoding::~RepeatableDecoding() { at::globalContext().setSDPUseCuDNN(before_); }
+
 std::string device_name(c10::Device device) {
   return device.is_cuda() ? cuda_name(device.index()) : cat("CPU, ", at::get_num_threads(), " threads");
 }

@@ -16,6 +16,19 @@ c10::ScalarType resolve_compute_dtype(const std::string& name, c10::Device devic
 /// TF32 off: fp32 means fp32. Deterministic kernels when asked (an operator without one throws).
 void configure_numerics(bool deterministic);
 
+/// While it lives, attention is not cuDNN's, which CUDA would choose in bfloat16: the suspect where reading on from a
+/// cache differed in the last bit from run to run (fp32 did not). For forward passes.
+class RepeatableDecoding {
+ public:
+  RepeatableDecoding();
+  ~RepeatableDecoding();
+  RepeatableDecoding(const RepeatableDecoding&) = delete;
+  RepeatableDecoding& operator=(const RepeatableDecoding&) = delete;
+
+ private:
+  bool before_;
+};
+
 /// "NVIDIA H100 80GB HBM3", or the number of CPU threads.
 std::string device_name(c10::Device device);
 

@@ -9,7 +9,7 @@ DATA holds train.bin (token ids of MODEL's tokenizer), books-valid.bin, wikitext
 blimp.jsonl; the set "once" also books-once.tokens and gsm8k-train.jsonl. Each run is trained from smoothness_study.yaml with the
 overrides of its setting, then evaluated: perplexities in fp32, annotations, minimal pairs, smoothness and robustness beside
 MODEL. --workers processes share each GPU; a run whose line is in --output/results.jsonl or in --done FILE is not made
-again, and none starts after --budget-s. Sets, settings and seeds are in SETS below.
+again, and none starts after --budget-s. Sets, settings and seeds are in runs_of() below.
 """
 import argparse
 import json
@@ -63,7 +63,7 @@ SCREENING = {
     "lgr .03": lgr(.03), "lgr .1": lgr(.1), "lgr .3": lgr(.3), "near .3 lgr .1": near(.3) + lgr(.1),
 }
 MAIN = {"kd": KD, "near .3": near(.3), "near .15": near(.15), "random .3": near(.3, source="random"), "ce": CE, "top-k .5": top_k(.5),
-        "lgr .1": lgr(.1)}
+        "lgr .1": lgr(.1), "near .15 tau 4 depth 2": near(.15, temperature=4, depth=2)}
 ONCE = {k: MAIN[k] for k in ("kd", "near .3", "random .3")}
 SCRATCH_BASE = ["model.init=random", "optimizer.learning_rate=1.5e-3", "optimizer.weight_decay=0.1", "optimizer.warmup_ratio=0.1"] + CE
 B158 = scheme("bitnet", 1.58, 0) + ["quantization.default.activations=int8"]
@@ -107,10 +107,12 @@ def call(command, env):
 
 
 def compact(result):
-    """Without what a table or plot does not need: paths, histograms."""
+    """Without paths and histograms, numbers to seven digits."""
     if isinstance(result, dict):
-        return {k: compact(v) for k, v in result.items() if k not in ("model", "teacher_path", "histogram_log10", "kind") and not (k == "teacher" and isinstance(v, str))}
-    return result
+        return {k: compact(v) for k, v in result.items() if k not in ("model", "histogram_log10", "kind") and not (k == "teacher" and isinstance(v, str))}
+    if isinstance(result, list):
+        return [compact(v) for v in result]
+    return float(f"{result:.7g}") if isinstance(result, float) else result
 
 
 def evaluate(args, model, folder, env):
@@ -126,8 +128,8 @@ def evaluate(args, model, folder, env):
     row["annotations"] = 100 * run("annotations", ["--data", f"{args.data}/gsm8k-test.jsonl", "--template", TEMPLATE])["accuracy"]
     row["pairs"] = 100 * run("choice", ["--data", f"{args.data}/blimp.jsonl"])["accuracy"]
     both = run("smoothness,robustness", ["--data", f"{args.data}/books-valid.bin"], "--teacher", args.model, "--sequence-length", "256", "--limit", "128")
-    row.update(compact(next(iter(both.values()))))
-    return row
+    row.update(next(iter(both.values())))
+    return compact(row)
 
 
 def train(args, run, gpu, folder):
@@ -184,17 +186,16 @@ def main_run(args):
     doctor = json.loads(subprocess.run([args.satin, "doctor", "--json"], stdout=subprocess.PIPE, text=True).stdout)
     device = next((f["text"] for f in doctor["findings"] if f["name"].startswith("gpu")), "CPU")
     print(f"{version}; {device}; {todo.qsize()} runs, {len(done)} done before", flush=True)
-    lock, slowest = threading.Lock(), [0.0]
+    lock, seconds_a_token = threading.Lock(), []
 
     def work(gpu, worker):
         while True:
-            # What is left of the budget must hold a run as slow as the slowest so far for its tokens.
             try:
                 run = todo.get_nowait()
             except queue.Empty:
                 return
-            left = args.budget_s - (time.time() - START)
-            if slowest[0] * max(run["tokens"], 5e6) > left:
+            expected = 1.3 * statistics.median(seconds_a_token) * run["tokens"] if seconds_a_token else 0
+            if expected > args.budget_s - (time.time() - START):
                 print(f"no time left for {key(run)}", flush=True)
                 continue
             try:
@@ -202,7 +203,7 @@ def main_run(args):
                 row = dict(train(args, run, gpu, f"{args.output}/worker-{gpu}-{worker}"), version=version, device=device)
                 with lock:
                     if run["tokens"]:
-                        slowest[0] = max(slowest[0], (time.time() - begin) / run["tokens"])
+                        seconds_a_token.append((time.time() - begin) / run["tokens"])
                     with open(results, "a") as file:
                         file.write(json.dumps(row) + "\n")
                     print(f"[{time.time() - START:6.1f}s] {key(run)} {row['books-valid']:.3f} {row['wikitext2']:.1f} {row['gsm8k-test']:.2f} "
@@ -223,8 +224,27 @@ def pick(row, path):
     return row
 
 
-COLUMNS = [("books-valid", "books-valid", 3), ("wikitext2", "wikitext2", 1), ("gsm8k-test", "gsm8k", 2), ("annotations", "annotations %", 1),
+QUALITY = [("books-valid", "books-valid", 3), ("wikitext2", "wikitext2", 1), ("gsm8k-test", "gsm8k", 2), ("annotations", "annotations %", 1),
            ("pairs", "pairs %", 1)]
+GRADIENT = "smoothness.gradient_norm."
+SMOOTHNESS = [(GRADIENT + "x0.C_avg.ratio", "C_avg x0", 3), (GRADIENT + "x1.C_avg.ratio", "C_avg x1", 3), (GRADIENT + "x1.C_lower.ratio", "C_lower x1", 2),
+              (GRADIENT + "x0.p99.ratio", "p99 x0", 3), ("smoothness.neighbour_nll.D_1.excess", "D_1 excess", 3),
+              ("smoothness.neighbour_nll.D_40.excess", "D_40 excess", 3), ("smoothness.neighbour_nll.slope.excess", "slope excess", 3),
+              ("smoothness.effective_candidates.1e-2.ratio", "effective 1e-2", 3), ("smoothness.entropy.excess", "entropy excess", 3),
+              ("smoothness.mass_on_teacher_top_40.ratio", "mass on top 40", 3),
+              ("smoothness.decoding_tree.depth_8.mean_log1p_size.excess", "tree ln(1+N_8) excess", 2),
+              ("robustness.flips_after_one_token.ratio", "flips", 2), ("robustness.token_substitution.2.over_clean.ratio", "15 % wrong tokens", 3),
+              ("robustness.embedding_noise.2.over_clean.ratio", "noise .2", 4)]
+
+
+def pick(row, path):
+    """A value by dotted keys; "1e-2" is one key and "2" an index."""
+    for part in path.split("."):
+        if isinstance(row, list):
+            row = row[int(part)]
+        else:
+            row = row.get(part) if isinstance(row, dict) else None
+    return row
 
 
 def cell(rows, path, digits):
@@ -235,21 +255,30 @@ def cell(rows, path, digits):
     return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
 
 
-def main_table(args):
-    rows = read(args.files)
-    columns = COLUMNS + [tuple(c.rsplit(":", 2)[:2]) + (int(c.rsplit(":", 1)[1]),) for c in args.column]
+def grouped(rows):
+    """{(set, scheme): {setting: rows}} without the teacher's, and those."""
     groups = {}
     for row in rows:
-        groups.setdefault((row["set"], row["scheme"]), {}).setdefault(row["setting"], []).append(row)
-    teacher = [r for r in rows if r["setting"] == "teacher"]
+        if row["setting"] != "teacher":
+            groups.setdefault((row["set"], row["scheme"]), {}).setdefault(row["setting"], []).append(row)
+    for (name, which), settings in groups.items():  # as they stand in runs_of(), not as they ended
+        order = [run[2] for run in runs_of(name)]
+        groups[name, which] = {s: sorted(settings[s], key=lambda r: r["seed"]) for s in sorted(settings, key=order.index)}
+    return groups, [r for r in rows if r["setting"] == "teacher"]
+
+
+def main_table(args):
+    groups, teacher = grouped(read(args.files))
     for (name, which), settings in groups.items():
-        if name == "teacher":
-            continue
-        tokens = {r["tokens"] for rs in settings.values() for r in rs}
-        print(f"\n### {name}: {which}, {'/'.join(f'{t / 1e6:.0f}M' for t in sorted(tokens))} tokens\n")
-        print("| run | seeds | " + " | ".join(title for _, title, _ in columns) + " |\n|" + "---|" * (len(columns) + 2))
-        for setting, rs in [("full precision", teacher)] * bool(teacher) + list(settings.items()):
-            print(f"| {setting} | {len(rs)} | " + " | ".join(cell(rs, path, digits) for path, _, digits in columns) + " |")
+        tokens = {r["tokens"] for rows in settings.values() for r in rows}
+        print(f"\n### {name}: {which}, {'/'.join(f'{t / 1e6:.0f}M' for t in sorted(tokens))} tokens")
+        for columns, extra in ((QUALITY, [("full precision", teacher)] * bool(teacher)), (SMOOTHNESS, [])):
+            print("\n| run | seeds | " + " | ".join(title for _, title, _ in columns) + " |\n|" + "---|" * (len(columns) + 2))
+            for setting, rows in extra + list(settings.items()):
+                print(f"| {setting} | {len(rows)} | " + " | ".join(cell(rows, path, digits) for path, _, digits in columns) + " |")
+    if args.plots:
+        import smoothness_plots
+        smoothness_plots.draw(groups, teacher, args.plots)
 
 
 def main():
@@ -272,7 +301,6 @@ def main():
             sub.add_argument("--budget-s", type=float, default=1e9)
     table = commands.add_parser("table")
     table.add_argument("files", nargs="+")
-    table.add_argument("--column", action="append", default=[], metavar="PATH:TITLE:DIGITS")
     table.add_argument("--plots")
     args = parser.parse_args()
     if args.command == "list":

@@ -8,6 +8,7 @@
 
 #include "models/decoder.h"
 #include "models/tiny_model.h"
+#include "ops/device.h"
 #include "support/test_support.h"
 
 namespace satin::models {
@@ -159,6 +160,25 @@ TEST(DecoderGpu, StoresNoAttentionMatrix) {
   }
 }
 #endif
+
+TEST(DecoderGpu, ReadingOnFromACacheRepeats) {
+  SATIN_NEEDS_GPU();
+  const at::NoGradGuard no_grad;
+  const ops::RepeatableDecoding repeatable;
+  Decoder decoder = build(config(true), {.device = kCuda, .compute_dtype = at::kBFloat16});
+  at::manual_seed(6);
+  const at::Tensor context = at::randint(1000, {16, 128}, at::kLong), tokens = at::randint(1000, {16, 8}, at::kLong);
+  at::Tensor first;
+  for (int repeat = 0; repeat < 20; ++repeat) {
+    KvCache cache;
+    std::vector<at::Tensor> logits = {decoder.logits(decoder.hidden(context, {.cache = &cache}).select(1, 127))};
+    for (int64_t t = 0; t < tokens.size(1); ++t)
+      logits.push_back(decoder.logits(decoder.hidden(tokens.narrow(1, t, 1), {.cache = &cache}).select(1, 0)));
+    const at::Tensor all = at::stack(logits);
+    if (!first.defined()) first = all;
+    ASSERT_TRUE(at::equal(all, first)) << repeat;
+  }
+}
 
 }  // namespace
 }  // namespace satin::models
