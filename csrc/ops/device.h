@@ -16,8 +16,9 @@ c10::ScalarType resolve_compute_dtype(const std::string& name, c10::Device devic
 /// TF32 off: fp32 means fp32. Deterministic kernels when asked (an operator without one throws).
 void configure_numerics(bool deterministic);
 
-/// While it lives, attention is not cuDNN's, which CUDA would choose in bfloat16: the suspect where reading on from a
-/// cache differed in the last bit from run to run (fp32 did not). For forward passes.
+/// While it lives, attention in this process is not cuDNN's, which CUDA would choose in bfloat16: reading on from a
+/// cache then differed in the last bit from run to run. For forward passes (flash attention's backward does not
+/// repeat).
 class RepeatableDecoding {
  public:
   RepeatableDecoding();

@@ -36,10 +36,10 @@ at::Tensor ComparedStates::value() const {
   return sum_ / static_cast<double>(student_.size());
 }
 
-void ComparedStates::add_to(std::vector<at::Tensor>& roots, std::vector<at::Tensor>& gradients) const {
+void ComparedStates::add_to(std::vector<at::Tensor>& roots, std::vector<at::Tensor>& gradients) {
   for (size_t i = 0; i < student_.size(); ++i) {
     roots.push_back(student_[i]);
-    gradients.push_back(gradients_[i] * (config_.weight / static_cast<double>(student_.size())));
+    gradients.push_back(gradients_[i].mul_(config_.weight / static_cast<double>(student_.size())));
   }
 }
 

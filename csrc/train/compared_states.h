@@ -19,8 +19,9 @@ class ComparedStates {
   models::ForwardOptions of_teacher(models::ForwardOptions options, const at::Tensor& weights);
   /// The mean over layers, unweighted; 0-dim.
   at::Tensor value() const;
-  /// The student's states and the weighted loss's gradients of them, as more roots of the backward pass.
-  void add_to(std::vector<at::Tensor>& roots, std::vector<at::Tensor>& gradients) const;
+  /// The student's states and the weighted loss's gradients of them, as more roots of the backward pass. Once: the
+  /// gradients are scaled where they are.
+  void add_to(std::vector<at::Tensor>& roots, std::vector<at::Tensor>& gradients);
 
  private:
   bool compares(int64_t layer) const { return config_.layers == "all" || layer + 1 == num_layers_; }

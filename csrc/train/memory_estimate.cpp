@@ -54,11 +54,11 @@ MemoryEstimate estimate_memory(const config::Config& config, const models::Decod
     if (parameter.role == nn::Role::kWeight) linear_elements += parameter.value.numel();
   }
   // Kept for backward, a token and layer: the residual stream before both norms, both norms' outputs, rotated q and k,
-  // v, the attention's output and logsumexp, and of the MLP gate, silu(gate), up and their product.
+  // v, the attention's output and logsumexp, and of the MLP gate, up and silu(gate) up.
   const int64_t wrapped = config.quantization ? wrapped_values(*config.quantization, h, f, q, kv) : 0;
   const auto activations_in = [&](int64_t element, int64_t sequences, int64_t length, bool masked) {
     const int64_t rows = sequences * length;
-    const int64_t a_layer = wide * 2 * h + element * (2 * h + 2 * q + 2 * kv + 4 * f + wrapped) + 4 * c.num_heads;
+    const int64_t a_layer = wide * 2 * h + element * (2 * h + 2 * q + 2 * kv + 3 * f + wrapped) + 4 * c.num_heads;
     // Every linear keeps its weight in the compute dtype (dequantised, or cast), unless that is the master itself.
     const bool casts = config.quantization || element != wide;
     int64_t bytes = rows * (c.num_layers * a_layer + wide * h + element * h) + (casts ? linear_elements * element : 0);

@@ -78,6 +78,8 @@ void Profile::start() {
   kineto::enableProfiler(config, activities);
 }
 
+void Profile::abandon() { kineto::disableProfiler(); }
+
 std::vector<ProfileRow> Profile::stop(const std::filesystem::path& trace) {
   wait();
   const auto result = kineto::disableProfiler();
@@ -111,6 +113,10 @@ std::string profile_text(const std::vector<ProfileRow>& rows, int64_t num_steps,
     text += line(number(rows[i].ms / steps, 3).c_str(), share(rows[i].ms).c_str(),
                  number(static_cast<double>(rows[i].calls) / steps, 0).c_str(), rows[i].name);
   return text;
+}
+
+StepProfile::~StepProfile() {
+  if (steps_ >= kFirst && steps_ < kFirst + kSteps && start_ != decltype(start_){}) profile_.abandon();
 }
 
 void StepProfile::begin_step() {

@@ -26,6 +26,8 @@ class Profile {
   void wait() const;
   /// Begins once the device has done what it was given.
   void start();
+  /// Ends without a result.
+  void abandon();
   /// Ends likewise; writes a trace for chrome://tracing or Perfetto. Rows fall by time.
   /// Errors: UserError when the file cannot be written.
   std::vector<ProfileRow> stop(const std::filesystem::path& trace);
@@ -37,13 +39,17 @@ class Profile {
 /// The longest rows as a table, with their share of `wall_ms`.
 std::string profile_text(const std::vector<ProfileRow>& rows, int64_t num_steps, double wall_ms);
 
-/// Profiles three steps after the first three, which also load kernels and fill caches. Logs the table's path.
+/// Profiles three steps after the first three, which also load kernels and fill caches; what a run does between them
+/// (a checkpoint) counts. Logs the table's path. A run that ends in the middle leaves nothing.
 class StepProfile {
  public:
   static constexpr int64_t kFirst = 3, kSteps = 3;
 
   StepProfile(at::Device device, std::filesystem::path trace, std::filesystem::path table)
       : profile_(device), trace_(std::move(trace)), table_(std::move(table)) {}
+  ~StepProfile();
+  StepProfile(const StepProfile&) = delete;
+  StepProfile& operator=(const StepProfile&) = delete;
   /// Around each step of a run. Errors: as of Profile::stop.
   void begin_step();
   void end_step();

@@ -121,6 +121,14 @@ Trainer::Trainer(const config::Config& config, const Resume& resume)
 
 Trainer::~Trainer() { close_log_file(); }
 
+void Trainer::profile_steps() {
+  constexpr int64_t kNeeded = StepProfile::kFirst + StepProfile::kSteps;
+  if (total_steps_ - steps_done_ < kNeeded)
+    throw UserError(cat("--profile: expected a run with at least ", kNeeded, " steps to go, found ",
+                        total_steps_ - steps_done_, ": raise train.max_steps"));
+  profile_ = std::make_unique<StepProfile>(device_, directory_.trace(), directory_.profile());
+}
+
 void Trainer::run() {
   log_info(
       cat("training ", total_steps_, " steps of ",

@@ -31,7 +31,8 @@ class Trainer {
   ~Trainer();
 
   /// run() will record where the time of some early steps goes: profile.txt and trace.json in the run's directory.
-  void profile_steps() { profile_ = std::make_unique<StepProfile>(device_, directory_.trace(), directory_.profile()); }
+  /// Throws UserError when too few are left.
+  void profile_steps();
   /// Trains to the end, then evaluates and exports what was trained. Throws InterruptedError after saving when a signal
   /// asked to stop, DivergedError when a gradient is not finite.
   void run();

@@ -181,7 +181,7 @@ __global__ void __launch_bounds__(kThreads)
 template <class Body>
 void for_pair(Dtype x_dtype, Dtype y_dtype, const Body& body) {
   if (x_dtype == Dtype::kFloat && y_dtype == Dtype::kBFloat16) return body.template operator()<float, __nv_bfloat16>();
-  if (x_dtype != y_dtype) throw std::invalid_argument("rms_norm: a narrower result than bfloat16 of float32");
+  if (x_dtype != y_dtype) throw std::invalid_argument("rms_norm: expected one dtype, or a bfloat16 result of float32");
   for_weight(x_dtype, [&]<class X>(Type<X>) { body.template operator()<X, X>(); });
 }
 

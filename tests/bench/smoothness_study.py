@@ -97,7 +97,7 @@ def runs_of(name):
 
 
 def key(run):
-    return run["set"], run["scheme"], run["setting"], run["seed"]
+    return run["set"], run["scheme"], run["setting"], run["seed"], run["tokens"]
 
 
 def call(command, env):
@@ -216,12 +216,6 @@ def main_run(args):
         thread.start()
     for thread in threads:
         thread.join()
-
-
-def pick(row, path):
-    for part in path.split("."):
-        row = row.get(part) if isinstance(row, dict) else None
-    return row
 
 
 QUALITY = [("books-valid", "books-valid", 3), ("wikitext2", "wikitext2", 1), ("gsm8k-test", "gsm8k", 2), ("annotations", "annotations %", 1),

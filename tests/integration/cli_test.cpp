@@ -24,6 +24,7 @@ TEST_F(Cli, ProfileSaysWhereTimeGoes) {
     EXPECT_NE(table.find(text), std::string::npos) << text << "\n--- in ---\n" << table;
   const auto trace = nlohmann::json::parse(test::read_file(dir / "p/trace.json"));
   EXPECT_GT(trace.at("traceEvents").size(), 100u);
+  expect(satin(tiny("short", "train.max_steps=5 --profile")), 2, {"at least 6 steps", "found 5"});
 }
 
 TEST_F(Cli, UsageErrorsExitTwo) {

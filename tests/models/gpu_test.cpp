@@ -168,6 +168,7 @@ TEST(DecoderGpu, ReadingOnFromACacheRepeats) {
   Decoder decoder = build(config(true), {.device = kCuda, .compute_dtype = at::kBFloat16});
   at::manual_seed(6);
   const at::Tensor context = at::randint(1000, {16, 128}, at::kLong), tokens = at::randint(1000, {16, 8}, at::kLong);
+  EXPECT_FALSE(at::globalContext().userEnabledCuDNNSDP());
   at::Tensor first;
   for (int repeat = 0; repeat < 20; ++repeat) {
     KvCache cache;

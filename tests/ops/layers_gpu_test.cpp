@@ -64,8 +64,27 @@ TEST(LayersGpu, RmsNormMatchesDoubleOnTheCpu) {
           expect_near(gradients.weight, expected[1], pair.y == at::kBFloat16 ? 1e-5 : pair.tolerance, "grad weight");
           if (with_delta) expect_near(gradients.delta, expected[0], pair.tolerance, "grad delta");
           EXPECT_TRUE(at::equal(gradients.weight, again.weight)) << "deterministic";
+          EXPECT_TRUE(at::equal(gradients.x, again.x)) << "deterministic";
         }
       }
+}
+
+// The same through autograd, as a training step calls it: fp32 stream, bfloat16 branches, fp32 weight.
+TEST(LayersGpu, DifferentiableAsTheStepUsesThem) {
+  SATIN_NEEDS_GPU();
+  const NormTensors in = make_norm(40, 512, 14);
+  const auto run = [&](at::Device device, at::ScalarType stream, at::ScalarType branch) {
+    const auto leaf = [&](const at::Tensor& t, at::ScalarType dtype) {
+      return t.to(at::kBFloat16).to(device, dtype).requires_grad_(true);
+    };
+    const at::Tensor x = leaf(in.x, stream), delta = leaf(in.delta, branch), weight = leaf(in.weight, stream);
+    const auto norm = ops::rms_norm(x, delta, weight, kEps, branch);
+    const at::Tensor y = ops::swiglu(norm.y, norm.y * 0.5).to(stream) + norm.sum;
+    return torch::autograd::grad({(y * in.grad.to(device, stream)).sum()}, {x, delta, weight});
+  };
+  const auto found = run(at::kCUDA, at::kFloat, at::kBFloat16), expected = run(at::kCPU, at::kDouble, at::kDouble);
+  for (size_t i = 0; i < found.size(); ++i) expect_near(found[i], expected[i], 1e-2, "gradient");
+  EXPECT_EQ(found[1].scalar_type(), at::kBFloat16);
 }
 
 TEST(LayersGpu, UnalignedRows) {
