@@ -23,28 +23,40 @@ double perplexity_of(const std::string& directory, const std::string& data) {
 void add_export(CLI::App& app) {
   struct Options {
     std::string checkpoint, format, output, data;
+    int gptq_version = 0;
     bool force = false;
   };
   auto options = std::make_shared<Options>();
   auto* command =
       app.add_subcommand("export", "write a checkpoint in a format that other engines load, and verify it bit for bit");
   command->add_option("--checkpoint", options->checkpoint, "checkpoint or model directory")->required();
-  command->add_option("--format", options->format, "hf or compressed-tensors")->required();
+  command->add_option("--format", options->format, "hf, compressed-tensors or gptq")->required();
   command->add_option("--output", options->output, "directory to write")->required();
+  command->add_option("--gptq-version", options->gptq_version,
+                      "1 or 2: zero points stored minus one, or as they are (default: 1 for symmetric models, else 2)");
   command->add_flag("--force", options->force, "replace an existing output");
   command->add_option("--data", options->data, "FILE[:FIELD]: print its perplexity before and after");
   command->footer(
       "Example: satin export --checkpoint runs/x/checkpoints/step-100 --format compressed-tensors --output out/ --data "
       "valid.jsonl");
-  command->callback([options] {
-    const exporting::Format& format = exporting::format(options->format);
+  command->callback([options, command] {
+    const exporting::Format* format = &exporting::format(options->format);
+    std::unique_ptr<exporting::Format> gptq;
+    if (command->count("--gptq-version")) {
+      if (format->name() != "gptq")
+        throw UserError(cat("--gptq-version: expected only with --format gptq, found --format ", format->name()));
+      if (options->gptq_version != 1 && options->gptq_version != 2)
+        throw UserError(cat("--gptq-version: expected 1 or 2, found ", options->gptq_version));
+      gptq = exporting::make_gptq_format(options->gptq_version);
+      format = gptq.get();
+    }
     if (!options->data.empty())
       eval::parse_data_argument("--data", options->data, "", "");  // a typo must not wait for the export
     const exporting::ShippedModel model = exporting::open_model(options->checkpoint);
-    exporting::export_model(model, format, options->output, options->force);
+    exporting::export_model(model, *format, options->output, options->force);
     const exporting::Footprint size = exporting::footprint(exporting::open_model(options->output));
     std::printf("%s: %s, %s, every code and scale equal to the checkpoint's\n", options->output.c_str(),
-                format.name().c_str(), report::bytes_text(size.size_bytes).c_str());
+                format->name().c_str(), report::bytes_text(size.size_bytes).c_str());
     if (size.num_quantized)
       std::printf("quantized: %ld of %ld parameters, %.3f effective bits\n", size.num_quantized, size.num_parameters,
                   size.effective_bits);

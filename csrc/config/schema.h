@@ -177,7 +177,7 @@ struct Logging {
   bool operator==(const Logging&) const = default;
 };
 struct Export {
-  std::vector<std::string> formats;  ///< hf | compressed-tensors
+  std::vector<std::string> formats;  ///< hf | compressed-tensors | gptq
   bool operator==(const Export&) const = default;
 };
 

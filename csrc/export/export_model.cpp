@@ -14,6 +14,7 @@ const std::vector<std::unique_ptr<Format>>& formats() {
     std::vector<std::unique_ptr<Format>> made;
     made.push_back(make_hf_format());
     made.push_back(make_compressed_tensors_format());
+    made.push_back(make_gptq_format());
     return made;
   }();
   return list;
@@ -30,21 +31,33 @@ const Format& format(const std::string& name) {
   throw UserError(cat("unknown export format '", name, "'", did_you_mean(name, names), " Formats: ", all));
 }
 
-void check_exact(const Format& format, const std::vector<std::pair<std::string, quant::Scheme>>& schemes,
-                 at::ScalarType dtype) {
-  for (const auto& [name, scheme] : schemes) {
-    const std::string reason = format.refusal(scheme, dtype);
-    if (reason.empty()) continue;
-    std::string exact;
-    for (const auto& other : formats())
-      if (other->refusal(scheme, dtype).empty()) exact += (exact.empty() ? "" : ", ") + other->name();
-    throw UserError(cat("format ", format.name(), " cannot hold ", name, " (", quant::describe(scheme),
-                        ") exactly: ", reason, ". It holds ", format.holds(),
-                        ". Formats that hold this scheme exactly: ", exact.empty() ? "none" : exact));
+namespace {
+
+/// Empty, or why the format does not hold a model of these layers (with these values, where given).
+std::string first_refusal(const Format& format, const std::vector<QuantizedLayer>& layers, at::ScalarType dtype,
+                          const ShippedModel* model) {
+  std::vector<QuantizedLayer> packed;
+  for (const auto& layer : layers) {
+    const bool packs = format.packs(layer.name);
+    if (packs) packed.push_back(layer);
+    const std::string reason = (packs ? format : exporting::format("hf")).refusal(layer.scheme, dtype);
+    if (!reason.empty()) return cat(layer.name, " (", quant::describe(layer.scheme), ") exactly: ", reason);
   }
+  std::string reason = format.refusal_of_layers(packed);
+  if (reason.empty() && model) reason = format.refusal_of_values(*model);
+  return reason.empty() ? "" : cat("this model exactly: ", reason);
 }
 
-namespace {
+void check(const Format& format, const std::vector<QuantizedLayer>& layers, at::ScalarType dtype,
+           const ShippedModel* model) {
+  const std::string reason = first_refusal(format, layers, dtype, model);
+  if (reason.empty()) return;
+  std::string exact;
+  for (const auto& other : formats())
+    if (first_refusal(*other, layers, dtype, model).empty()) exact += (exact.empty() ? "" : ", ") + other->name();
+  throw UserError(cat("format ", format.name(), " cannot hold ", reason, ". It holds ", format.holds(),
+                      ". Formats that hold this model exactly: ", exact.empty() ? "none" : exact));
+}
 
 /// Bit for bit: levels and scales where both are quantized, values everywhere.
 void verify(const ShippedModel& written, const ShippedModel& read, const std::string& format) {
@@ -64,11 +77,17 @@ void verify(const ShippedModel& written, const ShippedModel& read, const std::st
 
 }  // namespace
 
+void check_exact(const Format& format, const std::vector<QuantizedLayer>& layers, at::ScalarType dtype) {
+  check(format, layers, dtype, nullptr);
+}
+
 void export_model(const ShippedModel& model, const Format& format, const fs::path& output, bool force) {
-  std::vector<std::pair<std::string, quant::Scheme>> schemes;
+  std::vector<QuantizedLayer> layers;
   for (const auto& tensor : model.tensors)
-    if (tensor.quantized) schemes.emplace_back(tensor.name, tensor.quantized->scheme);
-  check_exact(format, schemes, model.dtype);
+    if (tensor.quantized)
+      layers.push_back(
+          {tensor.name, tensor.quantized->scheme, tensor.quantized->codes.size(0), tensor.quantized->codes.size(1)});
+  check(format, layers, model.dtype, &model);
   if (fs::exists(output) && !force)
     throw UserError(cat("--output: ", output.string(), " exists; use --force to replace it"));
   if (fs::exists(output)) {

@@ -8,6 +8,13 @@
 
 namespace satin::exporting {
 
+/// A quantized layer as far as it is known before its values are.
+struct QuantizedLayer {
+  std::string name;  ///< of the module or of its weight
+  quant::Scheme scheme;
+  int64_t out_features = 0, in_features = 0;
+};
+
 class Format {
  public:
   virtual ~Format() = default;
@@ -15,6 +22,12 @@ class Format {
   virtual std::string holds() const = 0;  ///< what it holds exactly, for messages
   /// Empty when weights of this scheme are held exactly (codes and scales bit for bit); else the reason.
   virtual std::string refusal(const quant::Scheme& scheme, at::ScalarType dtype) const = 0;
+  /// False for a module or weight that is written dense in any case: any grid that `hf` holds will do.
+  virtual bool packs(const std::string& /*name*/) const { return true; }
+  /// Empty, or why the layers that it packs do not go together or have shapes that it does not hold, naming them.
+  virtual std::string refusal_of_layers(const std::vector<QuantizedLayer>& /*layers*/) const { return ""; }
+  /// Empty, or why it does not hold scales or zero points of this model, naming the tensor.
+  virtual std::string refusal_of_values(const ShippedModel& /*model*/) const { return ""; }
   /// Writes weights and config.json into an existing empty directory.
   virtual void write(const ShippedModel& model, const fs::path& directory) const = 0;
 };
@@ -23,15 +36,18 @@ class Format {
 const std::vector<std::unique_ptr<Format>>& formats();
 const Format& format(const std::string& name);
 
-/// Throws UserError when `format` does not hold every scheme of the model, naming tensors and the formats that do.
-void check_exact(const Format& format, const std::vector<std::pair<std::string, quant::Scheme>>& schemes,
-                 at::ScalarType dtype);
+/// Throws UserError when `format` does not hold every layer of the model, naming layers and the formats that do.
+void check_exact(const Format& format, const std::vector<QuantizedLayer>& layers, at::ScalarType dtype);
 
 /// Writes, reads back from disk and compares every level and scale bit for bit; the directory appears whole or not at
-/// all. Throws UserError when `output` exists and `force` is not set, InternalError when what was read back differs.
+/// all. Throws UserError as check_exact, for values that the format does not hold, and when `output` exists and `force`
+/// is not set; InternalError when what was read back differs.
 void export_model(const ShippedModel& model, const Format& format, const fs::path& output, bool force);
 
 std::unique_ptr<Format> make_hf_format();
 std::unique_ptr<Format> make_compressed_tensors_format();
+/// version: 1 stores zero points minus one ("gptq"), 2 as they are ("gptq_v2"); 0: 1 for symmetric models, else 2.
+/// Throws UserError for another version.
+std::unique_ptr<Format> make_gptq_format(int version = 0);
 
 }  // namespace satin::exporting

@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "export/compressed_tensors.h"
+#include "export/gptq.h"
 #include "io/checkpoint.h"
 #include "io/json_file.h"
 #include "io/pretrained.h"
@@ -103,11 +104,14 @@ ShippedModel open_model(const fs::path& directory) {
     const bool named = quantization->is_object() && quantization->contains("quant_method") &&
                        (*quantization)["quant_method"].is_string();
     const std::string method = named ? (*quantization)["quant_method"].get<std::string>() : "";
-    if (method != "compressed-tensors")
+    if (method == "compressed-tensors")
+      read_compressed_tensors(tensors, *quantization, model);
+    else if (method == "gptq")
+      read_gptq(tensors, *quantization, model);
+    else
       throw UserError(cat(directory.string(), ": quant_method '", method,
-                          "' cannot be read; supported: compressed-tensors, and dense models"));
-    model.kind = "compressed-tensors";
-    read_compressed_tensors(tensors, *quantization, model);
+                          "' cannot be read; supported: compressed-tensors, gptq, and dense models"));
+    model.kind = method;
     model.hf_config.erase("quantization_config");
   } else {
     model.kind = "hf";

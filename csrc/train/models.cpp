@@ -107,18 +107,20 @@ config::Neighbourhood effective_neighbourhood(const config::Loss& loss) {
 }
 
 void check_exports(const config::Config& config, const Student& student) {
-  std::vector<std::pair<std::string, quant::Scheme>> schemes;
-  for (const auto& module : student.registry->modules()) schemes.emplace_back(module.name, module.scheme);
+  std::vector<exporting::QuantizedLayer> layers;
+  for (const auto& module : student.registry->modules())
+    layers.push_back(
+        {module.name, module.scheme, module.linear->master_weight().size(0), module.linear->master_weight().size(1)});
   at::ScalarType dtype = exporting::shipped_dtype(student.decoder->config());
-  if (!schemes.empty()) dtype = quant::storage_dtype(schemes.front().second.dequant_dtype, at::kFloat);
-  for (const auto& [name, scheme] : schemes)
-    if (!config.export_.formats.empty() && scheme.dequant_dtype != schemes.front().second.dequant_dtype)
-      throw UserError(cat("quantization: ", name, " and ", schemes.front().first,
+  if (!layers.empty()) dtype = quant::storage_dtype(layers.front().scheme.dequant_dtype, at::kFloat);
+  for (const auto& layer : layers)
+    if (!config.export_.formats.empty() && layer.scheme.dequant_dtype != layers.front().scheme.dequant_dtype)
+      throw UserError(cat("quantization: ", layer.name, " and ", layers.front().name,
                           " have different scale_dtype; exports hold one dtype a model"));
   if (config.quantization && config.quantization->kv_cache != "none" && !config.export_.formats.empty())
     log_warning(cat("exports do not say that keys and values were rounded to ", config.quantization->kv_cache,
                     " in training: ask for it where they run (satin eval and generate: --kv-cache)"));
-  for (const auto& name : config.export_.formats) exporting::check_exact(exporting::format(name), schemes, dtype);
+  for (const auto& name : config.export_.formats) exporting::check_exact(exporting::format(name), layers, dtype);
 }
 
 report::ModelSize model_size(const models::Decoder& decoder) {

@@ -78,6 +78,7 @@ class Export : public testing::TestWithParam<Case> {
 TEST_P(Export, EveryFormatHoldsTheTrainingForwardBitForBit) {
   const ShippedModel model = open_model(make_checkpoint());
   for (const auto& format : formats()) {
+    if (format->name() == "gptq" && GetParam().method == "seq") continue;  // refused, see gptq_test.cpp
     const fs::path output = dir / format->name();
     export_model(model, *format, output, false);
     const ShippedModel back = open_model(output);
@@ -141,7 +142,7 @@ TEST(OpenModel, NamesWhatIsWrong) {
   test::write_file(dir / "m/config.json", "{");
   EXPECT_THROW(open_model(dir / "m"), UserError);
   auto config = tiny_config();
-  config["quantization_config"] = {{"quant_method", "gptq"}};
+  config["quantization_config"] = {{"quant_method", "hqq"}};
   test::write_file(dir / "m/config.json", config.dump());
   EXPECT_THROW(open_model(dir / "m"), UserError);
 }

@@ -1,0 +1,152 @@
+// Writing GPTQ; gptq.h has the layout.
+#include "export/gptq.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "core/file.h"
+#include "export/format.h"
+#include "export/pack.h"
+
+namespace satin::exporting {
+namespace {
+
+/// Bits of the scheme's levels around an integer zero point: 2 for three levels and for a sign.
+int storage_bits(const quant::Scheme& scheme) { return std::max(2, scheme.bits); }
+int64_t stored_group(const quant::Scheme& scheme) { return scheme.group_size > 0 ? scheme.group_size : -1; }
+
+/// "model.layers.0.mlp.up_proj" of the module's name or its weight's.
+std::string module_of(const std::string& name) {
+  return name.ends_with(".weight") ? name.substr(0, name.size() - 7) : name;
+}
+
+class GptqFormat : public Format {
+ public:
+  explicit GptqFormat(int version) : version_(version) {
+    if (version < 0 || version > 2) throw UserError(cat("GPTQ version: expected 1 or 2, found ", version));
+  }
+  std::string name() const override { return "gptq"; }
+  std::string holds() const override {
+    return "integer grids of 2, 3, 4 or 8 bits, symmetric or asymmetric, ternary and binary (as 2-bit codes), per "
+           "group "
+           "or row, the same bits and group_size in every layer, with scales that are float16 values";
+  }
+  /// lm_head is false in the configuration, and clients look rows up in dense embeddings.
+  bool packs(const std::string& name) const override {
+    return module_of(name) != "lm_head" && module_of(name) != "model.embed_tokens";
+  }
+
+  std::string refusal(const quant::Scheme& scheme, at::ScalarType dtype) const override {
+    if (scheme.method == quant::Method::kOneBit)
+      return "its layers have a second value vector and a norm, for which the format has no place";
+    if (scheme.method == quant::Method::kSeq) return "its levels are half-integers, zero points are integers";
+    if (scheme.activations != quant::Activations::kNone) return "the format cannot ask for 8-bit activations";
+    const int bits = storage_bits(scheme);
+    if (bits != 2 && bits != 3 && bits != 4 && bits != 8) return cat("clients read no ", bits, "-bit codes");
+    if (dtype != at::kHalf && dtype != at::kBFloat16)
+      return cat("weights dequantize to 16 bits, config.json's dtype is ", c10::toString(dtype));
+    return "";
+  }
+
+  std::string refusal_of_layers(const std::vector<QuantizedLayer>& layers) const override {
+    for (const auto& layer : layers) {
+      const QuantizedLayer& first = layers.front();
+      const int bits = storage_bits(layer.scheme);
+      if (bits != storage_bits(first.scheme) || stored_group(layer.scheme) != stored_group(first.scheme))
+        return cat("it has one number of bits and one group_size a model, ", first.name, " is ",
+                   quant::describe(first.scheme), " and ", layer.name, " ", quant::describe(layer.scheme));
+      if (layer.out_features * bits % 32 || layer.in_features * bits % 32)
+        return cat(layer.name, " is [", layer.out_features, ", ", layer.in_features,
+                   "], both must fill whole 32-bit words of ", bits, "-bit codes");
+    }
+    return "";
+  }
+
+  std::string refusal_of_values(const ShippedModel& model) const override {
+    for (const auto& tensor : model.tensors) {
+      if (!tensor.quantized || !packs(tensor.name)) continue;
+      const quant::QuantizedWeight& weight = *tensor.quantized;
+      const at::Tensor scale = weight.scale.to(at::kDouble), stored = weight.scale.to(at::kHalf).to(at::kDouble);
+      const at::Tensor differs = scale.ne(stored);
+      if (const int64_t count = differs.sum().item<int64_t>())
+        return cat(tensor.name, ": ", count, " of ", scale.numel(), " scales are not float16 values, such as ",
+                   scale.masked_select(differs)[0].item<double>(), "; train with scale_dtype float16");
+      if (version_ == 1 && weight.scheme.has_zero_point())
+        if (const int64_t count = weight.zero_point.eq(0).sum().item<int64_t>())
+          return cat(tensor.name, ": ", count, " of ", weight.zero_point.numel(),
+                     " zero points are 0, and version 1 stores them minus one; use version 2 (--gptq-version 2)");
+    }
+    return "";
+  }
+
+  void write(const ShippedModel& model, const fs::path& directory) const override {
+    std::vector<std::pair<std::string, at::Tensor>> tensors;
+    nlohmann::json dense = nlohmann::json::object();
+    const quant::Scheme* scheme = nullptr;
+    bool symmetric = true;
+    for (const auto& tensor : model.tensors)
+      if (tensor.quantized && packs(tensor.name)) {
+        scheme = &tensor.quantized->scheme;
+        symmetric = symmetric && !scheme->has_zero_point();
+      }
+    if (!scheme) throw UserError("format gptq: the model has no quantized layer; use format hf");
+    const int version = version_ ? version_ : symmetric ? 1 : 2;
+    for (const auto& tensor : model.tensors) {
+      const std::string module = module_of(tensor.name);
+      if (tensor.quantized && packs(tensor.name)) {
+        append(module, *tensor.quantized, version, tensors);
+        continue;
+      }
+      tensors.emplace_back(tensor.name, tensor.values());
+      if (module.ends_with("_proj") && tensor.name.ends_with(".weight")) dense["-:^" + escaped(module) + "$"] = {};
+    }
+    nlohmann::json quantization = {{"quant_method", "gptq"},
+                                   {"bits", storage_bits(*scheme)},
+                                   {"group_size", stored_group(*scheme)},
+                                   {"desc_act", false},
+                                   {"sym", symmetric},
+                                   {"lm_head", false},
+                                   {"checkpoint_format", version == 1 ? "gptq" : "gptq_v2"},
+                                   {"pack_dtype", "int32"},
+                                   {"meta", {{"quantizer", {"satin"}}}}};
+    if (!dense.empty()) quantization["dynamic"] = dense;  // clients expect every linear packed but those named so
+    nlohmann::json config = model.hf_config;
+    config["quantization_config"] = quantization;
+    io::write_safetensors(directory / "model.safetensors", tensors);
+    write_file_atomically(directory / "config.json", config.dump(2) + "\n");
+    write_file_atomically(directory / "quantize_config.json", quantization.dump(2) + "\n");
+  }
+
+ private:
+  static std::string escaped(const std::string& module) {
+    std::string pattern;
+    for (const char c : module) pattern += c == '.' ? "\\." : std::string(1, c);
+    return pattern;
+  }
+
+  static void append(const std::string& module, const quant::QuantizedWeight& weight, int version,
+                     std::vector<std::pair<std::string, at::Tensor>>& tensors) {
+    const int bits = storage_bits(weight.scheme);
+    const int middle = 1 << (bits - 1);
+    const bool asymmetric = weight.scheme.has_zero_point();
+    const at::Tensor codes = asymmetric ? weight.codes : (quant::levels(weight) + middle).to(at::kByte);
+    const at::Tensor zero = asymmetric ? weight.zero_point : at::full_like(weight.zero_point, middle);
+    const int64_t num_columns = codes.size(1), num_groups = zero.size(1);
+    tensors.emplace_back(module + ".qweight", pack_bits(codes, bits).t());
+    tensors.emplace_back(module + ".qzeros",
+                         pack_bits((version == 1 ? zero - 1 : zero).to(at::kByte).t().contiguous(), bits));
+    tensors.emplace_back(module + ".scales", weight.scale.t().to(at::kHalf));
+    tensors.emplace_back(module + ".g_idx",
+                         at::arange(num_columns, at::kInt).floor_divide(num_columns / num_groups).to(at::kInt));
+  }
+
+  int version_;
+};
+
+}  // namespace
+
+std::unique_ptr<Format> make_gptq_format(int version) { return std::make_unique<GptqFormat>(version); }
+
+}  // namespace satin::exporting
