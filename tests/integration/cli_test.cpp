@@ -99,6 +99,22 @@ TEST_F(Cli, TrainsEvaluatesExportsAndReports) {
                " --format compressed-tensors --output " + (dir / "again").string() + " --data " +
                (quick / "text/valid.jsonl").string()),
          0, {"perplexity before", "perplexity after"});
+  const std::string gptq = "export --checkpoint " + (dir / "run/checkpoints/step-6").string() + " --output " +
+                           (dir / "gptq").string() + " --format ";
+  expect(satin(gptq + "gptq --gptq-version 3"), 2, {"--gptq-version: expected 1 or 2, found 3"});
+  expect(satin(gptq + "hf --gptq-version 1"), 2, {"only with --format gptq"});
+  for (const auto& [version, stored] : {std::pair{"--gptq-version 1", "gptq"}, std::pair{"--force", "gptq_v2"}}) {
+    expect(satin(gptq + "gptq " + version), 0, {"equal to the checkpoint's", "2.281 effective bits"});
+    EXPECT_EQ(nlohmann::json::parse(test::read_file(dir / "gptq/quantize_config.json"))["checkpoint_format"], stored);
+  }
+  expect(satin("eval --device cpu --model " + (dir / "gptq").string() + " --data " +
+               (quick / "text/valid.jsonl").string() + " --sequence-length 64 --limit 4 --json " +
+               (dir / "eval.json").string()),
+         0, {"protocol"});
+  EXPECT_EQ(nlohmann::json::parse(test::read_file(dir / "eval.json"))["perplexity"], perplexities[0]);
+  expect(satin("inspect " + (dir / "gptq").string()), 0, {"gptq, ", "2.281"});
+  expect(satin("generate --device cpu --max-new-tokens 5 --prompt 'My dear' --model " + (dir / "gptq").string()), 0,
+         {"My dear"});
   expect(satin("report " + (dir / "run").string() + " --output " + (dir / "r.html").string()), 0, {});
 }
 
@@ -133,6 +149,10 @@ TEST_F(Cli, EveryKindOfSchemeIsEvaluatedAsItWasTrained) {
   expect(satin(tiny("no", schemes[0])), 2, {"second value vector", "exactly: none"});
   expect(satin(tiny("no", "quantization.default.activations=int8 'export.formats=[hf]'")), 2,
          {"8-bit activations", "exactly: compressed-tensors"});
+  expect(satin(tiny("no",
+                    "'quantization.overrides=[{match: \"*down_proj\", method: lsq, bits: 4}]' "
+                    "'export.formats=[gptq]'")),
+         2, {"one number of bits", "exactly: hf, compressed-tensors"});
   expect(satin(tiny("no", "quantization.fake_quant_after_n_steps=6")), 2, {"fewer than the run's 6 steps"});
   const std::string coarse = "generate --device cpu --max-new-tokens 5 --prompt 'My dear' --model " +
                              (quick / "teacher").string() + " --kv-cache ";
