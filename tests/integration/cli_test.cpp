@@ -143,7 +143,9 @@ TEST_F(Cli, EveryKindOfSchemeIsEvaluatedAsItWasTrained) {
     EXPECT_EQ(perplexity((dir / run / "checkpoints/step-6").string()), shipped) << schemes[i];
     if (i == 3)
       expect(trained, 0, {"step 3: quantization begins with at least 8 bits", "step 6: quantization goes on"});
-    if (i == 4) EXPECT_EQ(perplexity((dir / run / "export/compressed-tensors").string()), shipped);
+    if (i == 4) {
+      EXPECT_EQ(perplexity((dir / run / "export/compressed-tensors").string()), shipped);
+    }
   }
   // What a format has no place for is refused before training.
   expect(satin(tiny("no", schemes[0])), 2, {"second value vector", "exactly: none"});
