@@ -49,5 +49,6 @@ std::unique_ptr<Format> make_compressed_tensors_format();
 /// version: 1 stores zero points minus one ("gptq"), 2 as they are ("gptq_v2"); 0: 1 for symmetric models, else 2.
 /// Throws UserError for another version.
 std::unique_ptr<Format> make_gptq_format(int version = 0);
+std::unique_ptr<Format> make_awq_format();
 
 }  // namespace satin::exporting

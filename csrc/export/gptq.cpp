@@ -7,20 +7,11 @@
 
 #include "core/error.h"
 #include "core/file.h"
-#include "export/format.h"
+#include "export/integer_grid.h"
 #include "export/pack.h"
 
 namespace satin::exporting {
 namespace {
-
-/// Bits of the scheme's levels around an integer zero point: 2 for three levels and for a sign.
-int storage_bits(const quant::Scheme& scheme) { return std::max(2, scheme.bits); }
-int64_t stored_group(const quant::Scheme& scheme) { return scheme.group_size > 0 ? scheme.group_size : -1; }
-
-/// "model.layers.0.mlp.up_proj" of the module's name or its weight's.
-std::string module_of(const std::string& name) {
-  return name.ends_with(".weight") ? name.substr(0, name.size() - 7) : name;
-}
 
 class GptqFormat : public Format {
  public:
@@ -33,20 +24,12 @@ class GptqFormat : public Format {
            "group "
            "or row, the same bits and group_size in every layer, with scales that are float16 values";
   }
-  /// lm_head is false in the configuration, and clients look rows up in dense embeddings.
-  bool packs(const std::string& name) const override {
-    return module_of(name) != "lm_head" && module_of(name) != "model.embed_tokens";
-  }
+  bool packs(const std::string& name) const override { return is_packed_module(name); }
 
   std::string refusal(const quant::Scheme& scheme, at::ScalarType dtype) const override {
-    if (scheme.method == quant::Method::kOneBit)
-      return "its layers have a second value vector and a norm, for which the format has no place";
-    if (scheme.method == quant::Method::kSeq) return "its levels are half-integers, zero points are integers";
-    if (scheme.activations != quant::Activations::kNone) return "the format cannot ask for 8-bit activations";
+    if (const std::string reason = integer_grid_refusal(scheme, dtype); !reason.empty()) return reason;
     const int bits = storage_bits(scheme);
     if (bits != 2 && bits != 3 && bits != 4 && bits != 8) return cat("clients read no ", bits, "-bit codes");
-    if (dtype != at::kHalf && dtype != at::kBFloat16)
-      return cat("weights dequantize to 16 bits, config.json's dtype is ", c10::toString(dtype));
     return "";
   }
 
@@ -65,18 +48,13 @@ class GptqFormat : public Format {
   }
 
   std::string refusal_of_values(const ShippedModel& model) const override {
+    if (const std::string reason = scales_refusal(model); !reason.empty() || version_ != 1) return reason;
     for (const auto& tensor : model.tensors) {
-      if (!tensor.quantized || !packs(tensor.name)) continue;
-      const quant::QuantizedWeight& weight = *tensor.quantized;
-      const at::Tensor scale = weight.scale.to(at::kDouble), stored = weight.scale.to(at::kHalf).to(at::kDouble);
-      const at::Tensor differs = scale.ne(stored);
-      if (const int64_t count = differs.sum().item<int64_t>())
-        return cat(tensor.name, ": ", count, " of ", scale.numel(), " scales are not float16 values, such as ",
-                   scale.masked_select(differs)[0].item<double>(), "; train with scale_dtype float16");
-      if (version_ == 1 && weight.scheme.has_zero_point())
-        if (const int64_t count = weight.zero_point.eq(0).sum().item<int64_t>())
-          return cat(tensor.name, ": ", count, " of ", weight.zero_point.numel(),
-                     " zero points are 0, and version 1 stores them minus one; use version 2 (--gptq-version 2)");
+      if (!tensor.quantized || !packs(tensor.name) || !tensor.quantized->scheme.has_zero_point()) continue;
+      const at::Tensor& zero = tensor.quantized->zero_point;
+      if (const int64_t count = zero.eq(0).sum().item<int64_t>())
+        return cat(tensor.name, ": ", count, " of ", zero.numel(),
+                   " zero points are 0, and version 1 stores them minus one; use version 2 (--gptq-version 2)");
     }
     return "";
   }
@@ -129,10 +107,7 @@ class GptqFormat : public Format {
   static void append(const std::string& module, const quant::QuantizedWeight& weight, int version,
                      std::vector<std::pair<std::string, at::Tensor>>& tensors) {
     const int bits = storage_bits(weight.scheme);
-    const int middle = 1 << (bits - 1);
-    const bool asymmetric = weight.scheme.has_zero_point();
-    const at::Tensor codes = asymmetric ? weight.codes : (quant::levels(weight) + middle).to(at::kByte);
-    const at::Tensor zero = asymmetric ? weight.zero_point : at::full_like(weight.zero_point, middle);
+    const auto [codes, zero] = integer_codes(weight, bits);
     const int64_t num_columns = codes.size(1), num_groups = zero.size(1);
     tensors.emplace_back(module + ".qweight", pack_bits(codes, bits).t());
     tensors.emplace_back(module + ".qzeros",

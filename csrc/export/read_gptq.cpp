@@ -1,9 +1,8 @@
 #include <ATen/ATen.h>
 
-#include <set>
-
 #include "core/error.h"
 #include "export/gptq.h"
+#include "export/integer_grid.h"
 #include "export/pack.h"
 
 namespace satin::exporting {
@@ -57,25 +56,13 @@ class Module {
     const int64_t num_groups = num_columns / group;
     check_order(num_columns, group);
 
-    quant::QuantizedWeight weight;
-    weight.codes = unpack_bits(packed.t().contiguous(), static_cast<int>(settings_.bits), num_columns);
-    weight.zero_point = read_zero_points(num_groups, num_rows);
+    const int bits = static_cast<int>(settings_.bits);
+    const IntegerCodes codes{unpack_bits(packed.t().contiguous(), bits, num_columns),
+                             read_zero_points(num_groups, num_rows)};
     const at::Tensor scales = required(".scales");
     if (scales.scalar_type() != at::kHalf || scales.sizes() != at::IntArrayRef({num_groups, num_rows}))
       misfit(".scales", scales, cat("Half [", num_groups, ", ", num_rows, "]"));
-    weight.scale = scales.t().contiguous();
-    weight.scheme.method = settings_.symmetric ? quant::Method::kLsq : quant::Method::kLsqAsymmetric;
-    weight.scheme.bits = static_cast<int>(settings_.bits);
-    weight.scheme.group_size = settings_.group_size;
-    weight.scheme.scale_dtype = quant::Storage::kFloat16;
-    weight.scheme.dequant_dtype = dtype == at::kHalf ? quant::Storage::kFloat16 : quant::Storage::kBFloat16;
-    // Scales that were bfloat16 are so again, so that formats that store them in the model's dtype take them.
-    if (const at::Tensor narrow = weight.scale.to(at::kBFloat16);
-        dtype == at::kBFloat16 && narrow.to(at::kFloat).equal(weight.scale.to(at::kFloat))) {
-      weight.scale = narrow;
-      weight.scheme.scale_dtype = quant::Storage::kBFloat16;
-    }
-    return weight;
+    return integer_weight(codes, scales.t().contiguous(), bits, settings_.group_size, settings_.symmetric, dtype);
   }
 
  private:
@@ -132,23 +119,8 @@ void read_gptq(const io::TensorDirectory& tensors, const nlohmann::json& config,
   } catch (const nlohmann::json::exception& error) {
     refuse(error.what());
   }
-  if (model.dtype != at::kBFloat16 && model.dtype != at::kHalf)
-    throw UserError(
-        cat("config.json: dtype ", c10::toString(model.dtype), ", packed weights need bfloat16 or float16"));
-  static const std::string kPacked = ".qweight";
-  std::set<std::string> modules;
-  for (const auto& name : tensors.names())
-    if (name.ends_with(kPacked)) modules.insert(name.substr(0, name.size() - kPacked.size()));
-  for (const auto& module : modules)
-    model.tensors.push_back({module + ".weight", {}, Module(tensors, module, settings).read(model.dtype)});
-  for (const auto& name : tensors.names()) {
-    const size_t dot = name.rfind('.');
-    const std::string module = name.substr(0, dot), last = dot == std::string::npos ? name : name.substr(dot + 1);
-    const bool part = last == "qweight" || last == "qzeros" || last == "scales" || last == "g_idx";
-    if (part && modules.contains(module)) continue;
-    if (part) throw UserError(cat(name, ": there is no ", module, ".qweight beside it"));
-    model.tensors.push_back({name, tensors.tensor(name), {}});
-  }
+  read_packed_modules(tensors, {"qzeros", "scales", "g_idx"}, model,
+                      [&](const std::string& module) { return Module(tensors, module, settings).read(model.dtype); });
 }
 
 }  // namespace satin::exporting

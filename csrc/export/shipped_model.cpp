@@ -4,6 +4,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include "core/error.h"
+#include "export/awq.h"
 #include "export/compressed_tensors.h"
 #include "export/gptq.h"
 #include "io/checkpoint.h"
@@ -108,9 +109,11 @@ ShippedModel open_model(const fs::path& directory) {
       read_compressed_tensors(tensors, *quantization, model);
     else if (method == "gptq")
       read_gptq(tensors, *quantization, model);
+    else if (method == "awq")
+      read_awq(tensors, *quantization, model);
     else
       throw UserError(cat(directory.string(), ": quant_method '", method,
-                          "' cannot be read; supported: compressed-tensors, gptq, and dense models"));
+                          "' cannot be read; supported: compressed-tensors, gptq, awq, and dense models"));
     model.kind = method;
     model.hf_config.erase("quantization_config");
   } else {

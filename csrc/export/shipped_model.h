@@ -25,7 +25,7 @@ struct ShippedTensor {
 };
 
 struct ShippedModel {
-  std::string kind;          ///< "checkpoint" | "hf" | "compressed-tensors" | "gptq"
+  std::string kind;          ///< "checkpoint" | "hf" | "compressed-tensors" | "gptq" | "awq"
   fs::path directory;        ///< where it was opened: tokenizer and generation files are copied from here
   nlohmann::json hf_config;  ///< config.json without quantization_config
   models::ModelConfig config;

@@ -10,8 +10,8 @@ struct ChartCurve {
   std::string name;      ///< in the legend
   int colour = 0;        ///< number of the run; kTeacherColour for what belongs to none
   bool teacher = false;  ///< dashed; bars in outline
-  std::vector<double> x, y;
-  std::vector<double> low, high;  ///< interval around y, drawn as a band; empty: none
+  std::vector<double> x = {}, y = {};
+  std::vector<double> low = {}, high = {};  ///< interval around y, drawn as a band; empty: none
 };
 inline constexpr int kTeacherColour = -1;
 

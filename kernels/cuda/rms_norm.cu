@@ -13,6 +13,10 @@ namespace {
 
 constexpr int64_t kBackwardBlocks = 528;  ///< four for each multiprocessor of a large device: sums depend on it
 
+/// Rows too long for registers, and not in vectors, lie in local memory: unrolled they only take long to compile.
+template <int H>
+constexpr int kUnroll = H > 8 ? 1 : H;
+
 struct Rows {
   int64_t num_rows;
   int num_columns, log2_team;
@@ -37,7 +41,7 @@ __global__ void __launch_bounds__(kThreads) norm_kernel(const Rows rows, const R
   O* __restrict__ y = static_cast<O*>(call.y) + first;
 
   C values[H][V] = {};
-#pragma unroll
+#pragma unroll kUnroll < H>
   for (int h = 0; h < H; ++h) {
     const int i = (h * team + lane) * V;
     if (i >= columns) continue;
@@ -46,7 +50,7 @@ __global__ void __launch_bounds__(kThreads) norm_kernel(const Rows rows, const R
     for (int v = 0; v < V; ++v) values[h][v] = load_as<C>(from.values[v]);
   }
   if (call.delta) {
-#pragma unroll
+#pragma unroll kUnroll < H>
     for (int h = 0; h < H; ++h) {
       const int i = (h * team + lane) * V;
       if (i >= columns) continue;
@@ -61,13 +65,13 @@ __global__ void __launch_bounds__(kThreads) norm_kernel(const Rows rows, const R
     }
   }
   C squares = 0;
-#pragma unroll
+#pragma unroll kUnroll < H>
   for (int h = 0; h < H; ++h)
 #pragma unroll
     for (int v = 0; v < V; ++v) squares += values[h][v] * values[h][v];
   const C mean = team_sum(squares, team) / static_cast<C>(rows.num_columns);
   const C scale = C(1) / sqrt(mean + static_cast<C>(rows.eps));
-#pragma unroll
+#pragma unroll kUnroll < H>
   for (int h = 0; h < H; ++h) {
     const int i = (h * team + lane) * V;
     if (i >= columns) continue;
@@ -88,7 +92,7 @@ __global__ void __launch_bounds__(kThreads)
   const int teams = kThreads >> rows.log2_team, own_team = static_cast<int>(threadIdx.x) >> rows.log2_team;
   const C* __restrict__ weight = static_cast<const C*>(call.weight);
   C w[H][V] = {}, totals[H][V] = {};
-#pragma unroll
+#pragma unroll kUnroll < H>
   for (int h = 0; h < H; ++h) {
     const int i = (h * team + lane) * V;
     if (i >= rows.num_columns) continue;
@@ -106,7 +110,7 @@ __global__ void __launch_bounds__(kThreads)
     const C scale = static_cast<const C*>(call.rstd)[active ? row : 0];
     C normal[H][V] = {}, g[H][V] = {};
     C product = 0;
-#pragma unroll
+#pragma unroll kUnroll < H>
     for (int h = 0; h < H; ++h) {
       const int i = (h * team + lane) * V;
       if (i >= columns) continue;
@@ -122,7 +126,7 @@ __global__ void __launch_bounds__(kThreads)
       }
     }
     const C mean = team_sum(product, team) / static_cast<C>(rows.num_columns);
-#pragma unroll
+#pragma unroll kUnroll < H>
     for (int h = 0; h < H; ++h) {
       const int i = (h * team + lane) * V;
       if (i >= columns) continue;
@@ -144,7 +148,7 @@ __global__ void __launch_bounds__(kThreads)
   // The block's teams, slice by slice of the columns.
   __shared__ C slice[kThreads * V];
   C* __restrict__ partial = static_cast<C*>(call.partials) + static_cast<int64_t>(blockIdx.x) * rows.num_columns;
-#pragma unroll
+#pragma unroll kUnroll < H>
   for (int h = 0; h < H; ++h) {
     __syncthreads();
 #pragma unroll

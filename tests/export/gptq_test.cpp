@@ -1,17 +1,10 @@
 // GPTQ files against a reader that shares no code with the writer, what the format refuses, and damaged files.
 #include "export/gptq.h"
 
-#include <ATen/ATen.h>
-#include <ATen/core/grad_mode.h>
-
-#include "core/error.h"
-#include "export/format.h"
-#include "support/test_support.h"
+#include "export/packed_format.h"
 
 namespace satin::exporting {
 namespace {
-
-using quant::Method;
 
 struct Case {
   Method method;
@@ -23,68 +16,8 @@ void PrintTo(const Case& c, std::ostream* out) {
   *out << quant::to_string(c.method) << " " << c.bits << " g" << c.group_size << " v" << c.version;
 }
 
-class Gptq : public testing::Test {
+class Gptq : public PackedFormat {
  protected:
-  test::TempDir dir;
-
-  /// A random model of two layers: every projection of this scheme, zero points anywhere from `lowest_zero`.
-  ShippedModel make_model(const quant::Scheme& scheme, int lowest_zero = 0, int64_t intermediate_size = 192) {
-    ShippedModel model;
-    model.kind = "hf";
-    model.directory = dir / "model";
-    model.dtype = scheme.dequant_dtype == quant::Storage::kFloat16 ? at::kHalf : at::kBFloat16;
-    model.hf_config = {{"architectures", {"Qwen2ForCausalLM"}},
-                       {"model_type", "qwen2"},
-                       {"vocab_size", 96},
-                       {"hidden_size", 128},
-                       {"intermediate_size", intermediate_size},
-                       {"num_hidden_layers", 2},
-                       {"num_attention_heads", 4},
-                       {"num_key_value_heads", 2},
-                       {"max_position_embeddings", 64},
-                       {"rms_norm_eps", 1e-5},
-                       {"rope_theta", 10000.0},
-                       {"hidden_act", "silu"},
-                       {"tie_word_embeddings", true},
-                       {"dtype", model.dtype == at::kHalf ? "float16" : "bfloat16"}};
-    test::write_file(model.directory / "config.json", model.hf_config.dump());
-    model.config = models::parse_model_config(model.hf_config, "config.json");
-    const models::Decoder decoder(model.config, nn::dense_linear_factory(), {});
-    at::NoGradGuard no_grad;
-    at::manual_seed(5);
-    for (const auto& parameter : decoder.parameters().all()) {
-      const at::Tensor value = at::randn(parameter.value.sizes()) * .1;
-      if (!parameter.name.ends_with("_proj.weight")) {
-        model.tensors.push_back({parameter.name, value.to(model.dtype), {}});
-        continue;
-      }
-      quant::QuantizedWeight weight = quant::round_to_nearest(value, scheme, parameter.name);
-      if (scheme.has_zero_point())
-        weight.zero_point = at::randint(lowest_zero, 1 << scheme.bits, weight.zero_point.sizes(), at::kInt);
-      model.tensors.push_back({parameter.name, {}, weight});
-    }
-    return model;
-  }
-
-  static quant::Scheme make_scheme(Method method, int bits, int64_t group_size) {
-    quant::Scheme scheme;
-    scheme.method = method;
-    scheme.bits = bits;
-    scheme.group_size = group_size;
-    scheme.init = quant::Init::kData;
-    return scheme;
-  }
-
-  /// The UserError's text, of exporting or opening.
-  template <class Function>
-  static std::string refusal(const Function& function) {
-    try {
-      function();
-    } catch (const UserError& error) {
-      return error.what();
-    }
-    return "";
-  }
   std::string export_refusal(const ShippedModel& model, int version = 0) {
     return refusal([&] { export_model(model, *make_gptq_format(version), dir / "out", true); });
   }
@@ -134,7 +67,7 @@ TEST_F(Gptq, RefusesWhatItCannotHoldAndNamesTheAlternatives) {
     EXPECT_NE(text.find("exactly: " + exact), std::string::npos) << text;
   };
   const quant::Scheme two = make_scheme(Method::kLsqAsymmetric, 2, 64), four = make_scheme(Method::kLsq, 4, 64);
-  expect(export_refusal(make_model(two), 1), "--gptq-version 2", "hf, compressed-tensors, gptq");
+  expect(export_refusal(make_model(two), 1), "--gptq-version 2", "hf, compressed-tensors, gptq, awq");
   expect(export_refusal(make_model(make_scheme(Method::kSeq, 2, 64))), "half-integers", "hf, compressed-tensors");
   expect(export_refusal(make_model(make_scheme(Method::kLsq, 5, 64))), "5-bit", "hf, compressed-tensors");
   expect(export_refusal(make_model(make_scheme(Method::kLsq, 3, -1), 0, 200)), "whole 32-bit words",

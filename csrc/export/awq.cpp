@@ -1,0 +1,88 @@
+// Writing AWQ; awq.h has the layout.
+#include "export/awq.h"
+
+#include <ATen/ATen.h>
+
+#include "core/error.h"
+#include "core/file.h"
+#include "export/integer_grid.h"
+#include "export/pack.h"
+
+namespace satin::exporting {
+namespace {
+
+constexpr int kBits = 4;
+
+at::Tensor order() { return at::tensor({0, 2, 4, 6, 1, 3, 5, 7}, at::kLong); }
+
+class AwqFormat : public Format {
+ public:
+  std::string name() const override { return "awq"; }
+  std::string holds() const override {
+    return "integer grids of up to 4 bits (as 4-bit codes), symmetric or asymmetric, ternary and binary, per group or "
+           "row, the same group_size in every layer, with scales that are float16 values";
+  }
+  bool packs(const std::string& name) const override { return is_packed_module(name); }
+
+  std::string refusal(const quant::Scheme& scheme, at::ScalarType dtype) const override {
+    if (const std::string reason = integer_grid_refusal(scheme, dtype); !reason.empty()) return reason;
+    return storage_bits(scheme) > kBits ? "its codes have 4 bits" : "";
+  }
+
+  std::string refusal_of_layers(const std::vector<QuantizedLayer>& layers) const override {
+    for (const auto& layer : layers) {
+      const QuantizedLayer& first = layers.front();
+      if (stored_group(layer.scheme) != stored_group(first.scheme))
+        return cat("it has one group_size a model, ", first.name, " is ", quant::describe(first.scheme), " and ",
+                   layer.name, " ", quant::describe(layer.scheme));
+      if (layer.out_features % 8)
+        return cat(layer.name, " has ", layer.out_features, " outputs, and eight share a word");
+    }
+    return "";
+  }
+
+  std::string refusal_of_values(const ShippedModel& model) const override { return scales_refusal(model); }
+
+  void write(const ShippedModel& model, const fs::path& directory) const override {
+    std::vector<std::pair<std::string, at::Tensor>> tensors;
+    nlohmann::json dense = nlohmann::json::array();
+    const quant::Scheme* scheme = nullptr;
+    for (const auto& tensor : model.tensors) {
+      const std::string module = module_of(tensor.name);
+      if (tensor.quantized && packs(tensor.name)) {
+        scheme = &tensor.quantized->scheme;
+        const auto [codes, zero] = integer_codes(*tensor.quantized, kBits);
+        tensors.emplace_back(module + ".qweight", pack_awq(codes.t()));
+        tensors.emplace_back(module + ".qzeros", pack_awq(zero.to(at::kByte).t()));
+        tensors.emplace_back(module + ".scales", tensor.quantized->scale.t().to(at::kHalf));
+        continue;
+      }
+      tensors.emplace_back(tensor.name, tensor.values());
+      if (module.ends_with("_proj") && tensor.name.ends_with(".weight")) dense.push_back(module);
+    }
+    if (!scheme) throw UserError("format awq: the model has no quantized layer; use format hf");
+    nlohmann::json config = model.hf_config;
+    config["quantization_config"] = {
+        {"quant_method", "awq"}, {"version", "gemm"},
+        {"bits", kBits},         {"group_size", stored_group(*scheme)},
+        {"zero_point", true},    {"modules_to_not_convert", dense.empty() ? nlohmann::json() : dense}};
+    io::write_safetensors(directory / "model.safetensors", tensors);
+    write_file_atomically(directory / "config.json", config.dump(2) + "\n");
+  }
+};
+
+}  // namespace
+
+at::Tensor pack_awq(const at::Tensor& codes) {
+  SATIN_CHECK(codes.dim() == 2 && codes.size(1) % 8 == 0, "codes ", codes.sizes());
+  return pack_bits(codes.reshape({codes.size(0), -1, 8}).index_select(2, order()).flatten(1).contiguous(), kBits);
+}
+
+at::Tensor unpack_awq(const at::Tensor& words) {
+  const at::Tensor nibbles = unpack_bits(words.contiguous(), kBits, 8 * words.size(1));
+  return nibbles.view({words.size(0), -1, 8}).index_select(2, order().argsort()).flatten(1);
+}
+
+std::unique_ptr<Format> make_awq_format() { return std::make_unique<AwqFormat>(); }
+
+}  // namespace satin::exporting

@@ -1,0 +1,42 @@
+// What GPTQ and AWQ share: codes of one width around integer zero points, fp16 scales, embeddings and head dense.
+#pragma once
+#include <functional>
+#include <set>
+
+#include "export/format.h"
+#include "io/safetensors.h"
+
+namespace satin::exporting {
+
+/// "model.layers.0.mlp.up_proj" of the module's name or its weight's.
+std::string module_of(const std::string& name);
+/// Bits of the scheme's levels around an integer zero point: 2 for three levels and for a sign.
+int storage_bits(const quant::Scheme& scheme);
+/// Weights that share a scale, -1 for a row.
+int64_t stored_group(const quant::Scheme& scheme);
+
+/// Clients look rows up in dense embeddings, and the head is not among what they unpack.
+bool is_packed_module(const std::string& name);
+/// Empty, or why such a format has no place for the scheme, whatever its bits.
+std::string integer_grid_refusal(const quant::Scheme& scheme, at::ScalarType dtype);
+/// Empty, or the first tensor of the packed modules that has scales which fp16 does not hold.
+std::string scales_refusal(const ShippedModel& model);
+
+/// W = scale (code - zero), in codes of `bits`.
+struct IntegerCodes {
+  at::Tensor codes;  ///< [N, K] uint8, below 2^bits
+  at::Tensor zero;   ///< [N, G] int32 in 0 ... 2^bits - 1
+};
+/// bits: at least storage_bits of the weight's scheme. Symmetric weights get the middle as their zero point.
+IntegerCodes integer_codes(const quant::QuantizedWeight& weight, int bits);
+
+/// The inverse, read back: scales fp16 [N, G]. `symmetric`: the zero points are all the middle, and the scheme says so.
+quant::QuantizedWeight integer_weight(const IntegerCodes& codes, const at::Tensor& scale, int bits, int64_t group_size,
+                                      bool symmetric, at::ScalarType dtype);
+
+/// Adds every tensor of the directory to model.tensors: read(module) for what has a ".qweight", whose other parts are
+/// named, the rest as it is. Throws UserError for parts without it and a model.dtype that is not of 16 bits.
+void read_packed_modules(const io::TensorDirectory& tensors, const std::set<std::string>& parts, ShippedModel& model,
+                         const std::function<quant::QuantizedWeight(const std::string& module)>& read);
+
+}  // namespace satin::exporting

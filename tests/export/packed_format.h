@@ -1,0 +1,78 @@
+// What tests of formats with packed codes share: a random model of one scheme, and refusals as text.
+#pragma once
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include "core/error.h"
+#include "export/format.h"
+#include "support/test_support.h"
+
+namespace satin::exporting {
+
+using quant::Method;
+
+class PackedFormat : public testing::Test {
+ protected:
+  test::TempDir dir;
+
+  /// A random model of two layers: every projection of this scheme, zero points anywhere from `lowest_zero`.
+  ShippedModel make_model(const quant::Scheme& scheme, int lowest_zero = 0, int64_t intermediate_size = 192) {
+    ShippedModel model;
+    model.kind = "hf";
+    model.directory = dir / "model";
+    model.dtype = scheme.dequant_dtype == quant::Storage::kFloat16 ? at::kHalf : at::kBFloat16;
+    model.hf_config = {{"architectures", {"Qwen2ForCausalLM"}},
+                       {"model_type", "qwen2"},
+                       {"vocab_size", 96},
+                       {"hidden_size", 128},
+                       {"intermediate_size", intermediate_size},
+                       {"num_hidden_layers", 2},
+                       {"num_attention_heads", 4},
+                       {"num_key_value_heads", 2},
+                       {"max_position_embeddings", 64},
+                       {"rms_norm_eps", 1e-5},
+                       {"rope_theta", 10000.0},
+                       {"hidden_act", "silu"},
+                       {"tie_word_embeddings", true},
+                       {"dtype", model.dtype == at::kHalf ? "float16" : "bfloat16"}};
+    test::write_file(model.directory / "config.json", model.hf_config.dump());
+    model.config = models::parse_model_config(model.hf_config, "config.json");
+    const models::Decoder decoder(model.config, nn::dense_linear_factory(), {});
+    at::NoGradGuard no_grad;
+    at::manual_seed(5);
+    for (const auto& parameter : decoder.parameters().all()) {
+      const at::Tensor value = at::randn(parameter.value.sizes()) * .1;
+      if (!parameter.name.ends_with("_proj.weight")) {
+        model.tensors.push_back({parameter.name, value.to(model.dtype), {}});
+        continue;
+      }
+      quant::QuantizedWeight weight = quant::round_to_nearest(value, scheme, parameter.name);
+      if (scheme.has_zero_point())
+        weight.zero_point = at::randint(lowest_zero, 1 << scheme.bits, weight.zero_point.sizes(), at::kInt);
+      model.tensors.push_back({parameter.name, {}, weight});
+    }
+    return model;
+  }
+
+  static quant::Scheme make_scheme(Method method, int bits, int64_t group_size) {
+    quant::Scheme scheme;
+    scheme.method = method;
+    scheme.bits = bits;
+    scheme.group_size = group_size;
+    scheme.init = quant::Init::kData;
+    return scheme;
+  }
+
+  /// The UserError's text, of exporting or opening.
+  template <class Function>
+  static std::string refusal(const Function& function) {
+    try {
+      function();
+    } catch (const UserError& error) {
+      return error.what();
+    }
+    return "";
+  }
+};
+
+}  // namespace satin::exporting

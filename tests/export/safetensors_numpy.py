@@ -1,0 +1,33 @@
+"""Reading safetensors with numpy alone, and comparing exact products with stored 16-bit weights."""
+import json
+import pathlib
+
+import numpy as np
+
+DTYPES = {"BF16": np.uint16, "F16": np.float16, "F32": np.float32, "I32": np.int32, "I64": np.int64, "U8": np.uint8}
+
+
+def load(directory):
+    raw = (pathlib.Path(directory) / "model.safetensors").read_bytes()
+    size = int.from_bytes(raw[:8], "little")
+    tensors = {}
+    for name, info in json.loads(raw[8 : 8 + size]).items():
+        if name != "__metadata__":
+            begin, end = (8 + size + offset for offset in info["data_offsets"])
+            tensors[name] = np.frombuffer(raw[begin:end], DTYPES[info["dtype"]]).reshape(info["shape"])
+    return tensors
+
+
+def bfloat16(values):
+    """fp32 -> the bits of the nearest bfloat16, ties to even."""
+    bits = values.astype(np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+
+
+def equal(product, want):
+    """Whether exact products, rounded once to want's 16 bits, are the stored ones. A product of 0 has the sign of its
+    factors: compared as numbers there, as bits everywhere else."""
+    found = product.astype(np.float32)
+    assert (found == product).all()
+    found = found.astype(np.float16).view(np.uint16) if want.dtype == np.float16 else bfloat16(found)
+    return ((found == want.view(np.uint16)) | (product == 0) & (want.view(np.uint16) & 0x7FFF == 0)).all()
