@@ -13,9 +13,9 @@ namespace {
 
 constexpr int64_t kBackwardBlocks = 528;  ///< four for each multiprocessor of a large device: sums depend on it
 
-/// Rows too long for registers, and not in vectors, lie in local memory: unrolled they only take long to compile.
-template <int H>
-constexpr int kUnroll = H > 8 ? 1 : H;
+/// Loops over a row's H vectors are unrolled up to here: longer rows that are not in vectors lie in local memory, where
+/// unrolling only takes long to compile.
+constexpr int kMostUnrolled = 8;
 
 struct Rows {
   int64_t num_rows;
@@ -28,6 +28,7 @@ struct Rows {
 template <class X, class O, int V, int H>
 __global__ void __launch_bounds__(kThreads) norm_kernel(const Rows rows, const RmsNormForward call) {
   using C = Compute<X>;
+  [[maybe_unused]] constexpr int kUnroll = H > kMostUnrolled ? 1 : H;
   const int team = 1 << rows.log2_team, lane = static_cast<int>(threadIdx.x) & (team - 1);
   const int64_t row = static_cast<int64_t>(blockIdx.x) * (kThreads >> rows.log2_team) +
                       (static_cast<int>(threadIdx.x) >> rows.log2_team);
@@ -41,7 +42,7 @@ __global__ void __launch_bounds__(kThreads) norm_kernel(const Rows rows, const R
   O* __restrict__ y = static_cast<O*>(call.y) + first;
 
   C values[H][V] = {};
-#pragma unroll kUnroll < H>
+#pragma unroll kUnroll
   for (int h = 0; h < H; ++h) {
     const int i = (h * team + lane) * V;
     if (i >= columns) continue;
@@ -50,7 +51,7 @@ __global__ void __launch_bounds__(kThreads) norm_kernel(const Rows rows, const R
     for (int v = 0; v < V; ++v) values[h][v] = load_as<C>(from.values[v]);
   }
   if (call.delta) {
-#pragma unroll kUnroll < H>
+#pragma unroll kUnroll
     for (int h = 0; h < H; ++h) {
       const int i = (h * team + lane) * V;
       if (i >= columns) continue;
@@ -65,13 +66,13 @@ __global__ void __launch_bounds__(kThreads) norm_kernel(const Rows rows, const R
     }
   }
   C squares = 0;
-#pragma unroll kUnroll < H>
+#pragma unroll kUnroll
   for (int h = 0; h < H; ++h)
 #pragma unroll
     for (int v = 0; v < V; ++v) squares += values[h][v] * values[h][v];
   const C mean = team_sum(squares, team) / static_cast<C>(rows.num_columns);
   const C scale = C(1) / sqrt(mean + static_cast<C>(rows.eps));
-#pragma unroll kUnroll < H>
+#pragma unroll kUnroll
   for (int h = 0; h < H; ++h) {
     const int i = (h * team + lane) * V;
     if (i >= columns) continue;
@@ -88,11 +89,12 @@ template <class X, class O, int V, int H>
 __global__ void __launch_bounds__(kThreads)
     norm_backward_kernel(const Rows rows, const int64_t num_blocks, const RmsNormBackward call) {
   using C = Compute<X>;
+  [[maybe_unused]] constexpr int kUnroll = H > kMostUnrolled ? 1 : H;
   const int team = 1 << rows.log2_team, lane = static_cast<int>(threadIdx.x) & (team - 1);
   const int teams = kThreads >> rows.log2_team, own_team = static_cast<int>(threadIdx.x) >> rows.log2_team;
   const C* __restrict__ weight = static_cast<const C*>(call.weight);
   C w[H][V] = {}, totals[H][V] = {};
-#pragma unroll kUnroll < H>
+#pragma unroll kUnroll
   for (int h = 0; h < H; ++h) {
     const int i = (h * team + lane) * V;
     if (i >= rows.num_columns) continue;
@@ -110,7 +112,7 @@ __global__ void __launch_bounds__(kThreads)
     const C scale = static_cast<const C*>(call.rstd)[active ? row : 0];
     C normal[H][V] = {}, g[H][V] = {};
     C product = 0;
-#pragma unroll kUnroll < H>
+#pragma unroll kUnroll
     for (int h = 0; h < H; ++h) {
       const int i = (h * team + lane) * V;
       if (i >= columns) continue;
@@ -126,7 +128,7 @@ __global__ void __launch_bounds__(kThreads)
       }
     }
     const C mean = team_sum(product, team) / static_cast<C>(rows.num_columns);
-#pragma unroll kUnroll < H>
+#pragma unroll kUnroll
     for (int h = 0; h < H; ++h) {
       const int i = (h * team + lane) * V;
       if (i >= columns) continue;
@@ -148,7 +150,7 @@ __global__ void __launch_bounds__(kThreads)
   // The block's teams, slice by slice of the columns.
   __shared__ C slice[kThreads * V];
   C* __restrict__ partial = static_cast<C*>(call.partials) + static_cast<int64_t>(blockIdx.x) * rows.num_columns;
-#pragma unroll kUnroll < H>
+#pragma unroll kUnroll
   for (int h = 0; h < H; ++h) {
     __syncthreads();
 #pragma unroll

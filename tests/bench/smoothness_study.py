@@ -13,7 +13,6 @@ again, and none starts after --budget-s. Sets, settings and seeds are in runs_of
 """
 import argparse
 import json
-import math
 import os
 import queue
 import shutil

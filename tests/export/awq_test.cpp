@@ -72,18 +72,8 @@ TEST_F(Awq, RefusesWhatItCannotHoldAndNamesTheAlternatives) {
 TEST_F(Awq, DamagedFilesAreUserErrors) {
   export_model(make_model(make_scheme(Method::kLsqAsymmetric, 4, 64)), format("awq"), dir / "good", false);
   const auto good = nlohmann::json::parse(test::read_file(dir / "good/config.json"));
-  std::map<std::string, at::Tensor> tensors;
-  {
-    const io::TensorDirectory opened(dir / "good");
-    for (const auto& name : opened.names()) tensors[name] = opened.tensor(name).clone();
-  }
-  const auto open = [&](const nlohmann::json& config, const std::map<std::string, at::Tensor>& with) {
-    std::filesystem::remove_all(dir / "bad");
-    test::write_file(dir / "bad/config.json", config.dump());
-    io::write_safetensors(dir / "bad/model.safetensors", {with.begin(), with.end()});
-    return refusal([&] { build_decoder(open_model(dir / "bad"), {}); });
-  };
-  EXPECT_EQ(open(good, tensors), "");
+  std::map<std::string, at::Tensor> tensors = read_tensors(dir / "good");
+  EXPECT_EQ(open_refusal(good, tensors), "");
   const std::string module = "model.layers.0.mlp.up_proj";
   const std::vector<std::tuple<std::string, at::Tensor, std::string>> damages = {
       {".qweight", tensors[module + ".qweight"].to(at::kLong), ".qweight: expected"},
@@ -97,19 +87,19 @@ TEST_F(Awq, DamagedFilesAreUserErrors) {
   for (const auto& [part, value, text] : damages) {
     auto changed = tensors;
     changed[module + part] = value.contiguous();
-    const std::string found = open(good, changed);
+    const std::string found = open_refusal(good, changed);
     EXPECT_NE(found.find(text), std::string::npos) << part << ": " << found;
   }
   for (const char* part : {".qweight", ".qzeros", ".scales"}) {
     auto changed = tensors;
     changed.erase(module + part);
-    EXPECT_NE(open(good, changed), "") << part;
+    EXPECT_NE(open_refusal(good, changed), "") << part;
   }
   for (const auto& [key, value] : std::vector<std::pair<std::string, nlohmann::json>>{
            {"bits", 8}, {"bits", "four"}, {"group_size", 0}, {"group_size", 48}, {"version", "gemv"}, {"version", 1}}) {
     auto changed = good;
     changed["quantization_config"][key] = value;
-    EXPECT_NE(open(changed, tensors), "") << key << " " << value;
+    EXPECT_NE(open_refusal(changed, tensors), "") << key << " " << value;
   }
 }
 

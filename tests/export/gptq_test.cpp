@@ -120,24 +120,14 @@ TEST_F(Gptq, LeavesDenseLayersToClientsByName) {
 TEST_F(Gptq, DamagedFilesAreUserErrors) {
   export_model(make_model(make_scheme(Method::kLsq, 4, 64)), format("gptq"), dir / "good", false);
   const auto good = nlohmann::json::parse(test::read_file(dir / "good/config.json"));
-  std::map<std::string, at::Tensor> tensors;
-  {
-    const io::TensorDirectory opened(dir / "good");
-    for (const auto& name : opened.names()) tensors[name] = opened.tensor(name).clone();
-  }
-  const auto open = [&](const nlohmann::json& config, const std::map<std::string, at::Tensor>& with) {
-    std::filesystem::remove_all(dir / "bad");
-    test::write_file(dir / "bad/config.json", config.dump());
-    io::write_safetensors(dir / "bad/model.safetensors", {with.begin(), with.end()});
-    return refusal([&] { build_decoder(open_model(dir / "bad"), {}); });
-  };
-  EXPECT_EQ(open(good, tensors), "");
+  std::map<std::string, at::Tensor> tensors = read_tensors(dir / "good");
+  EXPECT_EQ(open_refusal(good, tensors), "");
   // A file of another writer: no version, no order, and nothing that only we write.
   auto plain = good;
   plain["quantization_config"] = {{"quant_method", "gptq"}, {"bits", 4}, {"group_size", 64}, {"desc_act", false}};
   auto unordered = tensors;
   std::erase_if(unordered, [](const auto& entry) { return entry.first.ends_with(".g_idx"); });
-  EXPECT_EQ(open(plain, unordered), "");
+  EXPECT_EQ(open_refusal(plain, unordered), "");
 
   const std::string module = "model.layers.0.mlp.up_proj";
   const std::vector<std::tuple<std::string, at::Tensor, std::string>> damages = {
@@ -157,13 +147,13 @@ TEST_F(Gptq, DamagedFilesAreUserErrors) {
   for (const auto& [part, value, text] : damages) {
     auto changed = tensors;
     changed[module + part] = value.contiguous();
-    const std::string found = open(good, changed);
+    const std::string found = open_refusal(good, changed);
     EXPECT_NE(found.find(text), std::string::npos) << part << ": " << found;
   }
   for (const char* part : {".qweight", ".qzeros", ".scales"}) {
     auto changed = tensors;
     changed.erase(module + part);
-    EXPECT_NE(open(good, changed), "") << part;
+    EXPECT_NE(open_refusal(good, changed), "") << part;
   }
   for (const auto& [key, value] :
        std::vector<std::pair<std::string, nlohmann::json>>{{"bits", 5},
@@ -180,11 +170,11 @@ TEST_F(Gptq, DamagedFilesAreUserErrors) {
                                                            {"dynamic", {{"+:.*up_proj", {{"bits", 8}}}}}}) {
     auto changed = good;
     changed["quantization_config"][key] = value;
-    EXPECT_NE(open(changed, tensors), "") << key << " " << value;
+    EXPECT_NE(open_refusal(changed, tensors), "") << key << " " << value;
   }
   auto wide = good;
   wide["dtype"] = "float32";
-  EXPECT_NE(open(wide, tensors), "");
+  EXPECT_NE(open_refusal(wide, tensors), "");
   const std::string bytes = test::read_file(dir / "good/model.safetensors");
   for (const size_t size : {size_t{4}, size_t{100}, bytes.size() / 2, bytes.size() - 1}) {
     test::write_file(dir / "bad/config.json", good.dump());

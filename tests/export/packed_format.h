@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <map>
+
 #include "core/error.h"
 #include "export/format.h"
 #include "support/test_support.h"
@@ -72,6 +74,20 @@ class PackedFormat : public testing::Test {
       return error.what();
     }
     return "";
+  }
+
+  static std::map<std::string, at::Tensor> read_tensors(const fs::path& directory) {
+    std::map<std::string, at::Tensor> tensors;
+    const io::TensorDirectory opened(directory);
+    for (const auto& name : opened.names()) tensors[name] = opened.tensor(name).clone();
+    return tensors;
+  }
+  /// The UserError of opening this config.json with these tensors, in dir / "bad"; empty: none.
+  std::string open_refusal(const nlohmann::json& config, const std::map<std::string, at::Tensor>& with) {
+    std::filesystem::remove_all(dir / "bad");
+    test::write_file(dir / "bad/config.json", config.dump());
+    io::write_safetensors(dir / "bad/model.safetensors", {with.begin(), with.end()});
+    return refusal([&] { build_decoder(open_model(dir / "bad"), {}); });
   }
 };
 
