@@ -7,12 +7,13 @@
 namespace satin::bench {
 namespace {
 
-config::Loss make_loss(double ce, double kd, double smoothness, double rate) {
+config::Loss make_loss(double ce, double kd, double smoothness, double rate, int64_t depth = 1) {
   config::Loss loss;
   loss.ce.weight = ce;
   loss.kd.weight = kd;
   loss.smoothness.weight = smoothness;
   loss.neighbourhood.rate = rate;
+  loss.neighbourhood.depth = depth;
   return loss;
 }
 
@@ -28,6 +29,7 @@ void bench_loss_step(const Options& options) {
                                    {"kd", make_loss(0, 1, 0, 0), 0},
                                    {"ce + kd + smoothness", make_loss(1, 1, 0.5, 0), 0},
                                    {"kd at neighbours", make_loss(0, 1, 0, 0.15), 0},
+                                   {"kd at walks of two", make_loss(0, 1, 0, 0.15, 2), 0},
                                    {"kd at stored neighbours", make_loss(0, 1, 0, 0.15), 48},
                                    {"ce + smoothness, stored teacher", make_loss(1, 0, 0.5, 0), 40},
                                    {"ce + kd + smoothness, stored teacher", make_loss(1, 1, 0.5, 0), 40}};

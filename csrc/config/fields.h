@@ -111,7 +111,7 @@ inline constexpr auto kFields<Neighbourhood> = std::tuple{
     field("ramp", &Neighbourhood::ramp, {.help = "How long its rate then grows linearly to the full value; 0: at once", .unit = "fraction of training", .at_least = 0, .at_most = 1}),
     field("top_k", &Neighbourhood::top_k, {.help = "Neighbours are drawn from this many best next tokens", .unit = "tokens", .at_least = 1}),
     field("temperature", &Neighbourhood::temperature, {.help = "Sampling temperature of the draw; higher wanders further", .above = 0}),
-    field("depth", &Neighbourhood::depth, {.help = "Tokens replaced in a row once a walk starts", .unit = "tokens", .at_least = 1}),
+    field("depth", &Neighbourhood::depth, {.help = "Tokens replaced in a row once a walk starts (branches have one)", .unit = "tokens", .at_least = 1}),
     field("source", &Neighbourhood::source, {.help = "Who proposes neighbours: the teacher, any token of the vocabulary (the control), or the student (on-policy)", .one_of = "teacher | random | student"}),
     field("random_share", &Neighbourhood::random_share, {.help = "Share of the replaced tokens that are any token of the vocabulary instead of the source's; 1 is source: random", .unit = "share", .at_least = 0, .at_most = 1}),
     field("placement", &Neighbourhood::placement, {.help = "Neighbours replace tokens of the text, or stand beside them as branch tokens of a context twice as long (both texts in one pass; rate 1: each position has one)", .one_of = "text | branch"}),

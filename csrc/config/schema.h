@@ -83,8 +83,8 @@ struct Neighbourhood {
   double start = 0;    ///< fraction of training after which it is on
   double ramp = 0;     ///< fraction of training over which the rate grows linearly
   int64_t top_k = 40;
-  double temperature = 2;
-  int64_t depth = 1;               ///< tokens of a walk
+  double temperature = 4;
+  int64_t depth = 2;               ///< tokens of a walk; a branch has one
   std::string source = "teacher";  ///< teacher | random (the control) | student
   double random_share = 0;         ///< of the replaced tokens: any of the vocabulary instead of the source's
   std::string placement = "text";  ///< text: in it | branch: beside it, as tokens that nothing else sees

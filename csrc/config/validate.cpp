@@ -165,10 +165,6 @@ void check_losses(const Config& config, const Report& report) {
            cat("loss.smoothness.start: nothing has a weight before ", format_number(loss.smoothness.start),
                " of training; set it to 0, or loss.kd.weight or loss.ce.weight above 0"));
   }
-  if (loss.neighbourhood.placement == "branch" && loss.neighbourhood.depth > 1)
-    report({"loss.neighbourhood.depth", "loss.neighbourhood.placement"},
-           cat("loss.neighbourhood.depth: placement branch has one token beside a position, found walks of ",
-               loss.neighbourhood.depth, "; set depth to 1, or placement to text"));
   check_copies(config, report);
   const bool offline = !config.teacher.cache.empty() && (loss.neighbourhood.rate == 0 || config.teacher.copies > 0);
   if (loss.hidden.weight > 0 && offline)

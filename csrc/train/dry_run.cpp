@@ -64,7 +64,8 @@ void dry_run(const config::Config& config, const Resume& resume) {
   std::printf("%ld steps of %ld tokens, %ld tokens in all, on %s in %s\n", steps, tokens, steps * tokens,
               ops::device_name(device).c_str(), c10::toString(compute_dtype));
   const losses::Neighbourhood neighbourhood = build_neighbourhood(config, tokenizer, model);  // for its errors
-  if (neighbourhood.enabled()) std::printf("%s\n", neighbourhood_text(config.loss.neighbourhood, steps).c_str());
+  if (neighbourhood.enabled())
+    std::printf("%s\n", neighbourhood_text(effective_neighbourhood(config.loss), steps).c_str());
   if (penalises(config.loss.lgr)) {
     const GradientPenalty penalty(*student.decoder, *student.registry, config.loss.lgr,
                                   config.loss.chunk_tokens);  // for its errors

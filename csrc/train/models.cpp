@@ -103,6 +103,7 @@ void check_hidden_states(const config::Config& config, const models::ModelConfig
 config::Neighbourhood effective_neighbourhood(const config::Loss& loss) {
   config::Neighbourhood neighbourhood = loss.neighbourhood;
   if (!distils(loss)) neighbourhood.rate = 0;
+  if (neighbourhood.placement == "branch") neighbourhood.depth = 1;
   return neighbourhood;
 }
 

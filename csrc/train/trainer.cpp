@@ -70,7 +70,7 @@ Trainer::Trainer(const config::Config& config, const Resume& resume)
 
   objective_ = std::make_unique<losses::Objective>(config_.loss, tokenizer_.vocab_size());
   neighbourhood_ = std::make_unique<losses::Neighbourhood>(build_neighbourhood(config_, tokenizer_, model));
-  if (neighbourhood_->enabled()) log_info(neighbourhood_text(config_.loss.neighbourhood, total_steps_));
+  if (neighbourhood_->enabled()) log_info(neighbourhood_text(effective_neighbourhood(config_.loss), total_steps_));
   if (runs_teacher(config_)) teacher_ = build_teacher(config_, options, model);
   step_ = std::make_unique<TrainingStep>(*student_.decoder, *student_.registry, teacher_.get(), *objective_,
                                          *neighbourhood_, config_.loss.chunk_tokens,

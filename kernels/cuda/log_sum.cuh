@@ -17,10 +17,11 @@ __device__ __forceinline__ float exp_of(float x) {
 #endif
 }
 
-/// sum of exp(factor x), kept as exp(factor top) * sum with `top` the largest x.
+/// sum of exp(factor x), kept as exp(factor top) * sum with `top` the largest x: finite from the start, so that -inf
+/// adds nothing by itself.
 template <class S>
 struct LogSum {
-  S top = kNegativeInfinity<S>, sum = 0;
+  S top = std::numeric_limits<S>::lowest(), sum = 0;
 
   template <int W>
   __device__ __forceinline__ void add(const S (&x)[W], S factor) {
@@ -32,7 +33,7 @@ struct LogSum {
       top = most;
     }
 #pragma unroll
-    for (int j = 0; j < W; ++j) sum += x[j] == kNegativeInfinity<S> ? S(0) : exp_of((x[j] - top) * factor);
+    for (int j = 0; j < W; ++j) sum += exp_of((x[j] - top) * factor);
   }
   __device__ __forceinline__ void add(S x, S factor) {
     const S one[1] = {x};

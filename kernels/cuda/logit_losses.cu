@@ -35,8 +35,8 @@ struct LogitRows {
   int num_columns;
 };
 
-/// W: neighbouring logits that a thread takes at a time.
-template <class S, class O, int W, bool kTeacher, bool kTopK>
+/// W: neighbouring logits that a thread takes at a time. kPlain: the distillation is the forward KL at temperature 1.
+template <class S, class O, int W, bool kTeacher, bool kTopK, bool kPlain>
 __global__ void __launch_bounds__(kThreads, 4) logit_losses_kernel(const Options<S> o, const LogitRows rows) {
   constexpr int kTile = kThreads * W;
   const int64_t row = blockIdx.x;
@@ -65,6 +65,7 @@ __global__ void __launch_bounds__(kThreads, 4) logit_losses_kernel(const Options
 
   // Sums over everything but the top k (if there is one), at temperature 1 and at the distillation's.
   const S cool = S(1) / o.temperature;
+  const bool tempered = !kPlain && kTeacher && o.tempered;
   LogSum<S> rest_s, rest_z, tempered_s, tempered_z;
   __shared__ typename RowTopK<S, kTopK ? W : 1>::Storage storage;
   RowTopK<S, kTopK ? W : 1> best(storage, o.top_k, /*exclude_infinity=*/true);
@@ -82,7 +83,7 @@ __global__ void __launch_bounds__(kThreads, 4) logit_losses_kernel(const Options
         z[j] = next_z[j];
       }
       load(begin + kTile + lane, next_s, next_z);
-      if (kTeacher && o.tempered) {
+      if (tempered) {
         tempered_s.add(s, cool);
         tempered_z.add(z, cool);
       }
@@ -128,13 +129,13 @@ __global__ void __launch_bounds__(kThreads, 4) logit_losses_kernel(const Options
   }
   const LogTotal<S> sigma(all_s, S(1)), rest(rest_s, S(1));
   LogTotal<S> student_q = sigma, teacher_p(all_z, S(1));  // of the distillation
-  if (kTeacher && o.tempered) {
+  if (tempered) {
     student_q = LogTotal<S>(merged(tempered_s, cool), cool);
     teacher_p = LogTotal<S>(merged(tempered_z, cool), cool);
   }
 
   S reverse_sum = 0;
-  if (kTeacher && o.distillation != S(0) && o.term.reverse) {
+  if (!kPlain && kTeacher && o.distillation != S(0) && o.term.reverse) {
     for (int i = lane; i < V; i += kTile) {
       S s[W], z[W];
       load(i, s, z);
@@ -150,14 +151,17 @@ __global__ void __launch_bounds__(kThreads, 4) logit_losses_kernel(const Options
   const int target = o.cross_entropy != S(0) ? static_cast<int>(rows.targets[row]) : -1;
   S forward_sum = 0, share_of_all = 0;  // the latter: of the logit that slope() saw last
   // Of cross-entropy and distillation, which do not know the top k.
-  const auto slope = [&](S s, S z, int id, bool with_value) {
-    S result = 0;
+  const auto slope = [&](S s, S z, bool is_target, bool with_value) {
     const S log_sigma = sigma.log_share(s);
     share_of_all = exp_of(log_sigma);
-    if (o.cross_entropy != S(0)) result = o.cross_entropy * (id == target ? std::expm1(log_sigma) : share_of_all);
-    if (kTeacher && o.distillation != S(0)) {
+    S result = o.cross_entropy * (is_target ? std::expm1(log_sigma) : share_of_all);
+    if constexpr (kPlain) {
+      const S log_p = teacher_p.log_share(z), p = exp_of(log_p);
+      result += o.distillation * (share_of_all - p);
+      if (with_value) forward_sum += times_log(p, log_p - log_sigma);
+    } else if (kTeacher && o.distillation != S(0)) {
       const S log_p = teacher_p.log_share(z), log_q = student_q.log_share(s), p = exp_of(log_p);
-      const S q = o.tempered ? exp_of(log_q) : share_of_all;
+      const S q = tempered ? exp_of(log_q) : share_of_all;
       result += o.distillation * o.temperature * o.term.slope(p, q, log_p, log_q, reverse_sum);
       if (with_value) forward_sum += o.term.forward_value(p, log_p, log_q);
     }
@@ -167,27 +171,32 @@ __global__ void __launch_bounds__(kThreads, 4) logit_losses_kernel(const Options
   const S log_rest_share = rest.from(sigma.top) - sigma.log;
   const bool rest_is_large = log_rest_share > S(-20);
   const S rest_weight = o.smoothness * shift * (rest_is_large ? exp_of(-log_rest_share) : S(1));
+  const auto slope_outside = [&](S s, S z, bool is_target, bool with_value) {
+    S d = slope(s, z, is_target, with_value);
+    if (kTopK && !rest.empty()) d -= rest_weight * (rest_is_large ? share_of_all : exp_of(rest.log_share(s)));
+    return d;
+  };
 #pragma unroll 2
   for (int i = lane; i < V; i += kTile) {
     S s[W], z[W];
     load(i, s, z);
     Pack<O, W> result;
 #pragma unroll
-    for (int j = 0; j < W; ++j) {
-      S d = slope(s[j], z[j], i + j, true);
-      if (kTopK && !rest.empty()) d -= rest_weight * (rest_is_large ? share_of_all : exp_of(rest.log_share(s[j])));
-      result.values[j] = store_as<O>(weight * d);
-    }
+    for (int j = 0; j < W; ++j) result.values[j] = store_as<O>(weight * slope_outside(s[j], z[j], false, true));
     store_pack<W>(grad + i, result);
   }
+  // What the loop wrote for the target and for the top k is replaced, in this order.
+  __syncthreads();
+  if (target >= 0 && threadIdx.x == 0)
+    grad[target] = store_as<O>(weight * slope_outside(student[target], kTeacher ? teacher[target] : S(0), true, false));
   if constexpr (kTopK) {
-    __syncthreads();  // what the loop wrote for the top k is replaced
+    __syncthreads();
     const LogTotal<S> inside(top_s, S(1)), total_p(top_p, warm), total_q(top_q, warm);
     for (int i = threadIdx.x; i < best.size(); i += kThreads) {
       const S s = best.s(i), z = best.z(i);
       const S p = exp_of(total_p.log_share(z)), q = exp_of(total_q.log_share(s));
-      const S d =
-          slope(s, z, best.id(i), false) + o.smoothness * (pull * (q - p) + shift * exp_of(inside.log_share(s)));
+      const S d = slope(s, z, best.id(i) == target, false) +
+                  o.smoothness * (pull * (q - p) + shift * exp_of(inside.log_share(s)));
       grad[best.id(i)] = store_as<O>(weight * d);
     }
   }
@@ -207,12 +216,17 @@ template <class S, class O, int W>
 void launch(const LogitLosses& losses, const LogitRows& rows, CUstream_st* stream) {
   const Options<S> options(losses, rows.num_columns);
   const auto blocks = static_cast<unsigned>(rows.num_rows);
-  if (losses.smoothness != 0)
-    launch_kernel(logit_losses_kernel<S, O, W, true, true>, blocks, stream, options, rows);
-  else if (losses.needs_teacher())
-    launch_kernel(logit_losses_kernel<S, O, W, true, false>, blocks, stream, options, rows);
-  else
-    launch_kernel(logit_losses_kernel<S, O, W, false, false>, blocks, stream, options, rows);
+  const auto run = [&](auto teacher, auto top_k, auto plain) {
+    launch_kernel(logit_losses_kernel<S, O, W, teacher, top_k, plain>, blocks, stream, options, rows);
+  };
+  const std::true_type yes;
+  const std::false_type no;
+  if (!losses.needs_teacher()) return run(no, no, no);
+  // In the training step's types a kernel of its own: a third of the instructions.
+  if constexpr (std::is_same_v<S, float> && W > 1)
+    if (losses.distillation == 0 || (!options.tempered && !options.term.reverse && !options.term.jensen_shannon))
+      return losses.smoothness != 0 ? run(yes, yes, yes) : run(yes, no, yes);
+  losses.smoothness != 0 ? run(yes, yes, no) : run(yes, no, no);
 }
 
 }  // namespace

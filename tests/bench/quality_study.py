@@ -49,7 +49,7 @@ def loss_overrides(text):
         sys.exit(f"not a loss: {text}")
     kind, smoothness, source, rate = match.groups()
     out = [f"loss.ce.weight={int(kind == 'ce')}", f"loss.kd.weight={int(kind == 'kd')}", f"loss.smoothness.weight={smoothness or 0}",
-           f"loss.neighbourhood.rate={rate or 0}"]
+           f"loss.neighbourhood.rate={rate or 0}", "loss.neighbourhood.temperature=2", "loss.neighbourhood.depth=1"]
     return out + (["loss.neighbourhood.source=random"] if source == "random" else [])
 
 

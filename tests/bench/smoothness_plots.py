@@ -40,8 +40,8 @@ def screening(settings, directory):
     for x, y, setting in points:
         # The first place beside the point that is free.
         px, py = axis.transData.transform((x, y))
-        width, height = 4.2 * len(setting), 8
-        places = [(6, -3), (-6 - width, -3), (6, 6), (6, -12), (-6 - width, 6), (-6 - width, -12)]
+        width, height = 5 * len(setting), 8
+        places = [(6, -3), (-6 - width, -3), (6, 6), (6, -12), (-width / 2, 8), (-width / 2, -16), (-6 - width, 6), (-6 - width, -12)]
         boxes = [(px + dx, py + dy, px + dx + width, py + dy + height) for dx, dy in places]
         free = [i for i, b in enumerate(boxes) if b[0] > axis.bbox.x0 and not any(b[0] < t[2] and t[0] < b[2] and b[1] < t[3] and t[1] < b[3] for t in taken)]
         best = free[0] if free else 0
@@ -56,7 +56,7 @@ def screening(settings, directory):
 def candidates(settings, directory):
     """D_k: what the teacher thinks of the student's k-th candidate, beyond what it thinks of its own."""
     figure, axis = plt.subplots(figsize=(6, 4))
-    for setting in ("ce", "kd", "top-k .5", "random .3", "near .3"):
+    for setting in ("ce", "kd", "top-k .5", "random .3", "near .15 tau 4 depth 2"):
         if setting not in settings:
             continue
         curves = [r["smoothness"]["neighbour_nll"]["excess"] for r in settings[setting]]
@@ -72,7 +72,7 @@ def candidates(settings, directory):
 def gradients(groups, directory):
     """Input gradients of student over teacher, by set and setting."""
     names = [(key, setting) for key, settings in groups.items() if key[0] != "scratch" for setting in settings if setting in
-             ("ce", "kd", "near .15", "near .3", "random .3", "top-k .5", "lgr .1")]
+             ("ce", "kd", "near .15", "near .3", "near .15 tau 4 depth 2", "random .3", "top-k .5", "lgr .1")]
     figure, axis = plt.subplots(figsize=(8, 0.24 * len(names) + 1.2))
     for place, (key, setting) in enumerate(names):
         values = [r["smoothness"]["gradient_norm"]["x0"]["C_avg"]["ratio"] for r in groups[key][setting]]

@@ -9,7 +9,8 @@ DATA holds train.bin (token ids of MODEL's tokenizer), books-valid.bin, wikitext
 blimp.jsonl; the set "once" also books-once.tokens and gsm8k-train.jsonl. Each run is trained from smoothness_study.yaml with the
 overrides of its setting, then evaluated: perplexities in fp32, annotations, minimal pairs, smoothness and robustness beside
 MODEL. --workers processes share each GPU; a run whose line is in --output/results.jsonl or in --done FILE is not made
-again, and none starts after --budget-s. Sets, settings and seeds are in runs_of() below.
+again, and none starts after --budget-s. Several of these may share an output: each run is claimed by a folder there (remove
+--output/claims to make failed runs again). Sets, settings and seeds are in runs_of() below.
 """
 import argparse
 import json
@@ -29,8 +30,9 @@ CE, KD = ["loss.ce.weight=1", "loss.kd.weight=0"], []
 TEMPLATE = "Question: {question}\\nAnswer: {answer}"
 
 
-def near(rate, **keys):
-    return [f"loss.neighbourhood.rate={rate}"] + [f"loss.neighbourhood.{k}={v}" for k, v in keys.items()]
+def near(rate, temperature=2, depth=1, **keys):
+    keys = dict(rate=rate, temperature=temperature, depth=depth, **keys)
+    return [f"loss.neighbourhood.{k}={v}" for k, v in keys.items()]
 
 
 def top_k(weight):
@@ -59,8 +61,11 @@ SCREENING = {
     "near .15 on-policy": near(.15, source="student"), "branch": near(1, placement="branch"),
     "random .15": near(.15, source="random"), "random .3": near(.3, source="random"),
     "ce + top-k .5": CE + top_k(.5), "top-k .1": top_k(.1), "top-k .5": top_k(.5), "top-k 1": top_k(1),
+    "near .3 tau 4": near(.3, temperature=4), "near .15 tau 4 depth 2": near(.15, temperature=4, depth=2),
+    "near .15 tau 4 depth 4": near(.15, temperature=4, depth=4), "near .3 tau 4 depth 2": near(.3, temperature=4, depth=2),
     "lgr .03": lgr(.03), "lgr .1": lgr(.1), "lgr .3": lgr(.3), "near .3 lgr .1": near(.3) + lgr(.1),
 }
+SEEDS = {"kd": 3, "near .15": 3, "near .3 tau 4": 2, "near .15 tau 4 depth 2": 2}  # of screening; 1 where not named
 MAIN = {"kd": KD, "near .3": near(.3), "near .15": near(.15), "random .3": near(.3, source="random"), "ce": CE, "top-k .5": top_k(.5),
         "lgr .1": lgr(.1), "near .15 tau 4 depth 2": near(.15, temperature=4, depth=2)}
 ONCE = {k: MAIN[k] for k in ("kd", "near .3", "random .3")}
@@ -73,9 +78,10 @@ SCRATCH = {"bf16": ["quantization=null"], "b158": B158, "b158 + lgr .1": B158 + 
 def runs_of(name):
     """(set, scheme, setting, seed, tokens, overrides) of a set."""
     if name == "screening":
-        for seed, settings in ((0, SCREENING), (1, {k: SCREENING[k] for k in ("kd", "near .15")}), (2, {k: SCREENING[k] for k in ("kd", "near .15")})):
-            for setting, overrides in settings.items():
-                yield name, "2 bits g64", setting, seed, 24e6, TWO_BITS + overrides
+        for seed in range(3):
+            for setting, overrides in SCREENING.items():
+                if seed < SEEDS.get(setting, 1):
+                    yield name, "2 bits g64", setting, seed, 24e6, TWO_BITS + overrides
     elif name == "main":
         for seed in range(3):
             for which, base in SCHEMES.items():
@@ -158,7 +164,8 @@ def wanted(args):
     if args.seeds:
         runs = [r for r in runs if r["seed"] in {int(s) for s in args.seeds.split(",")}]
     if args.settings:
-        runs = [r for r in runs if r["setting"] in args.settings.split(",")]
+        order = args.settings.split(",")
+        runs = sorted((r for r in runs if r["setting"] in order), key=lambda r: order.index(r["setting"]))
     if args.schemes:
         runs = [r for r in runs if r["scheme"] in args.schemes.split(",")]
     if args.tokens:
@@ -183,9 +190,18 @@ def main_run(args):
             todo.put(run)
     version = subprocess.run([args.satin, "--version"], stdout=subprocess.PIPE, text=True).stdout.strip()
     doctor = json.loads(subprocess.run([args.satin, "doctor", "--json"], stdout=subprocess.PIPE, text=True).stdout)
-    device = next((f["text"] for f in doctor["findings"] if f["name"].startswith("gpu")), "CPU")
+    device = next((f["text"].split(",")[0] for f in doctor["findings"] if f["name"].startswith("gpu")), "CPU")
     print(f"{version}; {device}; {todo.qsize()} runs, {len(done)} done before", flush=True)
     lock, seconds_a_token = threading.Lock(), []
+
+    os.makedirs(f"{args.output}/claims", exist_ok=True)
+
+    def claim(run):
+        try:
+            os.mkdir(f"{args.output}/claims/" + "-".join(str(part) for part in key(run)).replace(" ", "_"))
+            return True
+        except FileExistsError:
+            return False
 
     def work(gpu, worker):
         while True:
@@ -193,9 +209,11 @@ def main_run(args):
                 run = todo.get_nowait()
             except queue.Empty:
                 return
-            expected = 1.3 * statistics.median(seconds_a_token) * run["tokens"] if seconds_a_token else 0
+            expected = 1.1 * statistics.median(seconds_a_token) * run["tokens"] if seconds_a_token else 0
             if expected > args.budget_s - (time.time() - START):
                 print(f"no time left for {key(run)}", flush=True)
+                continue
+            if not claim(run):
                 continue
             try:
                 begin = time.time()
@@ -281,7 +299,7 @@ def main():
         sub = commands.add_parser(name)
         sub.add_argument("--sets", default="screening main once scratch")
         sub.add_argument("--seeds", default="")
-        sub.add_argument("--settings", default="", help="only these, comma-separated")
+        sub.add_argument("--settings", default="", help="only these, comma-separated, in this order")
         sub.add_argument("--schemes", default="")
         sub.add_argument("--tokens", type=float, default=0, help="instead of the set's")
         sub.add_argument("--teacher", action="store_true", help="also the teacher beside itself")

@@ -113,13 +113,6 @@ TEST_F(TrainingTest, LossesFitTheTeacher) {
   EXPECT_THAT(train(kQat, {"loss.kd.weight=0"}), HasSubstr("every weight is 0"));
 }
 
-TEST_F(TrainingTest, BranchTokensDoNotWalk) {
-  EXPECT_EQ(train(kQat, {"loss.neighbourhood.placement=branch"}), "");
-  EXPECT_THAT(
-      train(kQat, {"loss.neighbourhood.placement=branch", "loss.neighbourhood.depth=2"}),
-      HasSubstr("loss.neighbourhood.depth: placement branch has one token beside a position, found walks of 2"));
-}
-
 TEST_F(TrainingTest, HiddenStatesNeedATeacherInMemory) {
   EXPECT_EQ(train(kQat, {"loss.hidden.weight=1"}), "");
   EXPECT_EQ(train(kQat, {"loss.hidden.weight=1", "loss.kd.weight=0", "loss.hidden.layers=last"}), "");

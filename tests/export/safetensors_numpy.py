@@ -4,7 +4,7 @@ import pathlib
 
 import numpy as np
 
-DTYPES = {"BF16": np.uint16, "F16": np.float16, "F32": np.float32, "I32": np.int32, "I64": np.int64, "U8": np.uint8}
+DTYPES = {"BF16": np.uint16, "F16": np.float16, "F32": np.float32, "I32": np.int32, "I64": np.int64, "U8": np.uint8, "I8": np.int8}
 
 
 def load(directory):
@@ -16,6 +16,11 @@ def load(directory):
             begin, end = (8 + size + offset for offset in info["data_offsets"])
             tensors[name] = np.frombuffer(raw[begin:end], DTYPES[info["dtype"]]).reshape(info["shape"])
     return tensors
+
+
+def widen(values):
+    """Stored 16-bit numbers (bfloat16 as its bits) or wider -> float32."""
+    return (values.astype(np.uint32) << 16).view(np.float32) if values.dtype == np.uint16 else values.astype(np.float32)
 
 
 def bfloat16(values):

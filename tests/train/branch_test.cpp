@@ -143,6 +143,7 @@ TEST_P(BruteForce, OneStepsLossesAndGradients) {
     loss.neighbourhood.top_k = 8;
     loss.neighbourhood.source = source;
     loss.neighbourhood.placement = "branch";
+    loss.neighbourhood.depth = 1;
     const Texts texts(GetParam());
     const losses::Neighbourhood neighbourhood(loss.neighbourhood, kVocabulary, special, 1);
     auto student = dense();
@@ -222,6 +223,7 @@ TEST(Branches, RateOneScoresEachThatMayBeReplacedAndRateZeroAtTheStartNone) {
   loss.neighbourhood.start = 0.5;
   loss.neighbourhood.top_k = 8;
   loss.neighbourhood.placement = "branch";
+  loss.neighbourhood.depth = 1;
   const Texts texts(true);
   const losses::Objective objective(loss);
   const losses::Neighbourhood neighbourhood(loss.neighbourhood, kVocabulary, {0, 3, 9}, 1);
