@@ -5,6 +5,7 @@
 #include "cli/commands.h"
 #include "cli/open_model.h"
 #include "core/error.h"
+#include "core/log.h"
 #include "eval/corpus.h"
 #include "export/format.h"
 #include "report/progress.h"
@@ -53,7 +54,8 @@ void add_export(CLI::App& app) {
     if (!options->data.empty())
       eval::parse_data_argument("--data", options->data, "", "");  // a typo must not wait for the export
     const exporting::ShippedModel model = exporting::open_model(options->checkpoint);
-    exporting::export_model(model, *format, options->output, options->force);
+    exporting::export_model(model, *format, options->output, options->force, {.progress = report::show_part_done});
+    end_progress();
     const exporting::Footprint size = exporting::footprint(exporting::open_model(options->output));
     std::printf("%s: %s, %s, every code and scale equal to the checkpoint's\n", options->output.c_str(),
                 format->name().c_str(), report::bytes_text(size.size_bytes).c_str());

@@ -93,6 +93,12 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   return *this;
 }
 
+void MappedFile::release(size_t begin, size_t size) const {
+  static const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  const size_t first = (begin + page - 1) / page * page, last = (begin + size) / page * page;
+  if (first < last) ::madvise(const_cast<std::byte*>(data_) + first, last - first, MADV_DONTNEED);
+}
+
 AtomicDirectory::AtomicDirectory(fs::path target) : target_(std::move(target)) {
   while (!target_.has_filename() && target_.has_parent_path()) target_ = target_.parent_path();  // a trailing slash
   temporary_ = target_.parent_path() / ("." + target_.filename().string() + ".partial");

@@ -34,9 +34,13 @@ const Format& format(const std::string& name) {
 
 namespace {
 
-/// Empty, or why the format does not hold a model of these layers (with these values, where given).
-std::string first_refusal(const Format& format, const std::vector<QuantizedLayer>& layers, at::ScalarType dtype,
-                          const ShippedModel* model) {
+/// Values that a format does not hold, seen when they were made.
+struct ValueRefusal {
+  std::string reason;
+};
+
+/// Empty, or why the format does not hold a model of these layers, whatever their values.
+std::string first_refusal(const Format& format, const std::vector<QuantizedLayer>& layers, at::ScalarType dtype) {
   std::vector<QuantizedLayer> packed;
   for (const auto& layer : layers) {
     const bool packs = format.packs(layer.name);
@@ -44,51 +48,91 @@ std::string first_refusal(const Format& format, const std::vector<QuantizedLayer
     const std::string reason = (packs ? format : exporting::format("hf")).refusal(layer.scheme, dtype);
     if (!reason.empty()) return cat(layer.name, " (", quant::describe(layer.scheme), ") exactly: ", reason);
   }
-  std::string reason = format.refusal_of_layers(packed);
-  if (reason.empty() && model) reason = format.refusal_of_values(*model);
+  const std::string reason = format.refusal_of_layers(packed);
   return reason.empty() ? "" : cat("this model exactly: ", reason);
 }
 
-void check(const Format& format, const std::vector<QuantizedLayer>& layers, at::ScalarType dtype,
-           const ShippedModel* model) {
-  const std::string reason = first_refusal(format, layers, dtype, model);
-  if (reason.empty()) return;
-  std::string exact;
-  for (const auto& other : formats())
-    if (first_refusal(*other, layers, dtype, model).empty()) exact += (exact.empty() ? "" : ", ") + other->name();
+/// The formats that hold all of it; with the model, all of its values too.
+std::vector<const Format*> exact_formats(const std::vector<QuantizedLayer>& layers, at::ScalarType dtype,
+                                         const ShippedModel* model) {
+  std::vector<const Format*> exact;
+  for (const auto& format : formats())
+    if (first_refusal(*format, layers, dtype).empty()) exact.push_back(format.get());
+  if (model)
+    for (const auto& tensor : model->tensors) {
+      if (!tensor.scheme) continue;
+      const quant::QuantizedWeight weight = tensor.quantized();
+      std::erase_if(exact, [&](const Format* format) {
+        return format->packs(tensor.name) && !format->refusal_of_values(weight).empty();
+      });
+    }
+  return exact;
+}
+
+[[noreturn]] void refuse(const Format& format, const std::string& reason, const std::vector<const Format*>& exact) {
+  std::string names;
+  for (const Format* other : exact) names += (names.empty() ? "" : ", ") + other->name();
   throw UserError(cat("format ", format.name(), " cannot hold ", reason, ". It holds ", format.holds(),
-                      ". Formats that hold this model exactly: ", exact.empty() ? "none" : exact));
+                      ". Formats that hold this model exactly: ", names.empty() ? "none" : names));
 }
 
 /// Bit for bit: levels and scales where both are quantized, values everywhere.
-void verify(const ShippedModel& written, const ShippedModel& read, const std::string& format) {
+void verify(const ShippedModel& written, const ShippedModel& read, const std::string& format,
+            const Progress& progress) {
+  SATIN_CHECK_EQ(written.tensors.size(), read.tensors.size());
+  std::vector<const ShippedTensor*> tensors;
+  std::vector<int64_t> sizes;
   for (const auto& tensor : written.tensors) {
+    tensors.push_back(&tensor);
+    sizes.push_back(tensor.num_elements());
+  }
+  const auto compare = [&](size_t i) {
+    const ShippedTensor& tensor = *tensors[i];
     const ShippedTensor* back = read.find(tensor.name);
     SATIN_CHECK(back, format, " lost ", tensor.name);
-    if (tensor.quantized && back->quantized) {
-      SATIN_CHECK(quant::levels(*tensor.quantized).equal(quant::levels(*back->quantized)), format, ": codes of ",
-                  tensor.name, " differ");
-      SATIN_CHECK(tensor.quantized->scale.equal(back->quantized->scale.to(tensor.quantized->scale.scalar_type())),
-                  format, ": scales of ", tensor.name, " differ");
+    SATIN_CHECK(tensor.shape == back->shape, format, ": the shape of ", tensor.name, " differs");
+    if (!tensor.scheme || !back->scheme) {
+      SATIN_CHECK(tensor.values().equal(back->values()), format, ": values of ", tensor.name, " differ");
+      return;
     }
-    SATIN_CHECK(tensor.values().equal(back->values()), format, ": values of ", tensor.name, " differ");
-  }
-  SATIN_CHECK_EQ(written.tensors.size(), read.tensors.size());
+    const quant::QuantizedWeight all = tensor.quantized(), all_back = back->quantized();
+    const int64_t num_rows = all.codes.size(0), step = quant::rows_at_once(all.codes.size(1));
+    for (int64_t first = 0; first < num_rows; first += step) {
+      const auto a = quant::rows(all, first, std::min(num_rows, first + step));
+      const auto b = quant::rows(all_back, first, std::min(num_rows, first + step));
+      SATIN_CHECK(quant::levels(a).equal(quant::levels(b)), format, ": codes of ", tensor.name, " differ");
+      SATIN_CHECK(a.scale.equal(b.scale.to(a.scale.scalar_type())), format, ": scales of ", tensor.name, " differ");
+      SATIN_CHECK(quant::dequantize(a).equal(quant::dequantize(b)), format, ": values of ", tensor.name, " differ");
+    }
+  };
+  in_parallel(sizes, compare, "verifying", progress);
+}
+
+std::vector<QuantizedLayer> layers_of(const ShippedModel& model) {
+  std::vector<QuantizedLayer> layers;
+  for (const auto& tensor : model.tensors)
+    if (tensor.scheme) layers.push_back({tensor.name, *tensor.scheme, tensor.shape[0], tensor.shape[1]});
+  return layers;
 }
 
 }  // namespace
 
 void check_exact(const Format& format, const std::vector<QuantizedLayer>& layers, at::ScalarType dtype) {
-  check(format, layers, dtype, nullptr);
+  if (const std::string reason = first_refusal(format, layers, dtype); !reason.empty())
+    refuse(format, reason, exact_formats(layers, dtype, nullptr));
 }
 
-void export_model(const ShippedModel& model, const Format& format, const fs::path& output, bool force) {
-  std::vector<QuantizedLayer> layers;
-  for (const auto& tensor : model.tensors)
-    if (tensor.quantized)
-      layers.push_back(
-          {tensor.name, tensor.quantized->scheme, tensor.quantized->codes.size(0), tensor.quantized->codes.size(1)});
-  check(format, layers, model.dtype, &model);
+quant::QuantizedWeight held_weight(const Format& format, const ShippedTensor& tensor) {
+  quant::QuantizedWeight weight = tensor.quantized();
+  if (const std::string reason = format.refusal_of_values(weight); !reason.empty())
+    throw ValueRefusal{cat("this model exactly: ", tensor.name, ": ", reason)};
+  return weight;
+}
+
+void export_model(const ShippedModel& model, const Format& format, const fs::path& output, bool force,
+                  const WriteOptions& options) {
+  const std::vector<QuantizedLayer> layers = layers_of(model);
+  check_exact(format, layers, model.dtype);
   if (fs::exists(output) && !force)
     throw UserError(cat("--output: ", output.string(), " exists; use --force to replace it"));
   if (fs::exists(output)) {
@@ -101,8 +145,12 @@ void export_model(const ShippedModel& model, const Format& format, const fs::pat
   }
   AtomicDirectory directory(output);
   io::copy_model_files(model.directory, directory.path());
-  format.write(model, directory.path());
-  verify(model, open_model(directory.path()), format.name());
+  try {
+    format.write(model, directory.path(), options);
+  } catch (const ValueRefusal& refusal) {
+    refuse(format, refusal.reason, exact_formats(layers, model.dtype, &model));
+  }
+  verify(model, open_model(directory.path()), format.name(), options.progress);
   directory.commit();
 }
 

@@ -4,7 +4,9 @@
 #include <string>
 #include <vector>
 
+#include "export/in_parallel.h"
 #include "export/shipped_model.h"
+#include "io/safetensors_writer.h"
 
 namespace satin::exporting {
 
@@ -13,6 +15,11 @@ struct QuantizedLayer {
   std::string name;  ///< of the module or of its weight
   quant::Scheme scheme;
   int64_t out_features = 0, in_features = 0;
+};
+
+struct WriteOptions {
+  int64_t shard_bytes = io::kShardBytes;  ///< larger models are written in several files, by formats that can
+  Progress progress = {};
 };
 
 class Format {
@@ -26,11 +33,17 @@ class Format {
   virtual bool packs(const std::string& /*name*/) const { return true; }
   /// Empty, or why the layers that it packs do not go together or have shapes that it does not hold, naming them.
   virtual std::string refusal_of_layers(const std::vector<QuantizedLayer>& /*layers*/) const { return ""; }
-  /// Empty, or why it does not hold scales or zero points of this model, naming the tensor.
-  virtual std::string refusal_of_values(const ShippedModel& /*model*/) const { return ""; }
-  /// Writes weights and config.json into an existing empty directory.
-  virtual void write(const ShippedModel& model, const fs::path& directory) const = 0;
+  /// Empty, or why it does not hold the scales or zero points of a weight that it packs.
+  virtual std::string refusal_of_values(const quant::QuantizedWeight& /*weight*/) const { return ""; }
+  /// Writes weights and config.json into an existing empty directory, where config.json and the tokenizer's files are
+  /// already; takes each packed weight from held_weight(). Of the model's tensors it holds as many in memory as there
+  /// are threads.
+  virtual void write(const ShippedModel& model, const fs::path& directory, const WriteOptions& options) const = 0;
 };
+
+/// The tensor's codes and scales. Ends the export when `format` does not hold them: export_model then throws UserError
+/// with the reason.
+quant::QuantizedWeight held_weight(const Format& format, const ShippedTensor& tensor);
 
 /// All formats. `format` throws UserError with the nearest name.
 const std::vector<std::unique_ptr<Format>>& formats();
@@ -39,10 +52,11 @@ const Format& format(const std::string& name);
 /// Throws UserError when `format` does not hold every layer of the model, naming layers and the formats that do.
 void check_exact(const Format& format, const std::vector<QuantizedLayer>& layers, at::ScalarType dtype);
 
-/// Writes, reads back from disk and compares every level and scale bit for bit; the directory appears whole or not at
-/// all. Throws UserError as check_exact, for values that the format does not hold, and when `output` exists and `force`
-/// is not set; InternalError when what was read back differs.
-void export_model(const ShippedModel& model, const Format& format, const fs::path& output, bool force);
+/// Writes, reads back from disk and compares every level, scale and value bit for bit; the directory appears whole or
+/// not at all. Throws UserError as check_exact, for values that the format does not hold, when `output` exists and
+/// `force` is not set, and for a full disk; InternalError when what was read back differs.
+void export_model(const ShippedModel& model, const Format& format, const fs::path& output, bool force,
+                  const WriteOptions& options = {});
 
 std::unique_ptr<Format> make_hf_format();
 std::unique_ptr<Format> make_compressed_tensors_format();

@@ -19,8 +19,8 @@ int64_t stored_group(const quant::Scheme& scheme);
 bool is_packed_module(const std::string& name);
 /// Empty, or why such a format has no place for the scheme, whatever its bits.
 std::string integer_grid_refusal(const quant::Scheme& scheme, at::ScalarType dtype);
-/// Empty, or the first tensor of the packed modules that has scales which fp16 does not hold.
-std::string scales_refusal(const ShippedModel& model);
+/// Empty, or that the weight has scales which fp16 does not hold.
+std::string scales_refusal(const quant::QuantizedWeight& weight);
 
 /// W = scale (code - zero), in codes of `bits`.
 struct IntegerCodes {
@@ -30,13 +30,14 @@ struct IntegerCodes {
 /// bits: at least storage_bits of the weight's scheme. Symmetric weights get the middle as their zero point.
 IntegerCodes integer_codes(const quant::QuantizedWeight& weight, int bits);
 
-/// The inverse, read back: scales fp16 [N, G]. `symmetric`: the zero points are all the middle, and the scheme says so.
-quant::QuantizedWeight integer_weight(const IntegerCodes& codes, const at::Tensor& scale, int bits, int64_t group_size,
-                                      bool symmetric, at::ScalarType dtype);
+/// Of codes read back, which have scales fp16 [N, G]. `symmetric`: the zero points are all the middle, and the scheme
+/// says so. Scales that were bfloat16 are so again, so that formats that store them in the model's dtype take them.
+quant::Scheme integer_scheme(const at::Tensor& scale, int bits, int64_t group_size, bool symmetric,
+                             at::ScalarType dtype);
 
-/// Adds every tensor of the directory to model.tensors: read(module) for what has a ".qweight", whose other parts are
+/// Adds every tensor of the directory to the model: packed(module) for what has a ".qweight", whose other parts are
 /// named, the rest as it is. Throws UserError for parts without it and a model.dtype that is not of 16 bits.
-void read_packed_modules(const io::TensorDirectory& tensors, const std::set<std::string>& parts, ShippedModel& model,
-                         const std::function<quant::QuantizedWeight(const std::string& module)>& read);
+void read_packed_modules(const Files& files, const std::set<std::string>& parts, ShippedModel& model,
+                         const std::function<ShippedTensor(const std::string& module)>& packed);
 
 }  // namespace satin::exporting

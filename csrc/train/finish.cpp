@@ -33,7 +33,9 @@ void finish_run(const config::Config& config, const RunDirectory& directory, con
     report::MetricsLog(directory.metrics(), step).append({{"step", step}, {"eval", evaluation["student"]}});
   }
   for (const auto& name : config.export_.formats) {
-    exporting::export_model(shipped, exporting::format(name), directory.exported(name), /*force=*/true);
+    exporting::export_model(shipped, exporting::format(name), directory.exported(name), /*force=*/true,
+                            {.progress = report::show_part_done});
+    end_progress();
     const exporting::Footprint footprint = exporting::footprint(exporting::open_model(directory.exported(name)));
     log_info(cat("exported ", directory.exported(name).string(), ": ", report::bytes_text(footprint.size_bytes),
                  ", read back and equal bit for bit"));

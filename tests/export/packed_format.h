@@ -45,13 +45,13 @@ class PackedFormat : public testing::Test {
     for (const auto& parameter : decoder.parameters().all()) {
       const at::Tensor value = at::randn(parameter.value.sizes()) * .1;
       if (!parameter.name.ends_with("_proj.weight")) {
-        model.tensors.push_back({parameter.name, value.to(model.dtype), {}});
+        model.add({parameter.name, value.to(model.dtype)});
         continue;
       }
       quant::QuantizedWeight weight = quant::round_to_nearest(value, scheme, parameter.name);
       if (scheme.has_zero_point())
         weight.zero_point = at::randint(lowest_zero, 1 << scheme.bits, weight.zero_point.sizes(), at::kInt);
-      model.tensors.push_back({parameter.name, {}, weight});
+      model.add({parameter.name, weight});
     }
     return model;
   }
