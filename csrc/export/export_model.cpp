@@ -108,6 +108,26 @@ void verify(const ShippedModel& written, const ShippedModel& read, const std::st
   in_parallel(sizes, compare, "verifying", progress);
 }
 
+/// Whether `inner` is `outer` or below it.
+bool is_within(const fs::path& inner, const fs::path& outer) {
+  const fs::path relative = fs::weakly_canonical(inner).lexically_relative(fs::weakly_canonical(outer));
+  return !relative.empty() && *relative.begin() != "..";
+}
+
+/// Throws UserError unless `output` is free, or an earlier export that may be replaced.
+void check_output(const fs::path& output, const fs::path& source, bool force) {
+  if (!fs::exists(output)) return;
+  if (!force) throw UserError(cat("--output: ", output.string(), " exists; use --force to replace it"));
+  if (is_within(source, output))
+    throw UserError(cat("--output: ", output.string(), " holds the model that is to be exported, ", source.string(),
+                        "; choose another directory"));
+  const bool earlier_export = fs::is_directory(output) && !io::is_checkpoint(output) &&
+                              (fs::is_empty(output) || fs::exists(output / "config.json"));
+  if (!earlier_export)
+    throw UserError(cat("--output: ", output.string(),
+                        " is not an earlier export, and --force replaces only those; choose another directory"));
+}
+
 std::vector<QuantizedLayer> layers_of(const ShippedModel& model) {
   std::vector<QuantizedLayer> layers;
   for (const auto& tensor : model.tensors)
@@ -133,16 +153,7 @@ void export_model(const ShippedModel& model, const Format& format, const fs::pat
                   const WriteOptions& options) {
   const std::vector<QuantizedLayer> layers = layers_of(model);
   check_exact(format, layers, model.dtype);
-  if (fs::exists(output) && !force)
-    throw UserError(cat("--output: ", output.string(), " exists; use --force to replace it"));
-  if (fs::exists(output)) {
-    const bool earlier_export = fs::is_directory(output) && !io::is_checkpoint(output) &&
-                                (fs::is_empty(output) || fs::exists(output / "config.json"));
-    std::error_code ignored;
-    if (!earlier_export || fs::equivalent(output, model.directory, ignored))
-      throw UserError(cat("--output: ", output.string(),
-                          " is not an earlier export, and --force replaces only those; choose another directory"));
-  }
+  check_output(output, model.directory, force);
   AtomicDirectory directory(output);
   io::copy_model_files(model.directory, directory.path());
   try {
