@@ -18,11 +18,11 @@ nlohmann::json describe(const exporting::ShippedModel& model) {
     if (tensor.scheme) {
       row["scheme"] = quant::describe(*tensor.scheme);
       row["bits"] = tensor.scheme->nominal_bits();
-      row["effective_bits"] = tensor.scheme->effective_bits(tensor.shape[0], tensor.shape[1]);
     } else {
       row["scheme"] = c10::toString(tensor.dtype);
-      row["bits"] = row["effective_bits"] = 8.0 * static_cast<double>(c10::elementSize(tensor.dtype));
+      row["bits"] = tensor.effective_bits;
     }
+    row["effective_bits"] = tensor.effective_bits;
     tensors.push_back(row);
   }
   const exporting::Footprint size = exporting::footprint(model);

@@ -43,6 +43,14 @@ class AwqFormat : public SafetensorsFormat {
 
   std::string refusal_of_values(const quant::QuantizedWeight& weight) const override { return scales_refusal(weight); }
 
+  std::string checked_at_the_end(const quant::Scheme& scheme) const override {
+    return scales_checked_at_the_end(scheme);
+  }
+  std::string library_name() const override { return "transformers"; }
+  std::vector<Client> clients() const override {
+    return {gptqmodel_client(), {"transformers (with gptqmodel)", "python", transformers_snippet()}};
+  }
+
  protected:
   Plan plan(const ShippedModel& model) const override {
     Plan plan;

@@ -62,6 +62,11 @@ class CompressedTensorsFormat : public SafetensorsFormat {
     return "";
   }
 
+  std::string library_name() const override { return "transformers"; }
+  std::vector<Client> clients() const override {
+    return {{"transformers (`pip install 'compressed-tensors>=0.17'`)", "python", transformers_snippet()}};
+  }
+
  protected:
   Plan plan(const ShippedModel& model) const override {
     Plan plan;

@@ -4,6 +4,9 @@
 #include "core/file.h"
 #include "core/nearest.h"
 #include "export/format.h"
+#include "export/model_card.h"
+#include "export/nearest.h"
+#include "export/refusal.h"
 #include "io/checkpoint.h"
 #include "io/model_files.h"
 
@@ -33,48 +36,6 @@ const Format& format(const std::string& name) {
 }
 
 namespace {
-
-/// Values that a format does not hold, seen when they were made.
-struct ValueRefusal {
-  std::string reason;
-};
-
-/// Empty, or why the format does not hold a model of these layers, whatever their values.
-std::string first_refusal(const Format& format, const std::vector<QuantizedLayer>& layers, at::ScalarType dtype) {
-  std::vector<QuantizedLayer> packed;
-  for (const auto& layer : layers) {
-    const bool packs = format.packs(layer.name);
-    if (packs) packed.push_back(layer);
-    const std::string reason = (packs ? format : exporting::format("hf")).refusal(layer.scheme, dtype);
-    if (!reason.empty()) return cat(layer.name, " (", quant::describe(layer.scheme), ") exactly: ", reason);
-  }
-  const std::string reason = format.refusal_of_layers(packed);
-  return reason.empty() ? "" : cat("this model exactly: ", reason);
-}
-
-/// The formats that hold all of it; with the model, all of its values too.
-std::vector<const Format*> exact_formats(const std::vector<QuantizedLayer>& layers, at::ScalarType dtype,
-                                         const ShippedModel* model) {
-  std::vector<const Format*> exact;
-  for (const auto& format : formats())
-    if (first_refusal(*format, layers, dtype).empty()) exact.push_back(format.get());
-  if (model)
-    for (const auto& tensor : model->tensors) {
-      if (!tensor.scheme) continue;
-      const quant::QuantizedWeight weight = tensor.quantized();
-      std::erase_if(exact, [&](const Format* format) {
-        return format->packs(tensor.name) && !format->refusal_of_values(weight).empty();
-      });
-    }
-  return exact;
-}
-
-[[noreturn]] void refuse(const Format& format, const std::string& reason, const std::vector<const Format*>& exact) {
-  std::string names;
-  for (const Format* other : exact) names += (names.empty() ? "" : ", ") + other->name();
-  throw UserError(cat("format ", format.name(), " cannot hold ", reason, ". It holds ", format.holds(),
-                      ". Formats that hold this model exactly: ", names.empty() ? "none" : names));
-}
 
 /// Bit for bit: levels and scales where both are quantized, values everywhere.
 void verify(const ShippedModel& written, const ShippedModel& read, const std::string& format,
@@ -128,41 +89,31 @@ void check_output(const fs::path& output, const fs::path& source, bool force) {
                         " is not an earlier export, and --force replaces only those; choose another directory"));
 }
 
-std::vector<QuantizedLayer> layers_of(const ShippedModel& model) {
-  std::vector<QuantizedLayer> layers;
-  for (const auto& tensor : model.tensors)
-    if (tensor.scheme) layers.push_back({tensor.name, *tensor.scheme, tensor.shape[0], tensor.shape[1]});
-  return layers;
-}
-
 }  // namespace
 
-void check_exact(const Format& format, const std::vector<QuantizedLayer>& layers, at::ScalarType dtype) {
-  if (const std::string reason = first_refusal(format, layers, dtype); !reason.empty())
-    refuse(format, reason, exact_formats(layers, dtype, nullptr));
-}
-
-quant::QuantizedWeight held_weight(const Format& format, const ShippedTensor& tensor) {
-  quant::QuantizedWeight weight = tensor.quantized();
-  if (const std::string reason = format.refusal_of_values(weight); !reason.empty())
-    throw ValueRefusal{cat("this model exactly: ", tensor.name, ": ", reason)};
-  return weight;
-}
-
-void export_model(const ShippedModel& model, const Format& format, const fs::path& output, bool force,
-                  const WriteOptions& options) {
-  const std::vector<QuantizedLayer> layers = layers_of(model);
-  check_exact(format, layers, model.dtype);
+ExportReport export_model(const ShippedModel& model, const Format& format, const fs::path& output, bool force,
+                          const WriteOptions& options) {
+  const ShippedModel nearest = options.lossy ? nearest_model(model, format) : ShippedModel();
+  const ShippedModel& shipped = options.lossy ? nearest : model;
+  const std::vector<QuantizedLayer> layers = layers_of(shipped);
+  check_exact(format, layers, shipped.dtype);
   check_output(output, model.directory, force);
   AtomicDirectory directory(output);
   io::copy_model_files(model.directory, directory.path());
   try {
-    format.write(model, directory.path(), options);
+    format.write(shipped, directory.path(), options);
   } catch (const ValueRefusal& refusal) {
-    refuse(format, refusal.reason, exact_formats(layers, model.dtype, &model));
+    refuse(format, refusal.reason, exact_formats(layers, shipped.dtype, &shipped), layers, shipped.dtype);
   }
-  verify(model, open_model(directory.path()), format.name(), options.progress);
+  const ShippedModel written = open_model(directory.path());
+  verify(shipped, written, format.name(), options.progress);
+  ExportReport report;
+  report.is_lossy = options.lossy;
+  if (options.lossy) report.damage = damage(model, shipped, options.progress);
+  if (options.evaluate) report.evaluations = options.evaluate(directory.path());
+  write_file_atomically(directory.path() / "README.md", model_card(model, written, format, report));
   directory.commit();
+  return report;
 }
 
 }  // namespace satin::exporting

@@ -1,6 +1,8 @@
 // One export format: what it holds exactly, and how it is written.
 #pragma once
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,9 +19,35 @@ struct QuantizedLayer {
   int64_t out_features = 0, in_features = 0;
 };
 
+/// A text's perplexity, for the model card.
+struct Evaluation {
+  std::string text;
+  double perplexity;                  ///< of the files that were written
+  std::optional<double> before = {};  ///< of the model that was exported
+  std::string protocol = {};
+};
+
+/// What was lost, of one kind of layer ("q_proj"), by an export that may lose something.
+struct Damage {
+  std::string kind;
+  int64_t num_layers = 0, num_changed = 0;  ///< with a value that differs
+  double max_error = 0;                     ///< the largest difference of a value
+  double relative_rms = 0;  ///< root mean square of differences over that of values, all layers together
+};
+
 struct WriteOptions {
   int64_t shard_bytes = io::kShardBytes;  ///< larger models are written in several files, by formats that can
   Progress progress = {};
+  // Of export_model:
+  bool lossy = false;  ///< what the format does not hold becomes the nearest that it holds (nearest.h)
+  /// Called with the written and compared directory, before it gets its name.
+  std::function<std::vector<Evaluation>(const fs::path& written)> evaluate = {};
+};
+
+/// How a program loads what was written, for the model card.
+struct Client {
+  std::string name;               ///< with what must be installed
+  std::string language, snippet;  ///< of a code block; DIRECTORY stands for the export's path
 };
 
 class Format {
@@ -35,6 +63,12 @@ class Format {
   virtual std::string refusal_of_layers(const std::vector<QuantizedLayer>& /*layers*/) const { return ""; }
   /// Empty, or why it does not hold the scales or zero points of a weight that it packs.
   virtual std::string refusal_of_values(const quant::QuantizedWeight& /*weight*/) const { return ""; }
+  /// Empty, or what refusal_of_values will ask of such a weight when training has ended, and what makes it sure now.
+  virtual std::string checked_at_the_end(const quant::Scheme& /*scheme*/) const { return ""; }
+  /// Programs that load it, beside satin.
+  virtual std::vector<Client> clients() const { return {}; }
+  /// Hugging Face's library_name, where there is one.
+  virtual std::string library_name() const { return ""; }
   /// Writes weights and config.json into an existing empty directory, where config.json and the tokenizer's files are
   /// already; takes each packed weight from held_weight(). Of the model's tensors it holds as many in memory as there
   /// are threads.
@@ -52,11 +86,18 @@ const Format& format(const std::string& name);
 /// Throws UserError when `format` does not hold every layer of the model, naming layers and the formats that do.
 void check_exact(const Format& format, const std::vector<QuantizedLayer>& layers, at::ScalarType dtype);
 
-/// Writes, reads back from disk and compares every level, scale and value bit for bit; the directory appears whole or
-/// not at all. Throws UserError as check_exact, for values that the format does not hold, when `output` exists and
-/// `force` is not set, and for a full disk; InternalError when what was read back differs.
-void export_model(const ShippedModel& model, const Format& format, const fs::path& output, bool force,
-                  const WriteOptions& options = {});
+struct ExportReport {
+  bool is_lossy = false;       ///< as asked; nothing need have been lost
+  std::vector<Damage> damage;  ///< of the kinds of layers that changed
+  std::vector<Evaluation> evaluations;
+};
+
+/// Writes, reads back from disk and compares every level, scale and value bit for bit (with what was trained or, when
+/// lossy, with what it was converted to), and adds a model card; the directory appears whole or not at all. Throws
+/// UserError as check_exact, for values that the format does not hold, when `output` exists and `force` is not set, and
+/// for a full disk; InternalError when what was read back differs.
+ExportReport export_model(const ShippedModel& model, const Format& format, const fs::path& output, bool force,
+                          const WriteOptions& options = {});
 
 std::unique_ptr<Format> make_hf_format();
 std::unique_ptr<Format> make_compressed_tensors_format();

@@ -56,6 +56,12 @@ class GptqFormat : public SafetensorsFormat {
                " zero points are 0, and version 1 stores them minus one; use version 2 (--gptq-version 2)");
   }
 
+  std::string checked_at_the_end(const quant::Scheme& scheme) const override {
+    return scales_checked_at_the_end(scheme);
+  }
+  std::string library_name() const override { return "transformers"; }
+  std::vector<Client> clients() const override { return {gptqmodel_client()}; }
+
  protected:
   Plan plan(const ShippedModel& model) const override {
     const quant::Scheme* scheme = nullptr;

@@ -16,6 +16,11 @@ class HfFormat : public SafetensorsFormat {
     return "";
   }
 
+  std::string library_name() const override { return "transformers"; }
+  std::vector<Client> clients() const override {
+    return {{"transformers", "python", transformers_snippet()}, {"vLLM", "sh", "vllm serve DIRECTORY"}};
+  }
+
  protected:
   Plan plan(const ShippedModel& model) const override {
     Plan plan;

@@ -37,6 +37,18 @@ std::string scales_refusal(const quant::QuantizedWeight& weight) {
              scale.masked_select(differs)[0].item<double>(), "; train with scale_dtype float16");
 }
 
+std::string scales_checked_at_the_end(const quant::Scheme& scheme) {
+  if (scheme.scale_dtype == quant::Storage::kFloat16) return "";
+  return "every scale must be a float16 value (those of bfloat16 from 6.1e-5 to 65504 are); train with scale_dtype "
+         "float16 to be sure";
+}
+
+Client gptqmodel_client() {
+  return {"GPTQModel (`pip install gptqmodel`)", "python",
+          "from gptqmodel import GPTQModel\n\nmodel = GPTQModel.load(\"DIRECTORY\")\n"
+          "print(model.tokenizer.decode(model.generate(\"Once upon a time\")[0]))"};
+}
+
 IntegerCodes integer_codes(const quant::QuantizedWeight& weight, int bits) {
   if (weight.scheme.has_zero_point()) return {weight.codes, weight.zero_point};
   const int middle = 1 << (bits - 1);
@@ -64,11 +76,21 @@ void read_packed_modules(const Files& files, const std::set<std::string>& parts,
   std::set<std::string> modules;
   for (const auto& name : files->names())
     if (name.ends_with(kPacked)) modules.insert(name.substr(0, name.size() - kPacked.size()));
-  for (const auto& module : modules) model.add(packed(module));
+  for (const auto& module : modules) {
+    ShippedTensor tensor = packed(module);
+    size_t stored_bytes = 0;
+    for (const std::string& part : parts)
+      if (files->contains(cat(module, ".", part))) {
+        const io::TensorInfo& info = files->info(cat(module, ".", part));
+        stored_bytes += info.end - info.begin;
+      }
+    tensor.effective_bits = 8. * static_cast<double>(stored_bytes) / static_cast<double>(tensor.num_elements());
+    model.add(std::move(tensor));
+  }
   for (const auto& name : files->names()) {
     const size_t dot = name.rfind('.');
     const std::string module = name.substr(0, dot), last = dot == std::string::npos ? name : name.substr(dot + 1);
-    const bool part = last == "qweight" || parts.contains(last);
+    const bool part = parts.contains(last);
     if (part && modules.contains(module)) continue;
     if (part) throw UserError(cat(name, ": there is no ", module, ".qweight beside it"));
     model.add(stored_tensor(files, name));

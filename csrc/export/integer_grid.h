@@ -21,6 +21,11 @@ bool is_packed_module(const std::string& name);
 std::string integer_grid_refusal(const quant::Scheme& scheme, at::ScalarType dtype);
 /// Empty, or that the weight has scales which fp16 does not hold.
 std::string scales_refusal(const quant::QuantizedWeight& weight);
+/// Empty for scales that are float16 as they are trained, else what will be asked of them.
+std::string scales_checked_at_the_end(const quant::Scheme& scheme);
+
+/// GPTQModel, which loads both.
+Client gptqmodel_client();
 
 /// W = scale (code - zero), in codes of `bits`.
 struct IntegerCodes {
@@ -35,8 +40,9 @@ IntegerCodes integer_codes(const quant::QuantizedWeight& weight, int bits);
 quant::Scheme integer_scheme(const at::Tensor& scale, int bits, int64_t group_size, bool symmetric,
                              at::ScalarType dtype);
 
-/// Adds every tensor of the directory to the model: packed(module) for what has a ".qweight", whose other parts are
-/// named, the rest as it is. Throws UserError for parts without it and a model.dtype that is not of 16 bits.
+/// Adds every tensor of the directory to the model: packed(module) for what has a ".qweight", which is among
+/// its parts, the rest as it is; the effective bits of a weight are those of all its parts. Throws UserError for parts
+/// without it and a model.dtype that is not of 16 bits.
 void read_packed_modules(const Files& files, const std::set<std::string>& parts, ShippedModel& model,
                          const std::function<ShippedTensor(const std::string& module)>& packed);
 

@@ -70,7 +70,7 @@ void read_awq(const Files& files, const nlohmann::json& config, ShippedModel& mo
   } catch (const nlohmann::json::exception& error) {
     refuse(error.what());
   }
-  read_packed_modules(files, {"qzeros", "scales"}, model,
+  read_packed_modules(files, {"qweight", "qzeros", "scales"}, model,
                       [&](const std::string& module) { return packed_tensor(files, module, group_size, model.dtype); });
 }
 

@@ -132,7 +132,7 @@ void read_gptq(const Files& files, const nlohmann::json& config, ShippedModel& m
   } catch (const nlohmann::json::exception& error) {
     refuse(error.what());
   }
-  read_packed_modules(files, {"qzeros", "scales", "g_idx"}, model,
+  read_packed_modules(files, {"qweight", "qzeros", "scales", "g_idx"}, model,
                       [&](const std::string& module) { return Module(files, module, settings).tensor(model.dtype); });
 }
 

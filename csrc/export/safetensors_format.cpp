@@ -10,6 +10,14 @@ Packing dense_packing(const ShippedTensor& tensor) {
   return {{{tensor.name, tensor.dtype, tensor.shape}}, [&tensor] { return std::vector{tensor.values()}; }};
 }
 
+std::string transformers_snippet() {
+  return "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+         "model = AutoModelForCausalLM.from_pretrained(\"DIRECTORY\", dtype=\"auto\")\n"
+         "tokenizer = AutoTokenizer.from_pretrained(\"DIRECTORY\")\n"
+         "inputs = tokenizer(\"Once upon a time\", return_tensors=\"pt\")\n"
+         "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=40)[0]))";
+}
+
 void SafetensorsFormat::write(const ShippedModel& model, const fs::path& directory, const WriteOptions& options) const {
   const Plan plan = this->plan(model);
   std::vector<io::TensorSpec> specs;

@@ -19,6 +19,9 @@ struct Packing {
 /// The tensor's values, under its name.
 Packing dense_packing(const ShippedTensor& tensor);
 
+/// Python that loads a directory with transformers and continues a text.
+std::string transformers_snippet();
+
 struct Plan {
   std::vector<Packing> packings;
   std::vector<std::pair<std::string, nlohmann::json>> files;  ///< config.json and what is beside it

@@ -75,7 +75,11 @@ at::ScalarType shipped_dtype(const models::ModelConfig& config) {
 
 ShippedTensor::ShippedTensor(std::string name, std::vector<int64_t> shape, at::ScalarType dtype,
                              std::function<at::Tensor()> load)
-    : name(std::move(name)), shape(std::move(shape)), dtype(dtype), load_dense_(std::move(load)) {}
+    : name(std::move(name)),
+      shape(std::move(shape)),
+      dtype(dtype),
+      effective_bits(8. * static_cast<double>(c10::elementSize(dtype))),
+      load_dense_(std::move(load)) {}
 
 ShippedTensor::ShippedTensor(std::string name, std::vector<int64_t> shape, const quant::Scheme& scheme,
                              std::function<quant::QuantizedWeight()> load)
@@ -83,6 +87,7 @@ ShippedTensor::ShippedTensor(std::string name, std::vector<int64_t> shape, const
       shape(std::move(shape)),
       scheme(scheme),
       dtype(quant::storage_dtype(scheme.dequant_dtype, at::kFloat)),
+      effective_bits(scheme.effective_bits(this->shape.at(0), this->shape.at(1))),
       load_quantized_(std::move(load)) {}
 
 ShippedTensor::ShippedTensor(std::string name, const at::Tensor& dense)
@@ -194,7 +199,7 @@ Footprint footprint(const ShippedModel& model) {
     if (!tensor.scheme) continue;
     result.num_quantized += count;
     nominal += tensor.scheme->nominal_bits() * static_cast<double>(count);
-    effective += tensor.scheme->effective_bits(tensor.shape[0], tensor.shape[1]) * static_cast<double>(count);
+    effective += tensor.effective_bits * static_cast<double>(count);
   }
   if (result.num_quantized) {
     result.nominal_bits = nominal / static_cast<double>(result.num_quantized);

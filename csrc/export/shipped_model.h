@@ -36,6 +36,7 @@ class ShippedTensor {
   std::vector<int64_t> shape;
   std::optional<quant::Scheme> scheme;  ///< of a quantized weight
   at::ScalarType dtype;                 ///< of values()
+  double effective_bits;                ///< stored ones a weight, with scales, zero points and what else a format adds
 
   int64_t num_elements() const;
   /// The values that a forward pass multiplies with, in the shipped dtype. As quantized(), each call loads anew, from

@@ -18,7 +18,8 @@ class PackedFormat : public testing::Test {
   test::TempDir dir;
 
   /// A random model of two layers: every projection of this scheme, zero points anywhere from `lowest_zero`.
-  ShippedModel make_model(const quant::Scheme& scheme, int lowest_zero = 0, int64_t intermediate_size = 192) {
+  ShippedModel make_model(const quant::Scheme& scheme, int lowest_zero = 0, int64_t intermediate_size = 192,
+                          int64_t hidden_size = 128) {
     ShippedModel model;
     model.kind = "hf";
     model.directory = dir / "model";
@@ -26,7 +27,7 @@ class PackedFormat : public testing::Test {
     model.hf_config = {{"architectures", {"Qwen2ForCausalLM"}},
                        {"model_type", "qwen2"},
                        {"vocab_size", 96},
-                       {"hidden_size", 128},
+                       {"hidden_size", hidden_size},
                        {"intermediate_size", intermediate_size},
                        {"num_hidden_layers", 2},
                        {"num_attention_heads", 4},

@@ -46,4 +46,40 @@ TEST_F(CliExport, AFullDiskIsAUserErrorAndLeavesTheOldExport) {
   expect_intact(test::run("unshare -rm sh -c '" + mount + " && sh " + script + "'").output, "No space left on device");
 }
 
+TEST_F(CliExport, LossyIsAskedForAndSaysWhatItCosts) {
+  const std::string quantize = "quantize " + (quick / "qat.yaml").string() +
+                               " quantization.default.method=minmax_symmetric quantization.default.bits=8 "
+                               "'export.formats=[gptq]' train.device=cpu eval.limit=2 train.output_dir=" +
+                               (dir / "run").string();
+  expect(satin(quantize), 0, {"export.formats: gptq, when training has ended: every scale must be a float16 value"});
+  const std::string card = test::read_file(dir / "run/export/gptq/README.md");
+  EXPECT_NE(card.find("# run, step-0 (gptq)"), std::string::npos) << card;
+  EXPECT_NE(card.find("## Perplexity"), std::string::npos) << card;
+  const std::string awq = "export --checkpoint " + (dir / "run/checkpoints/step-0").string() +
+                          " --format awq --output " + (dir / "awq").string() + " --data " +
+                          (quick / "text/valid.jsonl").string();
+  expect(satin(awq), 2,
+         {"exactly: hf, compressed-tensors, gptq", "awq would hold model.layers.0.mlp.down_proj.weight as lsq 4 bits",
+          "--lossy"});
+  expect(satin(awq + " --lossy"), 0,
+         {"relative RMS", "down_proj", "4 of 4", "perplexity before", "perplexity after", "converted to"});
+  EXPECT_NE(test::read_file(dir / "awq/README.md").find("**lossy**"), std::string::npos);
+  const std::string gptq = "export --lossy --checkpoint " + (dir / "run/checkpoints/step-0").string() +
+                           " --format gptq --output " + (dir / "gptq").string();
+  expect(satin(gptq), 0, {"nothing was lost", "every code and scale equal"});
+
+  SATIN_NEEDS_PYTHON("transformers");
+  SATIN_NEEDS_PYTHON("compressed_tensors");
+  std::string directories;
+  for (const std::string name : {"hf", "compressed-tensors"}) {
+    directories += " " + (dir / name).string();
+    expect(satin("export --checkpoint " + (dir / "run/checkpoints/step-0").string() + " --format " + name +
+                 " --output " + (dir / name).string()),
+           0, {});
+  }
+  if (test::has_python_module("gptqmodel")) directories += " " + (dir / "gptq").string() + " " + (dir / "awq").string();
+  const auto ran = test::run_python("export/run_model_card.py" + directories);
+  EXPECT_EQ(ran.exit_code, 0) << ran.output;
+}
+
 }  // namespace satin
