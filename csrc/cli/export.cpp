@@ -24,7 +24,10 @@ nlohmann::json perplexity_of(const std::string& directory, const config::DataSou
 }
 
 void print(const exporting::ExportReport& report) {
-  if (report.is_lossy && report.damage.empty()) std::printf("nothing was lost: the format holds every value\n");
+  if (report.is_lossy && report.is_exact()) std::printf("nothing was lost: the format holds every value\n");
+  if (report.num_activations_changed)
+    std::printf("lossy: %ld layers were trained with rounded activations that the files do not ask for\n",
+                report.num_activations_changed);
   if (!report.damage.empty())
     std::printf("%-20s %16s %16s %16s\n", "lossy", "layers changed", "largest error", "relative RMS");
   for (const auto& damage : report.damage)
@@ -89,8 +92,8 @@ void add_export(CLI::App& app) {
     const exporting::Footprint size = exporting::footprint(exporting::open_model(options->output));
     std::printf("%s: %s, %s, %s\n", options->output.c_str(), format->name().c_str(),
                 report::bytes_text(size.size_bytes).c_str(),
-                report.damage.empty() ? "every code and scale equal to the checkpoint's"
-                                      : "read back and equal to what the checkpoint was converted to");
+                report.is_exact() ? "every code and scale equal to the checkpoint's"
+                                  : "read back and equal to what the checkpoint was converted to");
     if (size.num_quantized)
       std::printf("quantized: %ld of %ld parameters, %.3f effective bits\n", size.num_quantized, size.num_parameters,
                   size.effective_bits);

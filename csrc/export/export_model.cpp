@@ -109,7 +109,12 @@ ExportReport export_model(const ShippedModel& model, const Format& format, const
   verify(shipped, written, format.name(), options.progress);
   ExportReport report;
   report.is_lossy = options.lossy;
-  if (options.lossy) report.damage = damage(model, shipped, options.progress);
+  if (options.lossy) {
+    report.damage = damage(model, shipped, options.progress);
+    for (const auto& tensor : model.tensors)
+      report.num_activations_changed +=
+          tensor.scheme && tensor.scheme->activations != shipped.find(tensor.name)->scheme->activations;
+  }
   if (options.evaluate) report.evaluations = options.evaluate(directory.path());
   write_file_atomically(directory.path() / "README.md", model_card(model, written, format, report));
   directory.commit();

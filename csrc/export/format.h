@@ -87,8 +87,11 @@ const Format& format(const std::string& name);
 void check_exact(const Format& format, const std::vector<QuantizedLayer>& layers, at::ScalarType dtype);
 
 struct ExportReport {
-  bool is_lossy = false;       ///< as asked; nothing need have been lost
-  std::vector<Damage> damage;  ///< of the kinds of layers that changed
+  bool is_lossy = false;                ///< as asked; nothing need have been lost
+  std::vector<Damage> damage;           ///< of the kinds of layers that changed
+  int64_t num_activations_changed = 0;  ///< layers whose activations the files round otherwise than in training
+  /// Whether every code, scale and value, and what is done to activations, is as trained.
+  bool is_exact() const { return damage.empty() && num_activations_changed == 0; }
   std::vector<Evaluation> evaluations;
 };
 

@@ -78,12 +78,15 @@ std::string layers_table(const ShippedModel& trained, const ShippedModel& writte
 }
 
 std::string losses(const ExportReport& report) {
-  if (report.damage.empty())
-    return "every code, scale and value is the trained one, compared bit for bit after writing.\n";
+  if (report.is_exact()) return "every code, scale and value is the trained one, compared bit for bit after writing.\n";
   std::string text =
       "**lossy**: the format does not hold some layers exactly, and they were converted to the nearest that it "
-      "holds.\n\n"
-      "| layers | changed | largest error of a weight | relative RMS error |\n|---|---|---|---|\n";
+      "holds.\n";
+  if (report.num_activations_changed)
+    text += cat("\n", report.num_activations_changed,
+                " layers were trained with rounded activations that these files do not ask for.\n");
+  if (report.damage.empty()) return text;
+  text += "\n| layers | changed | largest error of a weight | relative RMS error |\n|---|---|---|---|\n";
   for (const Damage& damage : report.damage)
     text += cat("| ", damage.kind, " | ", damage.num_changed, " of ", damage.num_layers, " | ", damage.max_error, " | ",
                 damage.relative_rms, " |\n");

@@ -26,7 +26,7 @@ TEST_F(ModelCard, SaysWhatIsInTheFilesAndHowToLoadThem) {
     has("| down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj | 14 | ");
     has("binary, groups of 64 | 1 | ");
     has("| books | 12.3457 | 12.5000 | windows of 8 |");
-    has("AutoModelForCausalLM.from_pretrained");
+    has(format->name() == "gptq" ? "GPTQModel.load" : "AutoModelForCausalLM.from_pretrained");
     has("satin generate --model DIRECTORY");
     has("compared bit for bit");
     EXPECT_EQ(card.find("lossy"), std::string::npos) << card;

@@ -114,6 +114,13 @@ TEST_F(Nearest, NothingIsNearASecondValueVectorAndActivationsAreDropped) {
   EXPECT_EQ(nearest_layers(format("hf"), layers, at::kBFloat16)->at(0).scheme.activations, quant::Activations::kNone);
   EXPECT_EQ(nearest_layers(format("compressed-tensors"), layers, at::kBFloat16)->at(0).scheme.activations,
             quant::Activations::kInt8);
+
+  quant::Scheme scheme = make_scheme(Method::kLsq, 4, 64);
+  scheme.activations = quant::Activations::kInt8;
+  const ExportReport report = export_lossy(make_model(scheme), "gptq");
+  EXPECT_EQ(report.num_activations_changed, 14);
+  EXPECT_TRUE(report.damage.empty());
+  EXPECT_NE(test::read_file(dir / "out/README.md").find("**lossy**"), std::string::npos);
 }
 
 TEST_F(Nearest, RefusalsNameASchemeThatWouldDo) {
