@@ -1,21 +1,42 @@
 // satin export: a checkpoint as files that other engines load, read back and compared bit for bit.
 #include <cstdio>
 #include <memory>
+#include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
 #include "cli/open_model.h"
 #include "core/error.h"
+#include "core/log.h"
+#include "data/text_source.h"
 #include "eval/corpus.h"
+#include "eval/protocol.h"
 #include "export/format.h"
 #include "report/progress.h"
 
 namespace satin::cli {
 namespace {
 
-double perplexity_of(const std::string& directory, const std::string& data) {
+/// {"perplexity", "protocol", ...}
+nlohmann::json perplexity_of(const std::string& directory, const config::DataSource& source) {
   const auto [model, tokenizer, decoder] = open_model(directory, "auto", "float32");
-  const config::DataSource source = eval::parse_data_argument("--data", data, "", "");
-  return eval::perplexity(*decoder, eval::read_tokens(source, tokenizer), 1024).perplexity();
+  return eval::to_json(eval::perplexity(*decoder, eval::read_tokens(source, tokenizer), 1024), *decoder,
+                       eval::documents_protocol(source));
+}
+
+void print(const exporting::ExportReport& report) {
+  if (report.is_lossy && report.is_exact()) std::printf("nothing was lost: the format holds every value\n");
+  if (report.num_activations_changed)
+    std::printf("lossy: %ld layers were trained with rounded activations that the files do not ask for\n",
+                report.num_activations_changed);
+  if (!report.damage.empty())
+    std::printf("%-20s %16s %16s %16s\n", "lossy", "layers changed", "largest error", "relative RMS");
+  for (const auto& damage : report.damage)
+    std::printf("%-20s %16s %16.3g %16.3g\n", damage.kind.c_str(),
+                cat(damage.num_changed, " of ", damage.num_layers).c_str(), damage.max_error, damage.relative_rms);
+  for (const auto& evaluation : report.evaluations) {
+    std::printf("perplexity before %.6f\n", *evaluation.before);
+    std::printf("perplexity after  %.6f\n", evaluation.perplexity);
+  }
 }
 
 }  // namespace
@@ -24,7 +45,7 @@ void add_export(CLI::App& app) {
   struct Options {
     std::string checkpoint, format, output, data;
     int gptq_version = 0;
-    bool force = false;
+    bool force = false, lossy = false;
   };
   auto options = std::make_shared<Options>();
   auto* command =
@@ -35,6 +56,9 @@ void add_export(CLI::App& app) {
   command->add_option("--gptq-version", options->gptq_version,
                       "1 or 2: zero points stored minus one, or as they are (default: 1 for symmetric models, else 2)");
   command->add_flag("--force", options->force, "replace an existing output");
+  command->add_flag("--lossy", options->lossy,
+                    "convert layers that the format does not hold exactly to the nearest that it holds, and say what "
+                    "is lost");
   command->add_option("--data", options->data, "FILE[:FIELD]: print its perplexity before and after");
   command->footer(
       "Example: satin export --checkpoint runs/x/checkpoints/step-100 --format compressed-tensors --output out/ --data "
@@ -50,19 +74,30 @@ void add_export(CLI::App& app) {
       gptq = exporting::make_gptq_format(options->gptq_version);
       format = gptq.get();
     }
-    if (!options->data.empty())
-      eval::parse_data_argument("--data", options->data, "", "");  // a typo must not wait for the export
+    exporting::WriteOptions how{.progress = report::show_part_done, .lossy = options->lossy};
+    if (!options->data.empty()) {
+      const config::DataSource source = eval::parse_data_argument("--data", options->data, "", "");
+      how.evaluate = [options, source](const std::filesystem::path& written) {
+        end_progress();
+        const nlohmann::json before = perplexity_of(options->checkpoint, source),
+                             after = perplexity_of(written, source);
+        return std::vector{exporting::Evaluation{data::source_name(source), after["perplexity"],
+                                                 before["perplexity"].get<double>(), after["protocol"].dump()}};
+      };
+    }
     const exporting::ShippedModel model = exporting::open_model(options->checkpoint);
-    exporting::export_model(model, *format, options->output, options->force);
+    const exporting::ExportReport report =
+        exporting::export_model(model, *format, options->output, options->force, how);
+    end_progress();
     const exporting::Footprint size = exporting::footprint(exporting::open_model(options->output));
-    std::printf("%s: %s, %s, every code and scale equal to the checkpoint's\n", options->output.c_str(),
-                format->name().c_str(), report::bytes_text(size.size_bytes).c_str());
+    std::printf("%s: %s, %s, %s\n", options->output.c_str(), format->name().c_str(),
+                report::bytes_text(size.size_bytes).c_str(),
+                report.is_exact() ? "every code and scale equal to the checkpoint's"
+                                  : "read back and equal to what the checkpoint was converted to");
     if (size.num_quantized)
       std::printf("quantized: %ld of %ld parameters, %.3f effective bits\n", size.num_quantized, size.num_parameters,
                   size.effective_bits);
-    if (options->data.empty()) return;
-    std::printf("perplexity before %.6f\n", perplexity_of(options->checkpoint, options->data));
-    std::printf("perplexity after  %.6f\n", perplexity_of(options->output, options->data));
+    print(report);
   });
 }
 

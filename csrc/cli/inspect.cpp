@@ -14,17 +14,15 @@ namespace {
 nlohmann::json describe(const exporting::ShippedModel& model) {
   auto tensors = nlohmann::json::array();
   for (const auto& tensor : model.tensors) {
-    const at::Tensor& shaped = tensor.quantized ? tensor.quantized->codes : tensor.dense;
-    nlohmann::json row = {{"name", tensor.name}, {"shape", shaped.sizes().vec()}};
-    if (tensor.quantized) {
-      const quant::Scheme& scheme = tensor.quantized->scheme;
-      row["scheme"] = quant::describe(scheme);
-      row["bits"] = scheme.nominal_bits();
-      row["effective_bits"] = scheme.effective_bits(shaped.size(0), shaped.size(1));
+    nlohmann::json row = {{"name", tensor.name}, {"shape", tensor.shape}};
+    if (tensor.scheme) {
+      row["scheme"] = quant::describe(*tensor.scheme);
+      row["bits"] = tensor.scheme->nominal_bits();
     } else {
-      row["scheme"] = c10::toString(tensor.dense.scalar_type());
-      row["bits"] = row["effective_bits"] = 8.0 * static_cast<double>(tensor.dense.element_size());
+      row["scheme"] = c10::toString(tensor.dtype);
+      row["bits"] = tensor.effective_bits;
     }
+    row["effective_bits"] = tensor.effective_bits;
     tensors.push_back(row);
   }
   const exporting::Footprint size = exporting::footprint(model);

@@ -28,6 +28,8 @@ class MappedFile {
 
   std::span<const std::byte> bytes() const { return {data_, size_}; }
   size_t size() const { return size_; }
+  /// Whole pages within these bytes leave the process's memory until they are next read.
+  void release(size_t begin, size_t size) const;
   const std::filesystem::path& path() const { return path_; }
 
  private:

@@ -4,9 +4,9 @@
 #include <ATen/ATen.h>
 
 #include "core/error.h"
-#include "core/file.h"
 #include "export/integer_grid.h"
 #include "export/pack.h"
+#include "export/safetensors_format.h"
 
 namespace satin::exporting {
 namespace {
@@ -15,7 +15,7 @@ constexpr int kBits = 4;
 
 at::Tensor order() { return at::tensor({0, 2, 4, 6, 1, 3, 5, 7}, at::kLong); }
 
-class AwqFormat : public Format {
+class AwqFormat : public SafetensorsFormat {
  public:
   std::string name() const override { return "awq"; }
   std::string holds() const override {
@@ -41,23 +41,29 @@ class AwqFormat : public Format {
     return "";
   }
 
-  std::string refusal_of_values(const ShippedModel& model) const override { return scales_refusal(model); }
+  std::string refusal_of_values(const quant::QuantizedWeight& weight) const override { return scales_refusal(weight); }
 
-  void write(const ShippedModel& model, const fs::path& directory) const override {
-    std::vector<std::pair<std::string, at::Tensor>> tensors;
+  std::string checked_at_the_end(const quant::Scheme& scheme) const override {
+    return scales_checked_at_the_end(scheme);
+  }
+  std::string library_name() const override { return "transformers"; }
+  std::vector<Client> clients() const override {
+    return {gptqmodel_client(), {"transformers (with gptqmodel)", "python", transformers_snippet()}};
+  }
+
+ protected:
+  Plan plan(const ShippedModel& model) const override {
+    Plan plan;
     nlohmann::json dense = nlohmann::json::array();
     const quant::Scheme* scheme = nullptr;
     for (const auto& tensor : model.tensors) {
       const std::string module = module_of(tensor.name);
-      if (tensor.quantized && packs(tensor.name)) {
-        scheme = &tensor.quantized->scheme;
-        const auto [codes, zero] = integer_codes(*tensor.quantized, kBits);
-        tensors.emplace_back(module + ".qweight", pack_awq(codes.t()));
-        tensors.emplace_back(module + ".qzeros", pack_awq(zero.to(at::kByte).t()));
-        tensors.emplace_back(module + ".scales", tensor.quantized->scale.t().to(at::kHalf));
+      if (tensor.scheme && packs(tensor.name)) {
+        scheme = &*tensor.scheme;
+        plan.packings.push_back(packing(module, tensor));
         continue;
       }
-      tensors.emplace_back(tensor.name, tensor.values());
+      plan.packings.push_back(dense_packing(tensor));
       if (module.ends_with("_proj") && tensor.name.ends_with(".weight")) dense.push_back(module);
     }
     if (!scheme) throw UserError("format awq: the model has no quantized layer; use format hf");
@@ -66,8 +72,24 @@ class AwqFormat : public Format {
         {"quant_method", "awq"}, {"version", "gemm"},
         {"bits", kBits},         {"group_size", stored_group(*scheme)},
         {"zero_point", true},    {"modules_to_not_convert", dense.empty() ? nlohmann::json() : dense}};
-    io::write_safetensors(directory / "model.safetensors", tensors);
-    write_file_atomically(directory / "config.json", config.dump(2) + "\n");
+    plan.files = {{"config.json", config}};
+    return plan;
+  }
+
+ private:
+  Packing packing(const std::string& module, const ShippedTensor& tensor) const {
+    const int64_t num_rows = tensor.shape[0], num_columns = tensor.shape[1],
+                  num_groups = tensor.scheme->groups(num_columns);
+    Packing packing;
+    packing.specs = {{module + ".qweight", at::kInt, {num_columns, num_rows / 8}},
+                     {module + ".qzeros", at::kInt, {num_groups, num_rows / 8}},
+                     {module + ".scales", at::kHalf, {num_groups, num_rows}}};
+    packing.make = [this, &tensor]() -> std::vector<at::Tensor> {
+      const quant::QuantizedWeight weight = held_weight(*this, tensor);
+      const auto [codes, zero] = integer_codes(weight, kBits);
+      return {pack_awq(codes.t()), pack_awq(zero.to(at::kByte).t()), weight.scale.t().to(at::kHalf)};
+    };
+    return packing;
   }
 };
 

@@ -20,6 +20,6 @@ at::Tensor unpack_awq(const at::Tensor& words);
 /// Adds every tensor of the directory to model.tensors. `config` is quantization_config. Weights dequantize to
 /// model.dtype, which must be bfloat16 or float16. Throws UserError for another version than gemm, other bits, and for
 /// tensors that do not fit the configuration.
-void read_awq(const io::TensorDirectory& tensors, const nlohmann::json& config, ShippedModel& model);
+void read_awq(const Files& files, const nlohmann::json& config, ShippedModel& model);
 
 }  // namespace satin::exporting

@@ -10,10 +10,8 @@
 #include <map>
 
 #include "core/error.h"
-#include "core/file.h"
-#include "export/format.h"
 #include "export/pack.h"
-#include "io/safetensors.h"
+#include "export/safetensors_format.h"
 
 namespace satin::exporting {
 namespace {
@@ -44,7 +42,7 @@ nlohmann::json input_args(const quant::Scheme& scheme) {
           {"dynamic", true}};
 }
 
-class CompressedTensorsFormat : public Format {
+class CompressedTensorsFormat : public SafetensorsFormat {
  public:
   std::string name() const override { return "compressed-tensors"; }
   std::string holds() const override {
@@ -64,34 +62,28 @@ class CompressedTensorsFormat : public Format {
     return "";
   }
 
-  void write(const ShippedModel& model, const fs::path& directory) const override {
-    std::vector<std::pair<std::string, at::Tensor>> tensors;
+  std::string library_name() const override { return "transformers"; }
+  std::vector<Client> clients() const override {
+    return {{"transformers (`pip install 'compressed-tensors>=0.17'`)", "python", transformers_snippet()}};
+  }
+
+ protected:
+  Plan plan(const ShippedModel& model) const override {
+    Plan plan;
     std::map<std::string, std::pair<nlohmann::json, std::vector<std::string>>> groups;  // args' text -> args, modules
     std::vector<std::string> ignored = {"lm_head"};  // also when tied: the library finds a Linear of this name
     for (const auto& tensor : model.tensors) {
       const std::string module =
           tensor.name.ends_with(".weight") ? tensor.name.substr(0, tensor.name.size() - 7) : tensor.name;
-      if (!tensor.quantized || module == "model.embed_tokens") {  // clients look rows up in dense embeddings
-        tensors.emplace_back(tensor.name, tensor.values());
+      if (!tensor.scheme || module == "model.embed_tokens") {  // clients look rows up in dense embeddings
+        plan.packings.push_back(dense_packing(tensor));
         if (module.ends_with("_proj")) ignored.push_back(module);
         continue;
       }
-      const quant::QuantizedWeight& weight = *tensor.quantized;
       if (module == "lm_head") ignored.erase(ignored.begin());
-      const int bits = storage_bits(weight.scheme);
-      const int offset = 1 << (bits - 1);
-      const int64_t num_rows = weight.codes.size(0), num_columns = weight.codes.size(1);
-      const bool asymmetric = weight.scheme.has_zero_point();
-      // Asymmetric codes and zero points carry the same offset already: both are 0 .. 2^bits - 1.
-      const at::Tensor codes = asymmetric ? weight.codes : (quant::levels(weight) + offset).to(at::kByte);
-      tensors.emplace_back(module + ".weight_packed", pack_bits(codes, bits));
-      tensors.emplace_back(module + ".weight_scale", weight.scale);
-      if (asymmetric)
-        tensors.emplace_back(module + ".weight_zero_point",
-                             pack_bits(weight.zero_point.to(at::kByte).t().contiguous(), bits).t().contiguous());
-      tensors.emplace_back(module + ".weight_shape", at::tensor({num_rows, num_columns}, at::kLong));
-      nlohmann::json args = {{"weights", weights_args(weight.scheme)}};
-      if (const nlohmann::json inputs = input_args(weight.scheme); !inputs.is_null())
+      plan.packings.push_back(packing(module, tensor));
+      nlohmann::json args = {{"weights", weights_args(*tensor.scheme)}};
+      if (const nlohmann::json inputs = input_args(*tensor.scheme); !inputs.is_null())
         args["input_activations"] = inputs;
       auto& group = groups[args.dump()];
       group.first = args;
@@ -111,8 +103,34 @@ class CompressedTensorsFormat : public Format {
                                      {"quantization_status", "compressed"},
                                      {"ignore", ignored},
                                      {"config_groups", config_groups}};
-    io::write_safetensors(directory / "model.safetensors", tensors);
-    write_file_atomically(directory / "config.json", config.dump(2) + "\n");
+    plan.files = {{"config.json", config}};
+    return plan;
+  }
+
+ private:
+  Packing packing(const std::string& module, const ShippedTensor& tensor) const {
+    const quant::Scheme& scheme = *tensor.scheme;
+    const int bits = storage_bits(scheme);
+    const bool asymmetric = scheme.has_zero_point();
+    const int64_t num_rows = tensor.shape[0], num_columns = tensor.shape[1], num_groups = scheme.groups(num_columns);
+    const auto num_words = [bits](int64_t count) { return (count * bits + 31) / 32; };
+    Packing packing;
+    packing.specs = {
+        {module + ".weight_packed", at::kInt, {num_rows, num_words(num_columns)}},
+        {module + ".weight_scale", quant::storage_dtype(scheme.scale_dtype, at::kFloat), {num_rows, num_groups}},
+        {module + ".weight_shape", at::kLong, {2}}};
+    if (asymmetric)
+      packing.specs.push_back({module + ".weight_zero_point", at::kInt, {num_words(num_rows), num_groups}});
+    packing.make = [this, &tensor, bits, asymmetric, num_rows, num_columns] {
+      const quant::QuantizedWeight weight = held_weight(*this, tensor);
+      // Asymmetric codes and zero points carry the offset already: both are 0 .. 2^bits - 1.
+      const at::Tensor codes = asymmetric ? weight.codes : quant::codes_around(weight, 1 << (bits - 1));
+      std::vector made = {pack_bits(codes, bits), weight.scale, at::tensor({num_rows, num_columns}, at::kLong)};
+      if (asymmetric)
+        made.push_back(pack_bits(weight.zero_point.to(at::kByte).t().contiguous(), bits).t().contiguous());
+      return made;
+    };
+    return packing;
   }
 };
 

@@ -7,6 +7,6 @@ namespace satin::exporting {
 
 /// Adds every tensor of the directory to model.tensors. `config` is quantization_config. Throws UserError for another
 /// format than pack-quantized, activation quantization, activation order, and for tensors that do not fit their scheme.
-void read_compressed_tensors(const io::TensorDirectory& tensors, const nlohmann::json& config, ShippedModel& model);
+void read_compressed_tensors(const Files& files, const nlohmann::json& config, ShippedModel& model);
 
 }  // namespace satin::exporting

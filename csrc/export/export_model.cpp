@@ -4,6 +4,9 @@
 #include "core/file.h"
 #include "core/nearest.h"
 #include "export/format.h"
+#include "export/model_card.h"
+#include "export/nearest.h"
+#include "export/refusal.h"
 #include "io/checkpoint.h"
 #include "io/model_files.h"
 
@@ -34,76 +37,88 @@ const Format& format(const std::string& name) {
 
 namespace {
 
-/// Empty, or why the format does not hold a model of these layers (with these values, where given).
-std::string first_refusal(const Format& format, const std::vector<QuantizedLayer>& layers, at::ScalarType dtype,
-                          const ShippedModel* model) {
-  std::vector<QuantizedLayer> packed;
-  for (const auto& layer : layers) {
-    const bool packs = format.packs(layer.name);
-    if (packs) packed.push_back(layer);
-    const std::string reason = (packs ? format : exporting::format("hf")).refusal(layer.scheme, dtype);
-    if (!reason.empty()) return cat(layer.name, " (", quant::describe(layer.scheme), ") exactly: ", reason);
-  }
-  std::string reason = format.refusal_of_layers(packed);
-  if (reason.empty() && model) reason = format.refusal_of_values(*model);
-  return reason.empty() ? "" : cat("this model exactly: ", reason);
-}
-
-void check(const Format& format, const std::vector<QuantizedLayer>& layers, at::ScalarType dtype,
-           const ShippedModel* model) {
-  const std::string reason = first_refusal(format, layers, dtype, model);
-  if (reason.empty()) return;
-  std::string exact;
-  for (const auto& other : formats())
-    if (first_refusal(*other, layers, dtype, model).empty()) exact += (exact.empty() ? "" : ", ") + other->name();
-  throw UserError(cat("format ", format.name(), " cannot hold ", reason, ". It holds ", format.holds(),
-                      ". Formats that hold this model exactly: ", exact.empty() ? "none" : exact));
-}
-
 /// Bit for bit: levels and scales where both are quantized, values everywhere.
-void verify(const ShippedModel& written, const ShippedModel& read, const std::string& format) {
+void verify(const ShippedModel& written, const ShippedModel& read, const std::string& format,
+            const Progress& progress) {
+  SATIN_CHECK_EQ(written.tensors.size(), read.tensors.size());
+  std::vector<const ShippedTensor*> tensors;
+  std::vector<int64_t> sizes;
   for (const auto& tensor : written.tensors) {
+    tensors.push_back(&tensor);
+    sizes.push_back(tensor.num_elements());
+  }
+  const auto compare = [&](size_t i) {
+    const ShippedTensor& tensor = *tensors[i];
     const ShippedTensor* back = read.find(tensor.name);
     SATIN_CHECK(back, format, " lost ", tensor.name);
-    if (tensor.quantized && back->quantized) {
-      SATIN_CHECK(quant::levels(*tensor.quantized).equal(quant::levels(*back->quantized)), format, ": codes of ",
-                  tensor.name, " differ");
-      SATIN_CHECK(tensor.quantized->scale.equal(back->quantized->scale.to(tensor.quantized->scale.scalar_type())),
-                  format, ": scales of ", tensor.name, " differ");
+    SATIN_CHECK(tensor.shape == back->shape, format, ": the shape of ", tensor.name, " differs");
+    if (!tensor.scheme || !back->scheme) {
+      SATIN_CHECK(tensor.values().equal(back->values()), format, ": values of ", tensor.name, " differ");
+      return;
     }
-    SATIN_CHECK(tensor.values().equal(back->values()), format, ": values of ", tensor.name, " differ");
-  }
-  SATIN_CHECK_EQ(written.tensors.size(), read.tensors.size());
+    const quant::QuantizedWeight all = tensor.quantized(), all_back = back->quantized();
+    const int64_t num_rows = all.codes.size(0), step = quant::rows_at_once(all.codes.size(1));
+    for (int64_t first = 0; first < num_rows; first += step) {
+      const auto a = quant::rows(all, first, std::min(num_rows, first + step));
+      const auto b = quant::rows(all_back, first, std::min(num_rows, first + step));
+      SATIN_CHECK(quant::levels(a).equal(quant::levels(b)), format, ": codes of ", tensor.name, " differ");
+      SATIN_CHECK(a.scale.equal(b.scale.to(a.scale.scalar_type())), format, ": scales of ", tensor.name, " differ");
+      SATIN_CHECK(quant::dequantize(a).equal(quant::dequantize(b)), format, ": values of ", tensor.name, " differ");
+    }
+  };
+  in_parallel(sizes, compare, "verifying", progress);
+}
+
+/// Whether `inner` is `outer` or below it.
+bool is_within(const fs::path& inner, const fs::path& outer) {
+  const fs::path relative = fs::weakly_canonical(inner).lexically_relative(fs::weakly_canonical(outer));
+  return !relative.empty() && *relative.begin() != "..";
+}
+
+/// Throws UserError unless `output` is free, or an earlier export that may be replaced.
+void check_output(const fs::path& output, const fs::path& source, bool force) {
+  if (!fs::exists(output)) return;
+  if (!force) throw UserError(cat("--output: ", output.string(), " exists; use --force to replace it"));
+  if (is_within(source, output))
+    throw UserError(cat("--output: ", output.string(), " holds the model that is to be exported, ", source.string(),
+                        "; choose another directory"));
+  const bool earlier_export = fs::is_directory(output) && !io::is_checkpoint(output) &&
+                              (fs::is_empty(output) || fs::exists(output / "config.json"));
+  if (!earlier_export)
+    throw UserError(cat("--output: ", output.string(),
+                        " is not an earlier export, and --force replaces only those; choose another directory"));
 }
 
 }  // namespace
 
-void check_exact(const Format& format, const std::vector<QuantizedLayer>& layers, at::ScalarType dtype) {
-  check(format, layers, dtype, nullptr);
-}
-
-void export_model(const ShippedModel& model, const Format& format, const fs::path& output, bool force) {
-  std::vector<QuantizedLayer> layers;
-  for (const auto& tensor : model.tensors)
-    if (tensor.quantized)
-      layers.push_back(
-          {tensor.name, tensor.quantized->scheme, tensor.quantized->codes.size(0), tensor.quantized->codes.size(1)});
-  check(format, layers, model.dtype, &model);
-  if (fs::exists(output) && !force)
-    throw UserError(cat("--output: ", output.string(), " exists; use --force to replace it"));
-  if (fs::exists(output)) {
-    const bool earlier_export = fs::is_directory(output) && !io::is_checkpoint(output) &&
-                                (fs::is_empty(output) || fs::exists(output / "config.json"));
-    std::error_code ignored;
-    if (!earlier_export || fs::equivalent(output, model.directory, ignored))
-      throw UserError(cat("--output: ", output.string(),
-                          " is not an earlier export, and --force replaces only those; choose another directory"));
-  }
+ExportReport export_model(const ShippedModel& model, const Format& format, const fs::path& output, bool force,
+                          const WriteOptions& options) {
+  const ShippedModel nearest = options.lossy ? nearest_model(model, format) : ShippedModel();
+  const ShippedModel& shipped = options.lossy ? nearest : model;
+  const std::vector<QuantizedLayer> layers = layers_of(shipped);
+  check_exact(format, layers, shipped.dtype);
+  check_output(output, model.directory, force);
   AtomicDirectory directory(output);
   io::copy_model_files(model.directory, directory.path());
-  format.write(model, directory.path());
-  verify(model, open_model(directory.path()), format.name());
+  try {
+    format.write(shipped, directory.path(), options);
+  } catch (const ValueRefusal& refusal) {
+    refuse(format, refusal.reason, exact_formats(layers, shipped.dtype, &shipped), layers, shipped.dtype);
+  }
+  const ShippedModel written = open_model(directory.path());
+  verify(shipped, written, format.name(), options.progress);
+  ExportReport report;
+  report.is_lossy = options.lossy;
+  if (options.lossy) {
+    report.damage = damage(model, shipped, options.progress);
+    for (const auto& tensor : model.tensors)
+      report.num_activations_changed +=
+          tensor.scheme && tensor.scheme->activations != shipped.find(tensor.name)->scheme->activations;
+  }
+  if (options.evaluate) report.evaluations = options.evaluate(directory.path());
+  write_file_atomically(directory.path() / "README.md", model_card(model, written, format, report));
   directory.commit();
+  return report;
 }
 
 }  // namespace satin::exporting

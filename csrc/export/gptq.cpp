@@ -6,14 +6,14 @@
 #include <algorithm>
 
 #include "core/error.h"
-#include "core/file.h"
 #include "export/integer_grid.h"
 #include "export/pack.h"
+#include "export/safetensors_format.h"
 
 namespace satin::exporting {
 namespace {
 
-class GptqFormat : public Format {
+class GptqFormat : public SafetensorsFormat {
  public:
   explicit GptqFormat(int version) : version_(version) {
     if (version < 0 || version > 2) throw UserError(cat("GPTQ version: expected 1 or 2, found ", version));
@@ -47,37 +47,41 @@ class GptqFormat : public Format {
     return "";
   }
 
-  std::string refusal_of_values(const ShippedModel& model) const override {
-    if (const std::string reason = scales_refusal(model); !reason.empty() || version_ != 1) return reason;
-    for (const auto& tensor : model.tensors) {
-      if (!tensor.quantized || !packs(tensor.name) || !tensor.quantized->scheme.has_zero_point()) continue;
-      const at::Tensor& zero = tensor.quantized->zero_point;
-      if (const int64_t count = zero.eq(0).sum().item<int64_t>())
-        return cat(tensor.name, ": ", count, " of ", zero.numel(),
-                   " zero points are 0, and version 1 stores them minus one; use version 2 (--gptq-version 2)");
-    }
-    return "";
+  std::string refusal_of_values(const quant::QuantizedWeight& weight) const override {
+    if (const std::string reason = scales_refusal(weight); !reason.empty()) return reason;
+    if (version_ != 1 || !weight.scheme.has_zero_point()) return "";
+    const int64_t count = weight.zero_point.eq(0).sum().item<int64_t>();
+    if (count == 0) return "";
+    return cat(count, " of ", weight.zero_point.numel(),
+               " zero points are 0, and version 1 stores them minus one; use version 2 (--gptq-version 2)");
   }
 
-  void write(const ShippedModel& model, const fs::path& directory) const override {
-    std::vector<std::pair<std::string, at::Tensor>> tensors;
-    nlohmann::json dense = nlohmann::json::object();
+  std::string checked_at_the_end(const quant::Scheme& scheme) const override {
+    return scales_checked_at_the_end(scheme);
+  }
+  std::string library_name() const override { return "transformers"; }
+  std::vector<Client> clients() const override { return {gptqmodel_client()}; }
+
+ protected:
+  Plan plan(const ShippedModel& model) const override {
     const quant::Scheme* scheme = nullptr;
     bool symmetric = true;
     for (const auto& tensor : model.tensors)
-      if (tensor.quantized && packs(tensor.name)) {
-        scheme = &tensor.quantized->scheme;
+      if (tensor.scheme && packs(tensor.name)) {
+        scheme = &*tensor.scheme;
         symmetric = symmetric && !scheme->has_zero_point();
       }
     if (!scheme) throw UserError("format gptq: the model has no quantized layer; use format hf");
     const int version = version_ ? version_ : symmetric ? 1 : 2;
+    Plan plan;
+    nlohmann::json dense = nlohmann::json::object();
     for (const auto& tensor : model.tensors) {
       const std::string module = module_of(tensor.name);
-      if (tensor.quantized && packs(tensor.name)) {
-        append(module, *tensor.quantized, version, tensors);
+      if (tensor.scheme && packs(tensor.name)) {
+        plan.packings.push_back(packing(module, tensor, version));
         continue;
       }
-      tensors.emplace_back(tensor.name, tensor.values());
+      plan.packings.push_back(dense_packing(tensor));
       if (module.ends_with("_proj") && tensor.name.ends_with(".weight")) dense["-:^" + escaped(module) + "$"] = {};
     }
     nlohmann::json quantization = {{"quant_method", "gptq"},
@@ -92,9 +96,8 @@ class GptqFormat : public Format {
     if (!dense.empty()) quantization["dynamic"] = dense;  // clients expect every linear packed but those named so
     nlohmann::json config = model.hf_config;
     config["quantization_config"] = quantization;
-    io::write_safetensors(directory / "model.safetensors", tensors);
-    write_file_atomically(directory / "config.json", config.dump(2) + "\n");
-    write_file_atomically(directory / "quantize_config.json", quantization.dump(2) + "\n");
+    plan.files = {{"config.json", config}, {"quantize_config.json", quantization}};
+    return plan;
   }
 
  private:
@@ -104,17 +107,24 @@ class GptqFormat : public Format {
     return pattern;
   }
 
-  static void append(const std::string& module, const quant::QuantizedWeight& weight, int version,
-                     std::vector<std::pair<std::string, at::Tensor>>& tensors) {
-    const int bits = storage_bits(weight.scheme);
-    const auto [codes, zero] = integer_codes(weight, bits);
-    const int64_t num_columns = codes.size(1), num_groups = zero.size(1);
-    tensors.emplace_back(module + ".qweight", pack_bits(codes, bits).t());
-    tensors.emplace_back(module + ".qzeros",
-                         pack_bits((version == 1 ? zero - 1 : zero).to(at::kByte).t().contiguous(), bits));
-    tensors.emplace_back(module + ".scales", weight.scale.t().to(at::kHalf));
-    tensors.emplace_back(module + ".g_idx",
-                         at::arange(num_columns, at::kInt).floor_divide(num_columns / num_groups).to(at::kInt));
+  Packing packing(const std::string& module, const ShippedTensor& tensor, int version) const {
+    const int bits = storage_bits(*tensor.scheme);
+    const int64_t num_rows = tensor.shape[0], num_columns = tensor.shape[1],
+                  num_groups = tensor.scheme->groups(num_columns);
+    Packing packing;
+    packing.specs = {{module + ".qweight", at::kInt, {num_columns * bits / 32, num_rows}},
+                     {module + ".qzeros", at::kInt, {num_groups, num_rows * bits / 32}},
+                     {module + ".scales", at::kHalf, {num_groups, num_rows}},
+                     {module + ".g_idx", at::kInt, {num_columns}}};
+    packing.make = [this, &tensor, version, bits, num_columns, num_groups]() -> std::vector<at::Tensor> {
+      const quant::QuantizedWeight weight = held_weight(*this, tensor);
+      const auto [codes, zero] = integer_codes(weight, bits);
+      return {pack_bits(codes, bits).t(),
+              pack_bits((version == 1 ? zero - 1 : zero).to(at::kByte).t().contiguous(), bits),
+              weight.scale.t().to(at::kHalf),
+              at::arange(num_columns, at::kInt).floor_divide(num_columns / num_groups).to(at::kInt)};
+    };
+    return packing;
   }
 
   int version_;

@@ -16,6 +16,6 @@ namespace satin::exporting {
 /// 8 bits; weights dequantize to model.dtype, which must be bfloat16 or float16. Throws UserError for another
 /// checkpoint_format, activation order, overrides of single layers, zero points that version 1 cannot say, and for
 /// tensors that do not fit the configuration.
-void read_gptq(const io::TensorDirectory& tensors, const nlohmann::json& config, ShippedModel& model);
+void read_gptq(const Files& files, const nlohmann::json& config, ShippedModel& model);
 
 }  // namespace satin::exporting

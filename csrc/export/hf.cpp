@@ -1,13 +1,11 @@
 // hf: a dense model in config.json's dtype. Holds every weight grid exactly: the dequantised weights are 16-bit
 // numbers.
-#include "core/file.h"
-#include "export/format.h"
-#include "io/safetensors.h"
+#include "export/safetensors_format.h"
 
 namespace satin::exporting {
 namespace {
 
-class HfFormat : public Format {
+class HfFormat : public SafetensorsFormat {
  public:
   std::string name() const override { return "hf"; }
   std::string holds() const override { return "every weight grid, as dense 16-bit weights"; }
@@ -18,11 +16,17 @@ class HfFormat : public Format {
     return "";
   }
 
-  void write(const ShippedModel& model, const fs::path& directory) const override {
-    std::vector<std::pair<std::string, at::Tensor>> tensors;
-    for (const auto& tensor : model.tensors) tensors.emplace_back(tensor.name, tensor.values());
-    io::write_safetensors(directory / "model.safetensors", tensors);
-    write_file_atomically(directory / "config.json", model.hf_config.dump(2) + "\n");
+  std::string library_name() const override { return "transformers"; }
+  std::vector<Client> clients() const override {
+    return {{"transformers", "python", transformers_snippet()}, {"vLLM", "sh", "vllm serve DIRECTORY"}};
+  }
+
+ protected:
+  Plan plan(const ShippedModel& model) const override {
+    Plan plan;
+    for (const auto& tensor : model.tensors) plan.packings.push_back(dense_packing(tensor));
+    plan.files = {{"config.json", model.hf_config}};
+    return plan;
   }
 };
 

@@ -29,61 +29,71 @@ std::string integer_grid_refusal(const quant::Scheme& scheme, at::ScalarType dty
   return "";
 }
 
-std::string scales_refusal(const ShippedModel& model) {
-  for (const auto& tensor : model.tensors) {
-    if (!tensor.quantized || !is_packed_module(tensor.name)) continue;
-    const at::Tensor& stored = tensor.quantized->scale;
-    const at::Tensor scale = stored.to(at::kDouble), differs = scale.ne(stored.to(at::kHalf).to(at::kDouble));
-    if (const int64_t count = differs.sum().item<int64_t>())
-      return cat(tensor.name, ": ", count, " of ", scale.numel(), " scales are not float16 values, such as ",
-                 scale.masked_select(differs)[0].item<double>(), "; train with scale_dtype float16");
-  }
-  return "";
+std::string scales_refusal(const quant::QuantizedWeight& weight) {
+  const at::Tensor scale = weight.scale.to(at::kDouble), differs = scale.ne(weight.scale.to(at::kHalf).to(at::kDouble));
+  const int64_t count = differs.sum().item<int64_t>();
+  if (count == 0) return "";
+  return cat(count, " of ", scale.numel(), " scales are not float16 values, such as ",
+             scale.masked_select(differs)[0].item<double>(), "; train with scale_dtype float16");
+}
+
+std::string scales_checked_at_the_end(const quant::Scheme& scheme) {
+  if (scheme.scale_dtype == quant::Storage::kFloat16) return "";
+  return "every scale must be a float16 value (those of bfloat16 from 6.1e-5 to 65504 are); train with scale_dtype "
+         "float16 to be sure";
+}
+
+Client gptqmodel_client() {
+  return {"GPTQModel (`pip install gptqmodel`)", "python",
+          "from gptqmodel import GPTQModel\n\nmodel = GPTQModel.load(\"DIRECTORY\")\n"
+          "print(model.tokenizer.decode(model.generate(\"Once upon a time\")[0]))"};
 }
 
 IntegerCodes integer_codes(const quant::QuantizedWeight& weight, int bits) {
   if (weight.scheme.has_zero_point()) return {weight.codes, weight.zero_point};
   const int middle = 1 << (bits - 1);
-  return {(quant::levels(weight) + middle).to(at::kByte), at::full_like(weight.zero_point, middle)};
+  return {quant::codes_around(weight, middle), at::full_like(weight.zero_point, middle)};
 }
 
-quant::QuantizedWeight integer_weight(const IntegerCodes& codes, const at::Tensor& scale, int bits, int64_t group_size,
-                                      bool symmetric, at::ScalarType dtype) {
-  quant::QuantizedWeight weight;
-  weight.codes = codes.codes;
-  weight.zero_point = codes.zero;
-  weight.scale = scale;
-  weight.scheme.method = symmetric ? quant::Method::kLsq : quant::Method::kLsqAsymmetric;
-  weight.scheme.bits = bits;
-  weight.scheme.group_size = group_size;
-  weight.scheme.scale_dtype = quant::Storage::kFloat16;
-  weight.scheme.dequant_dtype = dtype == at::kHalf ? quant::Storage::kFloat16 : quant::Storage::kBFloat16;
-  // Scales that were bfloat16 are so again, so that formats that store them in the model's dtype take them.
-  if (const at::Tensor narrow = scale.to(at::kBFloat16);
-      dtype == at::kBFloat16 && narrow.to(at::kFloat).equal(scale.to(at::kFloat))) {
-    weight.scale = narrow;
-    weight.scheme.scale_dtype = quant::Storage::kBFloat16;
-  }
-  return weight;
+quant::Scheme integer_scheme(const at::Tensor& scale, int bits, int64_t group_size, bool symmetric,
+                             at::ScalarType dtype) {
+  quant::Scheme scheme;
+  scheme.method = symmetric ? quant::Method::kLsq : quant::Method::kLsqAsymmetric;
+  scheme.bits = bits;
+  scheme.group_size = group_size;
+  scheme.dequant_dtype = dtype == at::kHalf ? quant::Storage::kFloat16 : quant::Storage::kBFloat16;
+  const bool narrow = dtype == at::kBFloat16 && scale.to(at::kBFloat16).to(at::kFloat).equal(scale.to(at::kFloat));
+  scheme.scale_dtype = narrow ? quant::Storage::kBFloat16 : quant::Storage::kFloat16;
+  return scheme;
 }
 
-void read_packed_modules(const io::TensorDirectory& tensors, const std::set<std::string>& parts, ShippedModel& model,
-                         const std::function<quant::QuantizedWeight(const std::string& module)>& read) {
+void read_packed_modules(const Files& files, const std::set<std::string>& parts, ShippedModel& model,
+                         const std::function<ShippedTensor(const std::string& module)>& packed) {
   if (model.dtype != at::kBFloat16 && model.dtype != at::kHalf)
     throw UserError(
         cat("config.json: dtype ", c10::toString(model.dtype), ", packed weights need bfloat16 or float16"));
   static const std::string kPacked = ".qweight";
   std::set<std::string> modules;
-  for (const auto& name : tensors.names())
+  for (const auto& name : files->names())
     if (name.ends_with(kPacked)) modules.insert(name.substr(0, name.size() - kPacked.size()));
-  for (const auto& module : modules) model.tensors.push_back({module + ".weight", {}, read(module)});
-  for (const auto& name : tensors.names()) {
+  for (const auto& module : modules) {
+    ShippedTensor tensor = packed(module);
+    size_t stored_bytes = 0;
+    for (const std::string& part : parts)
+      if (files->contains(cat(module, ".", part))) {
+        const io::TensorInfo& info = files->info(cat(module, ".", part));
+        stored_bytes += info.end - info.begin;
+      }
+    tensor.effective_bits = 8. * static_cast<double>(stored_bytes) / static_cast<double>(tensor.num_elements());
+    model.add(std::move(tensor));
+  }
+  for (const auto& name : files->names()) {
     const size_t dot = name.rfind('.');
     const std::string module = name.substr(0, dot), last = dot == std::string::npos ? name : name.substr(dot + 1);
-    const bool part = last == "qweight" || parts.contains(last);
+    const bool part = parts.contains(last);
     if (part && modules.contains(module)) continue;
     if (part) throw UserError(cat(name, ": there is no ", module, ".qweight beside it"));
-    model.tensors.push_back({name, tensors.tensor(name), {}});
+    model.add(stored_tensor(files, name));
   }
 }
 

@@ -19,8 +19,13 @@ int64_t stored_group(const quant::Scheme& scheme);
 bool is_packed_module(const std::string& name);
 /// Empty, or why such a format has no place for the scheme, whatever its bits.
 std::string integer_grid_refusal(const quant::Scheme& scheme, at::ScalarType dtype);
-/// Empty, or the first tensor of the packed modules that has scales which fp16 does not hold.
-std::string scales_refusal(const ShippedModel& model);
+/// Empty, or that the weight has scales which fp16 does not hold.
+std::string scales_refusal(const quant::QuantizedWeight& weight);
+/// Empty for scales that are float16 as they are trained, else what will be asked of them.
+std::string scales_checked_at_the_end(const quant::Scheme& scheme);
+
+/// GPTQModel, which loads both.
+Client gptqmodel_client();
 
 /// W = scale (code - zero), in codes of `bits`.
 struct IntegerCodes {
@@ -30,13 +35,15 @@ struct IntegerCodes {
 /// bits: at least storage_bits of the weight's scheme. Symmetric weights get the middle as their zero point.
 IntegerCodes integer_codes(const quant::QuantizedWeight& weight, int bits);
 
-/// The inverse, read back: scales fp16 [N, G]. `symmetric`: the zero points are all the middle, and the scheme says so.
-quant::QuantizedWeight integer_weight(const IntegerCodes& codes, const at::Tensor& scale, int bits, int64_t group_size,
-                                      bool symmetric, at::ScalarType dtype);
+/// Of codes read back, which have scales fp16 [N, G]. `symmetric`: the zero points are all the middle, and the scheme
+/// says so. Scales that were bfloat16 are so again, so that formats that store them in the model's dtype take them.
+quant::Scheme integer_scheme(const at::Tensor& scale, int bits, int64_t group_size, bool symmetric,
+                             at::ScalarType dtype);
 
-/// Adds every tensor of the directory to model.tensors: read(module) for what has a ".qweight", whose other parts are
-/// named, the rest as it is. Throws UserError for parts without it and a model.dtype that is not of 16 bits.
-void read_packed_modules(const io::TensorDirectory& tensors, const std::set<std::string>& parts, ShippedModel& model,
-                         const std::function<quant::QuantizedWeight(const std::string& module)>& read);
+/// Adds every tensor of the directory to the model: packed(module) for what has a ".qweight", which is among
+/// its parts, the rest as it is; the effective bits of a weight are those of all its parts. Throws UserError for parts
+/// without it and a model.dtype that is not of 16 bits.
+void read_packed_modules(const Files& files, const std::set<std::string>& parts, ShippedModel& model,
+                         const std::function<ShippedTensor(const std::string& module)>& packed);
 
 }  // namespace satin::exporting

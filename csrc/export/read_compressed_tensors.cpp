@@ -72,56 +72,54 @@ const Group& group_of(const std::vector<Group>& groups, const std::string& modul
   refuse(cat(module, " is packed, but no config_group targets it"));
 }
 
-quant::QuantizedWeight read_weight(const io::TensorDirectory& tensors, const std::string& module, const Group& group,
-                                   at::ScalarType dtype) {
-  const auto required = [&](const std::string& suffix) {
-    if (!tensors.contains(module + suffix)) throw UserError(cat("missing tensor ", module, suffix));
-    return tensors.tensor(module + suffix);
+/// Checks what the headers say of a module's tensors; their content is read when it is asked for.
+ShippedTensor packed_tensor(const Files& files, const std::string& module, const Group& group, at::ScalarType dtype) {
+  const auto expect = [&](const std::string& suffix, at::ScalarType type, const std::vector<int64_t>& shape) {
+    if (!files->contains(module + suffix)) throw UserError(cat("missing tensor ", module, suffix));
+    const io::TensorInfo& found = files->info(module + suffix);
+    if (found.dtype != type || found.shape != shape)
+      throw UserError(cat(module, suffix, ": expected ", c10::toString(type), " ", at::IntArrayRef(shape), ", found ",
+                          c10::toString(found.dtype), " ", at::IntArrayRef(found.shape)));
   };
-  const at::Tensor shape = required(".weight_shape"), packed = required(".weight_packed"),
-                   scale = required(".weight_scale");
-  if (shape.scalar_type() != at::kLong || shape.numel() != 2)
-    throw UserError(cat(module, ".weight_shape: expected int64 [2]"));
+  expect(".weight_shape", at::kLong, {2});
+  const at::Tensor shape = files->tensor(module + ".weight_shape");
   const int64_t num_rows = shape[0].item<int64_t>(), num_columns = shape[1].item<int64_t>();
-  const auto misfit = [&](const std::string& name, const at::Tensor& tensor, const std::string& expected) {
-    throw UserError(cat(module, name, ": expected ", expected, ", found ", c10::toString(tensor.scalar_type()), " ",
-                        tensor.sizes()));
-  };
-  if (num_rows <= 0 || num_columns <= 0 || num_columns > (1 << 30) ||
+  constexpr int64_t kMax = 1 << 30;
+  if (num_rows <= 0 || num_columns <= 0 || num_rows > kMax || num_columns > kMax ||
       (group.group_size > 0 && num_columns % group.group_size))
     throw UserError(
         cat(module, ".weight_shape: [", num_rows, ", ", num_columns, "] does not fit group_size ", group.group_size));
-  const int64_t num_words = (num_columns * group.bits + 31) / 32;
   const int64_t num_groups = group.group_size > 0 ? num_columns / group.group_size : 1;
-  if (packed.scalar_type() != at::kInt || packed.sizes() != at::IntArrayRef({num_rows, num_words}))
-    misfit(".weight_packed", packed, cat("int32 [", num_rows, ", ", num_words, "]"));
-  if (scale.scalar_type() != dtype || scale.sizes() != at::IntArrayRef({num_rows, num_groups}))
-    misfit(".weight_scale", scale, cat(c10::toString(dtype), " [", num_rows, ", ", num_groups, "]"));
+  expect(".weight_packed", at::kInt, {num_rows, (num_columns * group.bits + 31) / 32});
+  expect(".weight_scale", dtype, {num_rows, num_groups});
+  if (!group.symmetric) expect(".weight_zero_point", at::kInt, {(num_rows * group.bits + 31) / 32, num_groups});
 
-  quant::QuantizedWeight weight;
-  weight.scheme.method = group.symmetric ? quant::Method::kLsq : quant::Method::kLsqAsymmetric;
-  weight.scheme.bits = group.bits;
-  weight.scheme.group_size = group.group_size;
-  weight.scheme.activations = group.activations;
-  weight.scheme.scale_dtype = weight.scheme.dequant_dtype =
-      dtype == at::kHalf ? quant::Storage::kFloat16 : quant::Storage::kBFloat16;
-  weight.codes = unpack_bits(packed, group.bits, num_columns);
-  weight.scale = scale;
-  if (group.symmetric) {
-    weight.zero_point = at::full({num_rows, num_groups}, 1 << (group.bits - 1), at::kInt);
-  } else {
-    const at::Tensor zero = required(".weight_zero_point");
-    const int64_t zero_words = (num_rows * group.bits + 31) / 32;
-    if (zero.scalar_type() != at::kInt || zero.sizes() != at::IntArrayRef({zero_words, num_groups}))
-      misfit(".weight_zero_point", zero, cat("int32 [", zero_words, ", ", num_groups, "]"));
-    weight.zero_point = unpack_bits(zero.t().contiguous(), group.bits, num_rows).t().contiguous().to(at::kInt);
-  }
-  return weight;
+  quant::Scheme scheme;
+  scheme.method = group.symmetric ? quant::Method::kLsq : quant::Method::kLsqAsymmetric;
+  scheme.bits = group.bits;
+  scheme.group_size = group.group_size;
+  scheme.activations = group.activations;
+  scheme.scale_dtype = scheme.dequant_dtype = dtype == at::kHalf ? quant::Storage::kFloat16 : quant::Storage::kBFloat16;
+  const auto load = [files, module, scheme, num_rows, num_columns, num_groups] {
+    quant::QuantizedWeight weight;
+    weight.scheme = scheme;
+    weight.codes = unpack_bits(files->tensor(module + ".weight_packed"), scheme.bits, num_columns);
+    weight.scale = files->tensor(module + ".weight_scale");
+    weight.zero_point =
+        scheme.has_zero_point()
+            ? unpack_bits(files->tensor(module + ".weight_zero_point").t().contiguous(), scheme.bits, num_rows)
+                  .t()
+                  .contiguous()
+                  .to(at::kInt)
+            : at::full({num_rows, num_groups}, 1 << (scheme.bits - 1), at::kInt);
+    return weight;
+  };
+  return {module + ".weight", {num_rows, num_columns}, scheme, load};
 }
 
 }  // namespace
 
-void read_compressed_tensors(const io::TensorDirectory& tensors, const nlohmann::json& config, ShippedModel& model) {
+void read_compressed_tensors(const Files& files, const nlohmann::json& config, ShippedModel& model) {
   std::vector<Group> groups;
   try {
     if (config.value("format", "") != "pack-quantized")
@@ -135,19 +133,17 @@ void read_compressed_tensors(const io::TensorDirectory& tensors, const nlohmann:
         cat("config.json: dtype ", c10::toString(model.dtype), ", packed weights need bfloat16 or float16"));
   static const std::string kPacked = ".weight_packed";
   std::set<std::string> modules;
-  for (const auto& name : tensors.names())
+  for (const auto& name : files->names())
     if (name.ends_with(kPacked)) modules.insert(name.substr(0, name.size() - kPacked.size()));
-  for (const auto& module : modules)
-    model.tensors.push_back(
-        {module + ".weight", {}, read_weight(tensors, module, group_of(groups, module), model.dtype)});
-  for (const auto& name : tensors.names()) {
+  for (const auto& module : modules) model.add(packed_tensor(files, module, group_of(groups, module), model.dtype));
+  for (const auto& name : files->names()) {
     const size_t dot = name.rfind('.');
     const std::string module = name.substr(0, dot), last = dot == std::string::npos ? name : name.substr(dot + 1);
     const bool part =
         last == "weight_packed" || last == "weight_scale" || last == "weight_zero_point" || last == "weight_shape";
     if (part && modules.contains(module)) continue;
     if (part) throw UserError(cat(name, ": there is no ", module, ".weight_packed beside it"));
-    model.tensors.push_back({name, tensors.tensor(name), {}});
+    model.add(stored_tensor(files, name));
   }
 }
 

@@ -37,62 +37,66 @@ Settings parse_settings(const nlohmann::json& config) {
   return settings;
 }
 
-/// The tensors of one module, checked against each other and the settings.
+/// The tensors of one module, checked against each other and the settings: all but the codes when it is made.
 class Module {
  public:
-  Module(const io::TensorDirectory& tensors, std::string name, const Settings& settings)
-      : tensors_(tensors), name_(std::move(name)), settings_(settings) {}
-
-  quant::QuantizedWeight read(at::ScalarType dtype) const {
-    const at::Tensor packed = required(".qweight");
-    if (packed.scalar_type() != at::kInt || packed.dim() != 2 || packed.numel() == 0 ||
-        packed.size(0) * 32 % settings_.bits)
-      misfit(".qweight", packed, cat("int32 [in * ", settings_.bits, " / 32, out]"));
-    const int64_t num_rows = packed.size(1), num_columns = packed.size(0) * 32 / settings_.bits;
-    const int64_t group = settings_.group_size > 0 ? settings_.group_size : num_columns;
-    if (num_columns % group || num_rows * settings_.bits % 32)
-      throw UserError(cat(name_, ".qweight: a weight [", num_rows, ", ", num_columns, "] of ", settings_.bits,
+  Module(Files files, std::string name, const Settings& settings)
+      : files_(std::move(files)), name_(std::move(name)), settings_(settings) {
+    const io::TensorInfo& packed = required(".qweight");
+    if (packed.dtype != at::kInt || packed.shape.size() != 2 || packed.begin == packed.end ||
+        packed.shape[0] * 32 % settings_.bits)
+      misfit(".qweight", cat("int32 [in * ", settings_.bits, " / 32, out]"));
+    num_rows_ = packed.shape[1];
+    num_columns_ = packed.shape[0] * 32 / settings_.bits;
+    const int64_t group = settings_.group_size > 0 ? settings_.group_size : num_columns_;
+    if (num_columns_ % group || num_rows_ * settings_.bits % 32)
+      throw UserError(cat(name_, ".qweight: a weight [", num_rows_, ", ", num_columns_, "] of ", settings_.bits,
                           " bits does not fill whole groups of ", group, " and whole words"));
-    const int64_t num_groups = num_columns / group;
-    check_order(num_columns, group);
+    const int64_t num_groups = num_columns_ / group, num_words = num_rows_ * settings_.bits / 32;
+    check_order(group);
+    if (const io::TensorInfo& zeros = required(".qzeros");
+        zeros.dtype != at::kInt || zeros.shape != std::vector{num_groups, num_words})
+      misfit(".qzeros", cat("int32 [", num_groups, ", ", num_words, "]"));
+    if (const io::TensorInfo& scales = required(".scales");
+        scales.dtype != at::kHalf || scales.shape != std::vector{num_groups, num_rows_})
+      misfit(".scales", cat("Half [", num_groups, ", ", num_rows_, "]"));
+    check_zero_points();
+  }
 
-    const int bits = static_cast<int>(settings_.bits);
-    const IntegerCodes codes{unpack_bits(packed.t().contiguous(), bits, num_columns),
-                             read_zero_points(num_groups, num_rows)};
-    const at::Tensor scales = required(".scales");
-    if (scales.scalar_type() != at::kHalf || scales.sizes() != at::IntArrayRef({num_groups, num_rows}))
-      misfit(".scales", scales, cat("Half [", num_groups, ", ", num_rows, "]"));
-    return integer_weight(codes, scales.t().contiguous(), bits, settings_.group_size, settings_.symmetric, dtype);
+  ShippedTensor tensor(at::ScalarType dtype) const {
+    const quant::Scheme scheme =
+        integer_scheme(scales(), static_cast<int>(settings_.bits), settings_.group_size, settings_.symmetric, dtype);
+    return {name_ + ".weight", {num_rows_, num_columns_}, scheme, [module = *this, scheme] {
+              const at::Tensor packed = module.files_->tensor(module.name_ + ".qweight").t().contiguous();
+              return quant::QuantizedWeight{scheme, unpack_bits(packed, scheme.bits, module.num_columns_),
+                                            module.scales().to(quant::storage_dtype(scheme.scale_dtype, at::kHalf)),
+                                            module.zero_points()};
+            }};
   }
 
  private:
-  at::Tensor required(const std::string& suffix) const {
-    if (!tensors_.contains(name_ + suffix)) throw UserError(cat("missing tensor ", name_, suffix));
-    return tensors_.tensor(name_ + suffix);
+  const io::TensorInfo& required(const std::string& suffix) const {
+    if (!files_->contains(name_ + suffix)) throw UserError(cat("missing tensor ", name_, suffix));
+    return files_->info(name_ + suffix);
   }
-  [[noreturn]] void misfit(const std::string& suffix, const at::Tensor& tensor, const std::string& expected) const {
-    throw UserError(cat(name_, suffix, ": expected ", expected, ", found ", c10::toString(tensor.scalar_type()), " ",
-                        tensor.sizes()));
+  [[noreturn]] void misfit(const std::string& suffix, const std::string& expected) const {
+    const io::TensorInfo& found = required(suffix);
+    throw UserError(cat(name_, suffix, ": expected ", expected, ", found ", c10::toString(found.dtype), " ",
+                        at::IntArrayRef(found.shape)));
   }
 
-  void check_order(int64_t num_columns, int64_t group) const {
-    if (!tensors_.contains(name_ + ".g_idx")) return;
-    const at::Tensor found = tensors_.tensor(name_ + ".g_idx");
-    if (found.scalar_type() != at::kInt || found.sizes() != at::IntArrayRef({num_columns}))
-      misfit(".g_idx", found, cat("Int [", num_columns, "]"));
-    if (!found.equal(at::arange(num_columns, at::kInt).floor_divide(group).to(at::kInt)))
+  void check_order(int64_t group) const {
+    if (!files_->contains(name_ + ".g_idx")) return;
+    const io::TensorInfo& found = required(".g_idx");
+    if (found.dtype != at::kInt || found.shape != std::vector{num_columns_})
+      misfit(".g_idx", cat("Int [", num_columns_, "]"));
+    if (!files_->tensor(name_ + ".g_idx").equal(at::arange(num_columns_, at::kInt).floor_divide(group).to(at::kInt)))
       throw UserError(cat(name_, ".g_idx: expected i / ", group,
                           " at each i, found another order; activation order is not supported"));
   }
 
-  /// [N, G] int32.
-  at::Tensor read_zero_points(int64_t num_groups, int64_t num_rows) const {
-    const at::Tensor packed = required(".qzeros");
-    const int64_t num_words = num_rows * settings_.bits / 32;
-    if (packed.scalar_type() != at::kInt || packed.sizes() != at::IntArrayRef({num_groups, num_words}))
-      misfit(".qzeros", packed, cat("int32 [", num_groups, ", ", num_words, "]"));
-    at::Tensor zero = unpack_bits(packed, static_cast<int>(settings_.bits), num_rows).to(at::kInt);
-    if (settings_.version == 1) zero = zero + 1;
+  void check_zero_points() const {
+    const at::Tensor zero = zero_points();
     const int64_t end = int64_t{1} << settings_.bits;
     if (zero.eq(end).any().item<bool>())
       throw UserError(cat(name_, ".qzeros: zero points of ", end - 1,
@@ -102,25 +106,34 @@ class Module {
       throw UserError(cat(name_, ".qzeros: sym is true, expected every zero point to be ", end / 2, ", found ",
                           zero.min().item<int>(), " to ", zero.max().item<int>(),
                           "; is checkpoint_format what the file was written as?"));
-    return zero.t().contiguous();
   }
 
-  const io::TensorDirectory& tensors_;
+  /// [N, G] int32.
+  at::Tensor zero_points() const {
+    const at::Tensor packed = files_->tensor(name_ + ".qzeros");
+    const at::Tensor zero = unpack_bits(packed, static_cast<int>(settings_.bits), num_rows_).to(at::kInt);
+    return (settings_.version == 1 ? zero + 1 : zero).t().contiguous();
+  }
+  /// [N, G] fp16.
+  at::Tensor scales() const { return files_->tensor(name_ + ".scales").t().contiguous(); }
+
+  Files files_;
   std::string name_;
   Settings settings_;
+  int64_t num_rows_ = 0, num_columns_ = 0;
 };
 
 }  // namespace
 
-void read_gptq(const io::TensorDirectory& tensors, const nlohmann::json& config, ShippedModel& model) {
+void read_gptq(const Files& files, const nlohmann::json& config, ShippedModel& model) {
   Settings settings{};
   try {
     settings = parse_settings(config);
   } catch (const nlohmann::json::exception& error) {
     refuse(error.what());
   }
-  read_packed_modules(tensors, {"qzeros", "scales", "g_idx"}, model,
-                      [&](const std::string& module) { return Module(tensors, module, settings).read(model.dtype); });
+  read_packed_modules(files, {"qweight", "qzeros", "scales", "g_idx"}, model,
+                      [&](const std::string& module) { return Module(files, module, settings).tensor(model.dtype); });
 }
 
 }  // namespace satin::exporting

@@ -16,23 +16,30 @@ namespace satin::exporting {
 namespace {
 
 /// A checkpoint as it is shipped: master weights become codes and scales, the rest is rounded to the shipped dtype.
-void read_checkpoint(const io::TensorDirectory& tensors, const io::Manifest& manifest, ShippedModel& model) {
+void read_checkpoint(const Files& files, const io::Manifest& manifest, ShippedModel& model) {
   model.kv_cache = manifest.kv_cache;
-  for (const auto& name : tensors.names()) {
+  for (const auto& name : files->names()) {
     if (quant::is_quantizer_parameter(name) || (quant::is_wrapper_parameter(name) && manifest.schemes.empty()))
       continue;
     const std::string module = name.ends_with(".weight") ? name.substr(0, name.size() - 7) : name;
     const auto scheme = manifest.schemes.find(module);
-    const at::Tensor master = tensors.tensor(name);
+    const std::vector<int64_t>& shape = files->info(name).shape;
     if (scheme == manifest.schemes.end()) {
-      model.tensors.push_back({name, quant::is_wrapper_parameter(name) ? master : master.to(model.dtype), {}});
+      if (quant::is_wrapper_parameter(name))
+        model.add(stored_tensor(files, name));
+      else
+        model.add(
+            {name, shape, model.dtype, [files, name, dtype = model.dtype] { return files->tensor(name).to(dtype); }});
       continue;
     }
-    quant::QuantizerParameters parameters;
-    for (const quant::QuantizerParameter& parameter : quant::parameters_of(scheme->second))
-      if (const std::string stored = cat(module, ".", parameter.name); tensors.contains(stored))
-        parameters.*parameter.member = tensors.tensor(stored);
-    model.tensors.push_back({name, {}, quant::quantize_weight(scheme->second, master, parameters, module)});
+    if (shape.size() != 2) throw UserError(cat(name, ": expected a matrix, found ", at::IntArrayRef(shape)));
+    model.add({name, shape, scheme->second, [files, name, module, scheme = scheme->second] {
+                 quant::QuantizerParameters parameters;
+                 for (const quant::QuantizerParameter& parameter : quant::parameters_of(scheme))
+                   if (const std::string stored = cat(module, ".", parameter.name); files->contains(stored))
+                     parameters.*parameter.member = files->tensor(stored);
+                 return quant::quantize_weight(scheme, files->tensor(name), parameters, module);
+               }});
   }
 }
 
@@ -41,13 +48,11 @@ void check_tensors(const ShippedModel& model, models::Decoder& decoder) {
   std::string problems;
   for (const auto& parameter : decoder.parameters().all()) {
     const ShippedTensor* tensor = model.find(parameter.name);
-    if (!tensor) {
+    if (!tensor)
       problems += cat("\n  missing: ", parameter.name);
-      continue;
-    }
-    const at::IntArrayRef found = tensor->quantized ? tensor->quantized->codes.sizes() : tensor->dense.sizes();
-    if (found != parameter.value.sizes())
-      problems += cat("\n  ", parameter.name, ": expected ", parameter.value.sizes(), ", found ", found);
+    else if (parameter.value.sizes() != tensor->shape)
+      problems += cat("\n  ", parameter.name, ": expected ", parameter.value.sizes(), ", found ",
+                      at::IntArrayRef(tensor->shape));
   }
   for (const auto& tensor : model.tensors) {
     if (decoder.parameters().find(tensor.name) || tensor.name.ends_with("rotary_emb.inv_freq")) continue;
@@ -68,12 +73,55 @@ at::ScalarType shipped_dtype(const models::ModelConfig& config) {
   return at::kBFloat16;
 }
 
-at::Tensor ShippedTensor::values() const { return quantized ? quant::dequantize(*quantized) : dense; }
+ShippedTensor::ShippedTensor(std::string name, std::vector<int64_t> shape, at::ScalarType dtype,
+                             std::function<at::Tensor()> load)
+    : name(std::move(name)),
+      shape(std::move(shape)),
+      dtype(dtype),
+      effective_bits(8. * static_cast<double>(c10::elementSize(dtype))),
+      load_dense_(std::move(load)) {}
 
-const ShippedTensor* ShippedModel::find(const std::string& name) const {
-  for (const auto& tensor : tensors)
-    if (tensor.name == name) return &tensor;
-  return nullptr;
+ShippedTensor::ShippedTensor(std::string name, std::vector<int64_t> shape, const quant::Scheme& scheme,
+                             std::function<quant::QuantizedWeight()> load)
+    : name(std::move(name)),
+      shape(std::move(shape)),
+      scheme(scheme),
+      dtype(quant::storage_dtype(scheme.dequant_dtype, at::kFloat)),
+      effective_bits(scheme.effective_bits(this->shape.at(0), this->shape.at(1))),
+      load_quantized_(std::move(load)) {}
+
+ShippedTensor::ShippedTensor(std::string name, const at::Tensor& dense)
+    : ShippedTensor(std::move(name), dense.sizes().vec(), dense.scalar_type(), [dense] { return dense; }) {}
+
+ShippedTensor::ShippedTensor(std::string name, const quant::QuantizedWeight& weight)
+    : ShippedTensor(std::move(name), weight.codes.sizes().vec(), weight.scheme, [weight] { return weight; }) {}
+
+int64_t ShippedTensor::num_elements() const {
+  int64_t count = 1;
+  for (const int64_t dim : shape) count *= dim;
+  return count;
+}
+
+at::Tensor ShippedTensor::values() const { return scheme ? quant::dequantize(load_quantized_()) : load_dense_(); }
+
+quant::QuantizedWeight ShippedTensor::quantized() const {
+  SATIN_CHECK(scheme, name, " is not quantized");
+  return load_quantized_();
+}
+
+const ShippedTensor* ShippedModel::find(std::string_view name) const {
+  const auto found = tensors.find(name);
+  return found == tensors.end() ? nullptr : &*found;
+}
+
+void ShippedModel::add(ShippedTensor tensor) {
+  if (find(tensor.name)) throw UserError(cat(directory.string(), " holds ", tensor.name, " twice"));
+  tensors.insert(std::move(tensor));
+}
+
+ShippedTensor stored_tensor(const Files& files, const std::string& name) {
+  const io::TensorInfo& info = files->info(name);
+  return {name, info.shape, info.dtype, [files, name] { return files->tensor(name); }};
 }
 
 ShippedModel open_model(const fs::path& directory) {
@@ -85,10 +133,10 @@ ShippedModel open_model(const fs::path& directory) {
   model.hf_config = io::load_json_object(directory / "config.json");
   model.config = models::parse_model_config(model.hf_config, (directory / "config.json").string());
   model.dtype = shipped_dtype(model.config);
-  const io::TensorDirectory tensors(directory);
+  const auto files = std::make_shared<const io::TensorDirectory>(directory);
   if (io::is_checkpoint(directory)) {
     model.kind = "checkpoint";
-    io::Manifest manifest = io::verify_checkpoint(directory);
+    io::Manifest manifest = io::verify_checkpoint(directory, /*unread=*/"optimizer.safetensors");
     if (!manifest.quantizing) {
       manifest.schemes.clear();
       manifest.kv_cache = "none";
@@ -99,18 +147,18 @@ ShippedModel open_model(const fs::path& directory) {
     model.hf_config["dtype"] = model.dtype == at::kHalf    ? "float16"
                                : model.dtype == at::kFloat ? "float32"
                                                            : "bfloat16";
-    read_checkpoint(tensors, manifest, model);
+    read_checkpoint(files, manifest, model);
   } else if (const auto quantization = model.hf_config.find("quantization_config");
              quantization != model.hf_config.end() && !quantization->is_null()) {
     const bool named = quantization->is_object() && quantization->contains("quant_method") &&
                        (*quantization)["quant_method"].is_string();
     const std::string method = named ? (*quantization)["quant_method"].get<std::string>() : "";
     if (method == "compressed-tensors")
-      read_compressed_tensors(tensors, *quantization, model);
+      read_compressed_tensors(files, *quantization, model);
     else if (method == "gptq")
-      read_gptq(tensors, *quantization, model);
+      read_gptq(files, *quantization, model);
     else if (method == "awq")
-      read_awq(tensors, *quantization, model);
+      read_awq(files, *quantization, model);
     else
       throw UserError(cat(directory.string(), ": quant_method '", method,
                           "' cannot be read; supported: compressed-tensors, gptq, awq, and dense models"));
@@ -118,7 +166,7 @@ ShippedModel open_model(const fs::path& directory) {
     model.hf_config.erase("quantization_config");
   } else {
     model.kind = "hf";
-    for (const auto& name : tensors.names()) model.tensors.push_back({name, tensors.tensor(name), {}});
+    for (const auto& name : files->names()) model.add(stored_tensor(files, name));
   }
   return model;
 }
@@ -128,9 +176,9 @@ std::unique_ptr<models::Decoder> build_decoder(const ShippedModel& model, const 
                                          const nn::LinearSpec& spec,
                                          nn::ParameterStore& store) -> std::unique_ptr<nn::Linear> {
     const ShippedTensor* weight = model.find(spec.name + ".weight");
-    const bool wraps = weight && weight->quantized && quant::needs_wrapping(weight->quantized->scheme);
+    const bool wraps = weight && weight->scheme && quant::needs_wrapping(*weight->scheme);
     if (!wraps) return dense(spec, store);
-    const quant::Scheme& scheme = weight->quantized->scheme;
+    const quant::Scheme& scheme = *weight->scheme;
     return std::make_unique<quant::WrappedLinear>(dense(quant::inner_spec(spec, scheme), store), spec, scheme, store);
   };
   auto decoder = std::make_unique<models::Decoder>(model.config, wrapping, options);
@@ -146,14 +194,12 @@ Footprint footprint(const ShippedModel& model) {
   Footprint result;
   double nominal = 0, effective = 0;
   for (const auto& tensor : model.tensors) {
-    const int64_t count = tensor.quantized ? tensor.quantized->codes.numel() : tensor.dense.numel();
+    const int64_t count = tensor.num_elements();
     result.num_parameters += count;
-    if (!tensor.quantized) continue;
-    const quant::Scheme& scheme = tensor.quantized->scheme;
+    if (!tensor.scheme) continue;
     result.num_quantized += count;
-    nominal += scheme.nominal_bits() * static_cast<double>(count);
-    effective += scheme.effective_bits(tensor.quantized->codes.size(0), tensor.quantized->codes.size(1)) *
-                 static_cast<double>(count);
+    nominal += tensor.scheme->nominal_bits() * static_cast<double>(count);
+    effective += tensor.effective_bits * static_cast<double>(count);
   }
   if (result.num_quantized) {
     result.nominal_bits = nominal / static_cast<double>(result.num_quantized);

@@ -1,13 +1,19 @@
 // The model as it is shipped: quantized weights as codes and scales, everything else rounded to config.json's dtype.
-// Opened from a checkpoint, a Hugging Face directory or an exported artefact; written by the formats.
+// Opened from a checkpoint, a Hugging Face directory or an exported artefact; written by the formats. Opening reads
+// names, shapes and schemes; tensors are read or made when they are asked for and are not kept, so that a model may be
+// larger than memory.
 #pragma once
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "io/safetensors.h"
 #include "models/decoder.h"
 #include "quant/codes.h"
 
@@ -15,13 +21,41 @@ namespace satin::exporting {
 
 namespace fs = std::filesystem;
 
-struct ShippedTensor {
-  std::string name;  ///< Hugging Face name
-  at::Tensor dense;  ///< in the shipped dtype; undefined when quantized
-  std::optional<quant::QuantizedWeight> quantized;
+class ShippedTensor {
+ public:
+  /// In the shipped dtype, made by `load`.
+  ShippedTensor(std::string name, std::vector<int64_t> shape, at::ScalarType dtype, std::function<at::Tensor()> load);
+  /// Codes and scales of this scheme, made by `load`.
+  ShippedTensor(std::string name, std::vector<int64_t> shape, const quant::Scheme& scheme,
+                std::function<quant::QuantizedWeight()> load);
+  /// Values that are there already.
+  ShippedTensor(std::string name, const at::Tensor& dense);
+  ShippedTensor(std::string name, const quant::QuantizedWeight& weight);
 
-  /// The values that a forward pass multiplies with, in the shipped dtype.
+  std::string name;  ///< Hugging Face name
+  std::vector<int64_t> shape;
+  std::optional<quant::Scheme> scheme;  ///< of a quantized weight
+  at::ScalarType dtype;                 ///< of values()
+  double effective_bits;                ///< stored ones a weight, with scales, zero points and what else a format adds
+
+  int64_t num_elements() const;
+  /// The values that a forward pass multiplies with, in the shipped dtype. As quantized(), each call loads anew, from
+  /// any thread. Throws UserError when what the file holds turns out to be damaged.
   at::Tensor values() const;
+  /// Of a tensor with a scheme.
+  quant::QuantizedWeight quantized() const;
+
+ private:
+  std::function<at::Tensor()> load_dense_;
+  std::function<quant::QuantizedWeight()> load_quantized_;
+};
+
+/// Orders tensors by name.
+struct ByName {
+  using is_transparent = void;
+  static std::string_view name(const ShippedTensor& tensor) { return tensor.name; }
+  static std::string_view name(std::string_view name) { return name; }
+  bool operator()(const auto& a, const auto& b) const { return name(a) < name(b); }
 };
 
 struct ShippedModel {
@@ -30,15 +64,22 @@ struct ShippedModel {
   nlohmann::json hf_config;  ///< config.json without quantization_config
   models::ModelConfig config;
   at::ScalarType dtype;  ///< of dense tensors and of dequantised weights
-  std::vector<ShippedTensor> tensors;
+  std::set<ShippedTensor, ByName> tensors;
   std::string kv_cache = "none";  ///< as quantization.kv_cache, of checkpoints
 
-  const ShippedTensor* find(const std::string& name) const;
+  const ShippedTensor* find(std::string_view name) const;
+  /// Throws UserError when there is one of this name (a weight packed and dense in one file, say).
+  void add(ShippedTensor tensor);
 };
 
 /// config.json's dtype: what dense tensors are rounded to and what weights dequantize to. (bfloat16 when it names
 /// none.)
 at::ScalarType shipped_dtype(const models::ModelConfig& config);
+
+/// The directory's files, which the tensors of an opened model read when they are asked.
+using Files = std::shared_ptr<const io::TensorDirectory>;
+/// A tensor as a file holds it.
+ShippedTensor stored_tensor(const Files& files, const std::string& name);
 
 /// Opens any directory that satin or transformers wrote. Throws UserError: not a model directory, corrupt, or of a
 /// quantization method that is not supported (named).

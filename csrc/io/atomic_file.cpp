@@ -12,6 +12,9 @@
 #include "core/file.h"
 
 namespace satin::io {
+namespace {
+constexpr size_t kMaxPiece = size_t{1} << 30;  // Linux writes at most 2 GiB a call
+}  // namespace
 
 AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)), temporary_(path_) {
   temporary_ += ".partial";
@@ -25,14 +28,19 @@ AtomicFile::~AtomicFile() {
   ::unlink(temporary_.c_str());
 }
 
-void AtomicFile::write(std::span<const std::byte> bytes) {
-  constexpr size_t kMaxPiece = size_t{1} << 30;  // Linux writes at most 2 GiB a call
+void AtomicFile::write_at(int64_t offset, std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
-    const ssize_t n = ::write(descriptor_, bytes.data(), std::min(bytes.size(), kMaxPiece));
+    const ssize_t n = ::pwrite(descriptor_, bytes.data(), std::min(bytes.size(), kMaxPiece), offset);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) fail("write");
     bytes = bytes.subspan(static_cast<size_t>(n));
+    offset += n;
   }
+}
+
+void AtomicFile::reserve(int64_t size_bytes) {
+  if (::fallocate(descriptor_, 0, 0, size_bytes) != 0 && (errno == ENOSPC || errno == EDQUOT || errno == EFBIG))
+    fail("write");
 }
 
 void AtomicFile::commit() {

@@ -1,6 +1,7 @@
-// A file written piece by piece that appears whole or not at all.
+// A file written piece by piece, in any order, that appears whole or not at all.
 #pragma once
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <span>
 
@@ -15,7 +16,11 @@ class AtomicFile {
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
 
-  void write(std::span<const std::byte> bytes);
+  /// From a byte of the file on; from several threads at once.
+  void write_at(int64_t offset, std::span<const std::byte> bytes);
+  /// Takes the space of a file of `size_bytes` now, so that a full disk is known before the work is done. (Nothing
+  /// where the file system cannot.)
+  void reserve(int64_t size_bytes);
   void commit();
 
  private:

@@ -64,7 +64,7 @@ bool is_checkpoint(const std::filesystem::path& directory);
 Manifest read_manifest(const std::filesystem::path& directory);
 
 /// As read_manifest, and checks that every listed file has its size and checksum: UserError naming each one that has
-/// not.
-Manifest verify_checkpoint(const std::filesystem::path& directory);
+/// not. `unread`: a file that the caller will not read and that need not be there.
+Manifest verify_checkpoint(const std::filesystem::path& directory, const std::string& unread = "");
 
 }  // namespace satin::io

@@ -3,11 +3,9 @@
 #include <ATen/Functions.h>
 
 #include <algorithm>
-#include <set>
 
 #include "core/error.h"
 #include "core/nearest.h"
-#include "io/atomic_file.h"
 #include "io/safetensors_header.h"
 
 namespace satin::io {
@@ -35,13 +33,13 @@ at::ScalarType type_of(const std::string& dtype) {
   SATIN_CHECK(false, "the header parser let dtype ", dtype, " through");
 }
 
-std::string name_of(at::ScalarType type) {
+}  // namespace
+
+std::string safetensors_dtype(at::ScalarType type) {
   for (const auto& [name, known] : kTypes)
     if (type == known) return name;
   SATIN_CHECK(false, "safetensors has no dtype for ", at::toString(type));
 }
-
-}  // namespace
 
 SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : file_(std::make_shared<MappedFile>(path)) {
   SafetensorsHeader header = parse_safetensors_header(file_->bytes(), path.string());
@@ -64,36 +62,16 @@ at::Tensor SafetensorsFile::tensor(const std::string& name) const {
   if (info.begin == info.end) return at::empty(info.shape, info.dtype);
   const std::byte* data = file_->bytes().data() + data_begin_ + info.begin;
   const at::Tensor view = at::from_blob(
-      const_cast<std::byte*>(data), info.shape, [file = file_](void*) {}, at::TensorOptions(info.dtype));
+      const_cast<std::byte*>(data), info.shape,
+      [file = file_, begin = data_begin_ + info.begin, size = info.end - info.begin](void*) {
+        file->release(begin, size);
+      },
+      at::TensorOptions(info.dtype));
   // Kernels assume aligned elements; a file need not have them.
   if (reinterpret_cast<uintptr_t>(data) % at::elementSize(info.dtype) == 0) return view;
   at::Tensor copy = at::empty(info.shape, info.dtype);
   std::copy(data, data + (info.end - info.begin), static_cast<std::byte*>(copy.data_ptr()));
   return copy;
-}
-
-void write_safetensors(const std::filesystem::path& path,
-                       const std::vector<std::pair<std::string, at::Tensor>>& tensors,
-                       const std::map<std::string, std::string>& metadata) {
-  auto in_order = tensors;
-  std::ranges::stable_sort(in_order, std::greater(), [](const auto& t) { return t.second.element_size(); });
-  std::vector<std::pair<std::string, HeaderEntry>> entries;
-  std::set<std::string> names;
-  size_t end = 0;
-  for (const auto& [name, value] : in_order) {
-    SATIN_CHECK(names.insert(name).second, "tensor ", name, " given twice for ", path.string());
-    const size_t begin = end;
-    end += value.nbytes();
-    entries.emplace_back(name, HeaderEntry{name_of(value.scalar_type()), value.sizes().vec(), begin, end});
-  }
-  AtomicFile file(path);
-  const std::string header = format_safetensors_header(entries, metadata);
-  file.write(std::as_bytes(std::span(header)));
-  for (const auto& [name, value] : in_order) {
-    const at::Tensor host = value.detach().to(at::kCPU).contiguous();
-    file.write({static_cast<const std::byte*>(host.const_data_ptr()), host.nbytes()});
-  }
-  file.commit();
 }
 
 }  // namespace satin::io

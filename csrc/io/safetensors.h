@@ -26,8 +26,9 @@ class SafetensorsFile {
   const std::map<std::string, TensorInfo>& tensors() const { return tensors_; }
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   const std::filesystem::path& path() const;
-  /// A view of the map: no copy, read-only (writing ends the process), alive as long as any such tensor is. A copy
-  /// where the file has it unaligned. Throws UserError when absent.
+  /// A view of the map: no copy, read-only (writing ends the process), alive as long as any such tensor is; with the
+  /// last one its pages leave this process's memory. A copy where the file has it unaligned. Throws UserError when
+  /// absent.
   at::Tensor tensor(const std::string& name) const;
 
  private:
@@ -55,9 +56,11 @@ class TensorDirectory {
   std::map<std::string, size_t> file_of_;
 };
 
-/// Writes one file, larger element sizes first (so that all are aligned), otherwise in the order given; tensors of any
-/// stride and device, copied to the host one at a time: memory beyond the largest tensor is not used.
-/// Complete or absent. Throws UserError when it cannot be written.
+/// "F32", "BF16", ...
+std::string safetensors_dtype(at::ScalarType type);
+
+/// Writes one file as SafetensorsFileWriter does; tensors of any stride and device, copied to the host one at a time:
+/// memory beyond the largest tensor is not used. Complete or absent. Throws UserError when it cannot be written.
 void write_safetensors(const std::filesystem::path& path,
                        const std::vector<std::pair<std::string, at::Tensor>>& tensors,
                        const std::map<std::string, std::string>& metadata = {{"format", "pt"}});

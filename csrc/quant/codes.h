@@ -34,8 +34,16 @@ QuantizedWeight quantize_weight(const Scheme& scheme, const at::Tensor& weight, 
 /// Throws UserError as check_fits, and when the weight is not finite.
 QuantizedWeight round_to_nearest(const at::Tensor& weight, const Scheme& scheme, const std::string& module = "weight");
 
+/// Rows first ... last - 1 of it, as views: what works row by row need not hold a large weight's values at once.
+QuantizedWeight rows(const QuantizedWeight& weight, int64_t first, int64_t last);
+/// How many rows of `num_columns` make a piece that fits a processor's caches, at least 1.
+int64_t rows_at_once(int64_t num_columns);
+
 /// The integers that multiply the scales, [N, K] int32.
 at::Tensor levels(const QuantizedWeight& weight);
+
+/// The same around `middle`, [N, K] uint8: level + middle, which must be 0 ... 255 for each.
+at::Tensor codes_around(const QuantizedWeight& weight, int middle);
 
 /// [N, K] in the scheme's dequant_dtype (Storage::kExact: the scale's dtype). Equals QuantLinear::weight before its
 /// cast.

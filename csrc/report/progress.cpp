@@ -50,4 +50,8 @@ std::string progress_line(const Progress& progress) {
 
 void show_progress(const Progress& progress) { satin::progress(progress_line(progress)); }
 
+void show_part_done(const std::string& work, double part) {
+  satin::progress(cat(work, " ", static_cast<int>(100 * part), "%"));
+}
+
 }  // namespace satin::report

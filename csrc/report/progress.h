@@ -20,6 +20,9 @@ std::string progress_line(const Progress& progress);
 /// Hands the line to satin::progress (rewritten on a terminal, now and then a plain line elsewhere).
 void show_progress(const Progress& progress);
 
+/// "packing 45%", as show_progress.
+void show_part_done(const std::string& work, double part);
+
 /// "4s", "3m 20s", "1h 02m", "2d 03h".
 std::string duration_text(double seconds);
 /// "512 B", "1.5 KiB", "12.3 GiB".

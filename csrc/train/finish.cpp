@@ -14,6 +14,19 @@
 
 namespace satin::train {
 
+namespace {
+
+/// What was measured of the student, for the model card: exports hold its values bit for bit.
+std::vector<exporting::Evaluation> evaluations_of(const nlohmann::json& evaluation) {
+  std::vector<exporting::Evaluation> found;
+  if (const auto student = evaluation.find("student"); student != evaluation.end())
+    for (const auto& [text, result] : student->items())
+      found.push_back({.text = text, .perplexity = result["perplexity"], .protocol = result["protocol"].dump()});
+  return found;
+}
+
+}  // namespace
+
 void finish_run(const config::Config& config, const RunDirectory& directory, const Validation& validation,
                 const fs::path& checkpoint, at::Device device, at::ScalarType compute_dtype) {
   const exporting::ShippedModel shipped = exporting::open_model(checkpoint);
@@ -33,7 +46,10 @@ void finish_run(const config::Config& config, const RunDirectory& directory, con
     report::MetricsLog(directory.metrics(), step).append({{"step", step}, {"eval", evaluation["student"]}});
   }
   for (const auto& name : config.export_.formats) {
-    exporting::export_model(shipped, exporting::format(name), directory.exported(name), /*force=*/true);
+    exporting::export_model(
+        shipped, exporting::format(name), directory.exported(name), /*force=*/true,
+        {.progress = report::show_part_done, .evaluate = [&](const fs::path&) { return evaluations_of(evaluation); }});
+    end_progress();
     const exporting::Footprint footprint = exporting::footprint(exporting::open_model(directory.exported(name)));
     log_info(cat("exported ", directory.exported(name).string(), ": ", report::bytes_text(footprint.size_bytes),
                  ", read back and equal bit for bit"));

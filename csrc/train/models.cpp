@@ -121,7 +121,16 @@ void check_exports(const config::Config& config, const Student& student) {
   if (config.quantization && config.quantization->kv_cache != "none" && !config.export_.formats.empty())
     log_warning(cat("exports do not say that keys and values were rounded to ", config.quantization->kv_cache,
                     " in training: ask for it where they run (satin eval and generate: --kv-cache)"));
-  for (const auto& name : config.export_.formats) exporting::check_exact(exporting::format(name), layers, dtype);
+  for (const auto& name : config.export_.formats) {
+    const exporting::Format& format = exporting::format(name);
+    exporting::check_exact(format, layers, dtype);
+    for (const auto& layer : layers)
+      if (const std::string asked = format.packs(layer.name) ? format.checked_at_the_end(layer.scheme) : "";
+          !asked.empty()) {
+        log_warning(cat("export.formats: ", name, ", when training has ended: ", asked));
+        break;
+      }
+  }
 }
 
 report::ModelSize model_size(const models::Decoder& decoder) {

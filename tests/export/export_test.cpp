@@ -110,6 +110,40 @@ TEST_P(Export, TransformersReadsTheSameWeights) {
   EXPECT_EQ(result.exit_code, 0) << result.output;
 }
 
+// Shards are written and read; transformers finds the same weights through the index.
+class ExportInShards : public Export {};
+
+TEST_P(ExportInShards, IsTheSameModel) {
+  const ShippedModel model = open_model(make_checkpoint());
+  WriteOptions options;
+  options.shard_bytes = 20'000;
+  std::map<std::string, double> last;
+  options.progress = [&](const std::string& phase, double done) {
+    EXPECT_GT(done, last[phase]);
+    last[phase] = done;
+  };
+  for (const auto& format : formats()) {
+    last.clear();
+    export_model(model, *format, dir / (format->name() + "-shards"), false, options);
+    EXPECT_EQ(last["packing"], 1);
+    EXPECT_EQ(last["verifying"], 1);
+    export_model(model, *format, dir / format->name(), false);
+    EXPECT_TRUE(fs::exists(dir / (format->name() + "-shards/model.safetensors.index.json")));
+    EXPECT_FALSE(fs::exists(dir / (format->name() + "-shards/model.safetensors")));
+    EXPECT_TRUE(fs::exists(dir / (format->name() + "/model.safetensors")));
+    const ShippedModel one = open_model(dir / format->name()), many = open_model(dir / (format->name() + "-shards"));
+    ASSERT_EQ(one.tensors.size(), many.tensors.size());
+    for (const auto& tensor : one.tensors)
+      EXPECT_TRUE(tensor.values().equal(many.find(tensor.name)->values())) << tensor.name;
+  }
+  SATIN_NEEDS_PYTHON("compressed_tensors");
+  SATIN_NEEDS_PYTHON("transformers");
+  const auto result = test::run_python("export/compare_with_transformers.py " + (dir / "hf-shards").string() + " " +
+                                       (dir / "compressed-tensors-shards").string());
+  EXPECT_EQ(result.exit_code, 0) << result.output;
+}
+
+INSTANTIATE_TEST_SUITE_P(Schemes, ExportInShards, testing::Values(Case{"lsq_asymmetric", 4, 32}));
 INSTANTIATE_TEST_SUITE_P(Schemes, Export,
                          testing::Values(Case{"lsq_asymmetric", 2, 64}, Case{"lsq_asymmetric", 4, 32},
                                          Case{"minmax_asymmetric", 3, -1}, Case{"lsq", 2, 64}, Case{"lsq", 3, 32},
@@ -136,6 +170,23 @@ TEST(Format, RefusesWhatItCannotHoldAndNamesTheAlternative) {
     EXPECT_NE(text.find("up_proj"), std::string::npos) << text;
     EXPECT_NE(text.find("exactly: hf"), std::string::npos) << text;
   }
+}
+
+TEST(ShippedModel, LoadsWhenAskedAndKeepsNothing) {
+  ShippedModel model;
+  int loads = 0;
+  model.add({"a.weight", {2, 2}, at::kFloat, [&loads] {
+               ++loads;
+               return at::ones({2, 2});
+             }});
+  EXPECT_EQ(model.find("a.weight")->num_elements(), 4);
+  EXPECT_EQ(loads, 0);
+  EXPECT_TRUE(model.find("a.weight")->values().equal(at::ones({2, 2})));
+  model.find("a.weight")->values();
+  EXPECT_EQ(loads, 2);
+  EXPECT_EQ(model.find("a"), nullptr);
+  EXPECT_THROW(model.add({"a.weight", at::ones({1})}), UserError);
+  EXPECT_THROW(model.find("a.weight")->quantized(), InternalError);
 }
 
 TEST(OpenModel, NamesWhatIsWrong) {

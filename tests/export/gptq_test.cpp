@@ -93,11 +93,10 @@ TEST_F(Gptq, RefusesWhatItCannotHoldAndNamesTheAlternatives) {
 
 TEST_F(Gptq, RefusesScalesThatAreNotFloat16) {
   ShippedModel model = make_model(make_scheme(Method::kLsq, 4, 64));
-  quant::QuantizedWeight* weight = nullptr;
-  for (auto& tensor : model.tensors)
-    if (tensor.quantized) weight = &*tensor.quantized;
+  const std::string name = "model.layers.1.mlp.up_proj.weight";
+  quant::QuantizedWeight weight = model.find(name)->quantized();
   for (const double scale : {1e-7 /* 1.7 of float16's smallest steps */, 1e6}) {
-    weight->scale[0][0] = scale;
+    weight.scale[0][0] = scale;  // the model shares it
     const std::string text = export_refusal(model);
     EXPECT_NE(text.find("1 of 384 scales are not float16"), std::string::npos) << text;
     EXPECT_NE(text.find("exactly: hf, compressed-tensors"), std::string::npos) << text;
@@ -106,11 +105,8 @@ TEST_F(Gptq, RefusesScalesThatAreNotFloat16) {
 
 TEST_F(Gptq, LeavesDenseLayersToClientsByName) {
   ShippedModel model = make_model(make_scheme(Method::kLsq, 4, 64));
-  for (auto& tensor : model.tensors)
-    if (tensor.name == "model.layers.1.self_attn.v_proj.weight") {
-      tensor.dense = tensor.values();
-      tensor.quantized.reset();
-    }
+  auto weight = model.tensors.extract(model.tensors.find("model.layers.1.self_attn.v_proj.weight"));
+  model.add({weight.value().name, weight.value().values()});
   export_model(model, format("gptq"), dir / "out", false);
   const auto config = nlohmann::json::parse(test::read_file(dir / "out/config.json"))["quantization_config"];
   EXPECT_EQ(config["dynamic"].size(), 1u);

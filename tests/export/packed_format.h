@@ -18,7 +18,8 @@ class PackedFormat : public testing::Test {
   test::TempDir dir;
 
   /// A random model of two layers: every projection of this scheme, zero points anywhere from `lowest_zero`.
-  ShippedModel make_model(const quant::Scheme& scheme, int lowest_zero = 0, int64_t intermediate_size = 192) {
+  ShippedModel make_model(const quant::Scheme& scheme, int lowest_zero = 0, int64_t intermediate_size = 192,
+                          int64_t hidden_size = 128) {
     ShippedModel model;
     model.kind = "hf";
     model.directory = dir / "model";
@@ -26,7 +27,7 @@ class PackedFormat : public testing::Test {
     model.hf_config = {{"architectures", {"Qwen2ForCausalLM"}},
                        {"model_type", "qwen2"},
                        {"vocab_size", 96},
-                       {"hidden_size", 128},
+                       {"hidden_size", hidden_size},
                        {"intermediate_size", intermediate_size},
                        {"num_hidden_layers", 2},
                        {"num_attention_heads", 4},
@@ -45,13 +46,13 @@ class PackedFormat : public testing::Test {
     for (const auto& parameter : decoder.parameters().all()) {
       const at::Tensor value = at::randn(parameter.value.sizes()) * .1;
       if (!parameter.name.ends_with("_proj.weight")) {
-        model.tensors.push_back({parameter.name, value.to(model.dtype), {}});
+        model.add({parameter.name, value.to(model.dtype)});
         continue;
       }
       quant::QuantizedWeight weight = quant::round_to_nearest(value, scheme, parameter.name);
       if (scheme.has_zero_point())
         weight.zero_point = at::randint(lowest_zero, 1 << scheme.bits, weight.zero_point.sizes(), at::kInt);
-      model.tensors.push_back({parameter.name, {}, weight});
+      model.add({parameter.name, weight});
     }
     return model;
   }
