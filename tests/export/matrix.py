@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""What every format does with every scheme, tried: a table of "exact", "lossy" with what it costs, or "refused".
+"""What every format does with every scheme, tried: a table of "exact", "lossy" with what it costs, "larger" or "refused".
 
   tests/export/matrix.py --satin build/release/satin --output /tmp/matrix [--only TEXT] [--jobs N]
 
 A small random model is quantized by each scheme (`satin quantize`) and exported to each format. An export that ends well
 has been read back by satin and compared bit for bit; here a reader that shares no code with the writer compares it again
-with the dense export (PEERS below), and the dense export with the published formulas (hf_oracle.py). A refusal must
+with the dense export (ORACLES below), and the dense export with the published formulas (hf_oracle.py). A refusal must
 name formats that hold the model exactly (those, and only those, that do), and --lossy must then write the nearest.
 Exit status 1 when any of this fails.
 """
@@ -21,13 +21,13 @@ import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
 TEACHER = HERE.parent.parent / "configs/quickstart/teacher"
-FORMATS = ("hf", "compressed-tensors", "gptq", "awq", "gguf", "bitnet")
+FORMATS = ("hf", "compressed-tensors", "gptq", "awq")
 SCHEMES = [("lsq", 2, 64), ("lsq", 3, 32), ("lsq", 3, 256), ("lsq", 4, 128), ("minmax_symmetric", 4, -1), ("minmax_symmetric", 8, -1),
            ("lsq_asymmetric", 2, 64), ("lsq_asymmetric", 2, 256), ("lsq_asymmetric", 3, 128), ("lsq_asymmetric", 4, 128), ("lwc", 3, 128),
            ("seq", 2, 64), ("seq", 2, 256), ("ternary", 1.58, -1), ("ternary", 1.58, 256), ("binary", 1, 128), ("bitnet", 1.58, 0), ("onebit", 1, -1)]
-# FORMAT's directory (or file) and the dense directory -> exit status 0 when they are the same model.
-PEERS = {"hf": None, "compressed-tensors": "compressed_tensors_oracle.py", "gptq": "gptq_oracle.py", "awq": "awq_oracle.py",
-         "gguf": "gguf_oracle.py", "bitnet": "bitnet_oracle.py"}
+# Run with the format's directory (hf: the checkpoint) and the dense directory: exit status 0 when they are the same model.
+ORACLES = {"hf": "hf_oracle.py", "compressed-tensors": "compressed_tensors_oracle.py", "gptq": "gptq_oracle.py", "awq": "awq_oracle.py",
+           "gguf": "gguf_oracle.py", "bitnet": "bitnet_oracle.py"}
 
 
 def run(*command):
@@ -64,18 +64,19 @@ def quantize(args, scheme, folder):
     return checkpoints / (checkpoints / "latest").read_text().strip()
 
 
-def names_after(text, what):
-    found = re.search(what + r": ([a-z, -]+)", text)
-    return set() if not found or found[1].strip() == "none" else {name.strip() for name in found[1].split(",")}
+def claimed_exact(text):
+    """The formats that a refusal names, or None."""
+    found = re.search(r"Formats that hold this model exactly: ([a-z, -]+)", text)
+    return found and {name.strip() for name in found[1].split(",")} - {"none"}
 
 
 def lossy(args, checkpoint, name, folder):
     status, text = run(args.satin, "export", "--checkpoint", checkpoint, "--format", name, "--output", folder / f"{name}-lossy", "--lossy")
     if status == 2:
-        return "refused", text
+        return "refused"
     assert status == 0, text
-    worst = max((float(line.split()[-1]) for line in text.splitlines() if re.match(r"\S+ +\d+ of \d+ ", line)), default=0)
-    return f"lossy {100 * worst:.2g} %", text
+    worst = max((float(found[1]) for found in re.finditer(r"(?m)^\S+ +\d+ of \d+ +\S+ +(\S+)$", text)), default=0)
+    return f"lossy {100 * worst:.2g} %" if worst else "larger"
 
 
 def try_scheme(args, scheme):
@@ -88,21 +89,17 @@ def try_scheme(args, scheme):
         if status == 0:
             cells[name] = ("exact", "")
         elif status == 2:
-            claims[name] = names_after(text, "exactly")
-            cell, told = lossy(args, checkpoint, name, folder)
-            cells[name] = (cell, "" if "exactly" in text else text)
+            claims[name] = claimed_exact(text)
+            cells[name] = (lossy(args, checkpoint, name, folder), "")
         else:
             cells[name] = ("failed", text)
     exact = {name for name, (cell, _) in cells.items() if cell == "exact"}
     for name, claimed in claims.items():
         if claimed != exact:
-            cells[name] = (cells[name][0], f"names {sorted(claimed)} as exact; exact are {sorted(exact)}")
+            cells[name] = (cells[name][0], f"the refusal names {claimed} as exact, exact are {exact}")
+    dense = folder / ("hf" if cells["hf"][0] == "exact" else "hf-lossy")  # which has the values in any case
     for name in exact:
-        peer = PEERS[name]
-        if name == "hf":
-            status, text = run(sys.executable, HERE / "hf_oracle.py", checkpoint, folder / "hf")
-        elif "hf" in exact:
-            status, text = run(sys.executable, HERE / peer, folder / name, folder / "hf")
+        status, text = run(sys.executable, HERE / ORACLES[name], checkpoint if name == "hf" else folder / name, dense)
         if status:
             cells[name] = ("WRONG", text)
     return cells
@@ -130,8 +127,9 @@ def main():
                 if problem:
                     problems.append(f"{label(scheme)}, {name}: {problem}")
     print(f"\n{sum(counts.values())} cells: " + ", ".join(f"{count} {cell}" for cell, count in sorted(counts.items())))
-    print("exact: read back by satin and by a reader that shares no code with the writer, bit for bit; lossy: with --lossy, the largest\n"
-          "relative error (root mean square) of a kind of layer; refused: also with --lossy")
+    print("exact: read back by satin and by a reader that shares no code with the writer, bit for bit; refused with the formats that are\n"
+          "exact in all other cells; lossy: the largest relative error (root mean square) of a kind of layer with --lossy; larger: no value is lost with --lossy,\n"
+          "in a grid of more bits; refused: also with --lossy")
     for problem in problems:
         print(f"\n{problem}")
     return 1 if problems else 0
