@@ -17,6 +17,10 @@ int64_t stored_group(const quant::Scheme& scheme);
 
 /// Clients look rows up in dense embeddings, and the head is not among what they unpack.
 bool is_packed_module(const std::string& name);
+/// quantization_config's "dynamic": what keeps clients from expecting these modules packed, as they expect of every
+/// linear. Engines that join q, k and v (or gate and up) into one module look that one's name up: it is among them
+/// where all its parts are. Source: GPTQModel's documentation ("-:" and a pattern, matched from the name's start).
+nlohmann::json exclusions(const std::vector<std::string>& dense_modules);
 /// Empty, or why such a format has no place for the scheme, whatever its bits.
 std::string integer_grid_refusal(const quant::Scheme& scheme, at::ScalarType dtype);
 /// Empty, or that the weight has scales which fp16 does not hold.

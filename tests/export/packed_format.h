@@ -16,6 +16,7 @@ using quant::Method;
 class PackedFormat : public testing::Test {
  protected:
   test::TempDir dir;
+  bool tied = true;  ///< whether the head of made models is the embedding
 
   /// A random model of two layers: every projection of this scheme, zero points anywhere from `lowest_zero`.
   ShippedModel make_model(const quant::Scheme& scheme, int lowest_zero = 0, int64_t intermediate_size = 192,
@@ -36,7 +37,7 @@ class PackedFormat : public testing::Test {
                        {"rms_norm_eps", 1e-5},
                        {"rope_theta", 10000.0},
                        {"hidden_act", "silu"},
-                       {"tie_word_embeddings", true},
+                       {"tie_word_embeddings", tied},
                        {"dtype", model.dtype == at::kHalf ? "float16" : "bfloat16"}};
     test::write_file(model.directory / "config.json", model.hf_config.dump());
     model.config = models::parse_model_config(model.hf_config, "config.json");
@@ -55,6 +56,15 @@ class PackedFormat : public testing::Test {
       model.add({parameter.name, weight});
     }
     return model;
+  }
+
+  /// These weights become dense, as they are.
+  static void make_dense(ShippedModel& model, const std::vector<std::string>& names) {
+    for (const auto& name : names) {
+      const at::Tensor values = model.find(name)->values();
+      model.tensors.erase(model.tensors.find(name));
+      model.add({name, values});
+    }
   }
 
   static quant::Scheme make_scheme(Method method, int bits, int64_t group_size) {
