@@ -1,13 +1,9 @@
-// compressed-tensors "pack-quantized" (>= 0.17's dense bitstream). Per quantized linear, [N out, K in], group g:
-//   weight_packed      int32 [N, ceil(K bits / 32)]   code = level + 2^(bits-1)
-//   weight_scale       model dtype [N, K / g]          the stored scale
-//   weight_zero_point  int32 [ceil(N bits / 32), K / g], packed along N, same offset (asymmetric only)
-//   weight_shape       int64 [2]
-// A client computes (code - zero point) * scale in the model's dtype: one rounding of an exact product, our contract.
+// Writing compressed-tensors; compressed_tensors.h has the layouts.
 #include "export/compressed_tensors.h"
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "core/error.h"
 #include "export/pack.h"
@@ -19,6 +15,12 @@ namespace {
 /// Bits that hold the scheme's levels as signed integers around zero: 3 for SEQ's {-3,-1,1,3}, 2 for a sign.
 int storage_bits(const quant::Scheme& scheme) {
   return scheme.method == quant::Method::kSeq ? 3 : std::max(2, scheme.bits);
+}
+
+/// "int-quantized" is what clients with 8-bit products load: both sides 8 bits, a scale a row and a scale a token.
+bool as_bytes(const quant::Scheme& scheme) {
+  return scheme.activations == quant::Activations::kInt8 && scheme.bits == 8 && scheme.group_size == -1 &&
+         scheme.has_integer_grid() && !scheme.has_zero_point();
 }
 
 nlohmann::json weights_args(const quant::Scheme& scheme) {
@@ -71,6 +73,8 @@ class CompressedTensorsFormat : public SafetensorsFormat {
   Plan plan(const ShippedModel& model) const override {
     Plan plan;
     std::map<std::string, std::pair<nlohmann::json, std::vector<std::string>>> groups;  // args' text -> args, modules
+    std::set<std::string> layouts;
+    bool activations = false;
     std::vector<std::string> ignored = {"lm_head"};  // also when tied: the library finds a Linear of this name
     for (const auto& tensor : model.tensors) {
       const std::string module =
@@ -81,25 +85,33 @@ class CompressedTensorsFormat : public SafetensorsFormat {
         continue;
       }
       if (module == "lm_head") ignored.erase(ignored.begin());
-      plan.packings.push_back(packing(module, tensor));
-      nlohmann::json args = {{"weights", weights_args(*tensor.scheme)}};
-      if (const nlohmann::json inputs = input_args(*tensor.scheme); !inputs.is_null())
+      const bool bytes = as_bytes(*tensor.scheme);
+      plan.packings.push_back(bytes ? byte_packing(module, tensor) : packing(module, tensor));
+      nlohmann::json args = {{"weights", weights_args(*tensor.scheme)},
+                             {"format", bytes ? "int-quantized" : "pack-quantized"}};
+      layouts.insert(args["format"]);
+      if (const nlohmann::json inputs = input_args(*tensor.scheme); !inputs.is_null()) {
         args["input_activations"] = inputs;
+        activations = true;
+      }
       auto& group = groups[args.dump()];
       group.first = args;
       group.second.push_back(module);
     }
 
+    if (groups.empty()) throw UserError("format compressed-tensors: the model has no quantized layer; use format hf");
     nlohmann::json config_groups = nlohmann::json::object();
     for (const auto& [text, group] : groups) {
       const nlohmann::json targets = groups.size() == 1 ? nlohmann::json{"Linear"} : nlohmann::json(group.second);
       nlohmann::json entry = group.first;
       entry["targets"] = targets;
+      // Said of each group where clients would take it from the activations, and wrongly; older ones do not know it.
+      if (!activations) entry.erase("format");
       config_groups[cat("group_", config_groups.size())] = entry;
     }
     nlohmann::json config = model.hf_config;
     config["quantization_config"] = {{"quant_method", "compressed-tensors"},
-                                     {"format", "pack-quantized"},
+                                     {"format", layouts.size() == 1 ? *layouts.begin() : "mixed-precision"},
                                      {"quantization_status", "compressed"},
                                      {"ignore", ignored},
                                      {"config_groups", config_groups}};
@@ -108,6 +120,18 @@ class CompressedTensorsFormat : public SafetensorsFormat {
   }
 
  private:
+  Packing byte_packing(const std::string& module, const ShippedTensor& tensor) const {
+    Packing packing;
+    packing.specs = {
+        {module + ".weight", at::kChar, tensor.shape},
+        {module + ".weight_scale", quant::storage_dtype(tensor.scheme->scale_dtype, at::kFloat), {tensor.shape[0], 1}}};
+    packing.make = [this, &tensor]() -> std::vector<at::Tensor> {
+      const quant::QuantizedWeight weight = held_weight(*this, tensor);
+      return {quant::levels(weight).to(at::kChar), weight.scale};
+    };
+    return packing;
+  }
+
   Packing packing(const std::string& module, const ShippedTensor& tensor) const {
     const quant::Scheme& scheme = *tensor.scheme;
     const int bits = storage_bits(scheme);

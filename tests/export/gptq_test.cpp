@@ -105,9 +105,10 @@ TEST_F(Gptq, RefusesScalesThatAreNotFloat16) {
 
 // Engines that join layers look for the joined name, which must be there when all its parts are dense and only then.
 TEST_F(Gptq, LeavesDenseLayersToClientsByName) {
-  ShippedModel model = make_model(make_scheme(Method::kLsq, 4, 64));
-  const std::string layer = "model.layers.1.";
-  make_dense(model, {layer + "self_attn.v_proj.weight", layer + "mlp.up_proj.weight", layer + "mlp.gate_proj.weight"});
+  for (const char* name :
+       {"layers.1.self_attn.v_proj.weight", "layers.1.mlp.up_proj.weight", "layers.1.mlp.gate_proj.weight"})
+    overrides.emplace_back(name, std::nullopt);
+  const ShippedModel model = make_model(make_scheme(Method::kLsq, 4, 64));
   export_model(model, format("gptq"), dir / "out", false);
   const auto config = nlohmann::json::parse(test::read_file(dir / "out/config.json"))["quantization_config"];
   std::vector<std::string> patterns;

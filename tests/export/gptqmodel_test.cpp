@@ -80,9 +80,10 @@ TEST_F(GptqModelClient, ReadsTheDenseExportsWeights) {
 TEST_F(GptqModelClient, ReadsModelsWithDenseLayers) {
   SATIN_NEEDS_PYTHON("gptqmodel");
   tied = false;
-  ShippedModel model = make_model(make_scheme(Method::kLsq, 4, 64));
-  make_dense(model, {"model.layers.1.self_attn.q_proj.weight", "model.layers.1.self_attn.k_proj.weight",
-                     "model.layers.1.self_attn.v_proj.weight", "model.layers.0.mlp.up_proj.weight"});
+  for (const char* name : {"layers.1.self_attn.q_proj.weight", "layers.1.self_attn.k_proj.weight",
+                           "layers.1.self_attn.v_proj.weight", "layers.0.mlp.up_proj.weight"})
+    overrides.emplace_back(name, std::nullopt);
+  const ShippedModel model = make_model(make_scheme(Method::kLsq, 4, 64));
   for (const char* name : {"gptq", "awq"}) add(name, model, format(name), at::arange(30).view({1, 30}));
   const std::vector<std::string> lines = run();
   EXPECT_EQ(lines.size(), 3u);

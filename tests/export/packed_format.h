@@ -4,6 +4,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include <map>
+#include <optional>
 
 #include "core/error.h"
 #include "export/format.h"
@@ -17,6 +18,8 @@ class PackedFormat : public testing::Test {
  protected:
   test::TempDir dir;
   bool tied = true;  ///< whether the head of made models is the embedding
+  /// Weights with this in their name have another scheme in made models, or none; the last match wins.
+  std::vector<std::pair<std::string, std::optional<quant::Scheme>>> overrides;
 
   /// A random model of two layers: every projection of this scheme, zero points anywhere from `lowest_zero`.
   ShippedModel make_model(const quant::Scheme& scheme, int lowest_zero = 0, int64_t intermediate_size = 192,
@@ -46,25 +49,20 @@ class PackedFormat : public testing::Test {
     at::manual_seed(5);
     for (const auto& parameter : decoder.parameters().all()) {
       const at::Tensor value = at::randn(parameter.value.sizes()) * .1;
-      if (!parameter.name.ends_with("_proj.weight")) {
+      std::optional<quant::Scheme> own;
+      if (parameter.name.ends_with("_proj.weight")) own = scheme;
+      for (const auto& [part, other] : overrides)
+        if (parameter.name.find(part) != std::string::npos) own = other;
+      if (!own) {
         model.add({parameter.name, value.to(model.dtype)});
         continue;
       }
-      quant::QuantizedWeight weight = quant::round_to_nearest(value, scheme, parameter.name);
-      if (scheme.has_zero_point())
-        weight.zero_point = at::randint(lowest_zero, 1 << scheme.bits, weight.zero_point.sizes(), at::kInt);
+      quant::QuantizedWeight weight = quant::round_to_nearest(value, *own, parameter.name);
+      if (own->has_zero_point())
+        weight.zero_point = at::randint(lowest_zero, 1 << own->bits, weight.zero_point.sizes(), at::kInt);
       model.add({parameter.name, weight});
     }
     return model;
-  }
-
-  /// These weights become dense, as they are.
-  static void make_dense(ShippedModel& model, const std::vector<std::string>& names) {
-    for (const auto& name : names) {
-      const at::Tensor values = model.find(name)->values();
-      model.tensors.erase(model.tensors.find(name));
-      model.add({name, values});
-    }
   }
 
   static quant::Scheme make_scheme(Method method, int bits, int64_t group_size) {
