@@ -6,6 +6,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "export/integer_grid.h"
 #include "export/pack.h"
 #include "export/safetensors_format.h"
 
@@ -13,7 +14,7 @@ namespace satin::exporting {
 namespace {
 
 /// Bits that hold the scheme's levels as signed integers around zero: 3 for SEQ's {-3,-1,1,3}, 2 for a sign.
-int storage_bits(const quant::Scheme& scheme) {
+int signed_bits(const quant::Scheme& scheme) {
   return scheme.method == quant::Method::kSeq ? 3 : std::max(2, scheme.bits);
 }
 
@@ -25,7 +26,7 @@ bool as_bytes(const quant::Scheme& scheme) {
 
 nlohmann::json weights_args(const quant::Scheme& scheme) {
   const bool grouped = scheme.group_size > 0;
-  nlohmann::json args = {{"num_bits", storage_bits(scheme)},
+  nlohmann::json args = {{"num_bits", signed_bits(scheme)},
                          {"type", "int"},
                          {"symmetric", !scheme.has_zero_point()},
                          {"strategy", grouped ? "group" : "channel"},
@@ -56,12 +57,7 @@ class CompressedTensorsFormat : public SafetensorsFormat {
     if (scheme.method == quant::Method::kOneBit)
       return "its layers have a second value vector and a norm, for which the format has no place";
     if (scheme.activations == quant::Activations::kInt8Static) return "learned activation scales are not written yet";
-    const bool is_half = scheme.scale_dtype == quant::Storage::kFloat16;
-    if (is_half != (dtype == at::kHalf))
-      return cat("scales are stored in the model's dtype (", dtype == at::kHalf ? "float16" : "bfloat16",
-                 "), the scheme's are ", is_half ? "float16" : "bfloat16", "; train with scale_dtype ",
-                 dtype == at::kHalf ? "float16" : "bfloat16");
-    return "";
+    return scale_dtype_refusal(scheme, dtype);
   }
 
   std::string library_name() const override { return "transformers"; }
@@ -77,8 +73,7 @@ class CompressedTensorsFormat : public SafetensorsFormat {
     bool activations = false;
     std::vector<std::string> ignored = {"lm_head"};  // also when tied: the library finds a Linear of this name
     for (const auto& tensor : model.tensors) {
-      const std::string module =
-          tensor.name.ends_with(".weight") ? tensor.name.substr(0, tensor.name.size() - 7) : tensor.name;
+      const std::string module = module_of(tensor.name);
       if (!tensor.scheme || module == "model.embed_tokens") {  // clients look rows up in dense embeddings
         plan.packings.push_back(dense_packing(tensor));
         if (module.ends_with("_proj")) ignored.push_back(module);
@@ -134,7 +129,7 @@ class CompressedTensorsFormat : public SafetensorsFormat {
 
   Packing packing(const std::string& module, const ShippedTensor& tensor) const {
     const quant::Scheme& scheme = *tensor.scheme;
-    const int bits = storage_bits(scheme);
+    const int bits = signed_bits(scheme);
     const bool asymmetric = scheme.has_zero_point();
     const int64_t num_rows = tensor.shape[0], num_columns = tensor.shape[1], num_groups = scheme.groups(num_columns);
     const auto num_words = [bits](int64_t count) { return (count * bits + 31) / 32; };

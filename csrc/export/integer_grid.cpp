@@ -48,6 +48,16 @@ std::string integer_grid_refusal(const quant::Scheme& scheme, at::ScalarType dty
   return "";
 }
 
+std::string scale_dtype_refusal(const quant::Scheme& scheme, at::ScalarType dtype) {
+  const std::string wanted = dtype == at::kHalf ? "float16" : "bfloat16";
+  const quant::Storage stored = scheme.scale_dtype;
+  if (stored == quant::Storage::kExact) return cat("scales are stored as ", wanted, ", this model's are float32");
+  const std::string found = stored == quant::Storage::kFloat16 ? "float16" : "bfloat16";
+  if (found == wanted) return "";
+  return cat("scales are stored in the model's dtype (", wanted, "), the scheme's are ", found,
+             "; train with scale_dtype ", wanted);
+}
+
 std::string scales_refusal(const quant::QuantizedWeight& weight) {
   const at::Tensor scale = weight.scale.to(at::kDouble), differs = scale.ne(weight.scale.to(at::kHalf).to(at::kDouble));
   const int64_t count = differs.sum().item<int64_t>();

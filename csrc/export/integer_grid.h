@@ -1,4 +1,5 @@
-// What GPTQ and AWQ share: codes of one width around integer zero points, fp16 scales, embeddings and head dense.
+// What formats of integer grids share: module names, and for GPTQ and AWQ codes of one width around integer zero
+// points, fp16 scales, embeddings and head dense.
 #pragma once
 #include <functional>
 #include <set>
@@ -23,6 +24,8 @@ bool is_packed_module(const std::string& name);
 nlohmann::json exclusions(const std::vector<std::string>& dense_modules);
 /// Empty, or why such a format has no place for the scheme, whatever its bits.
 std::string integer_grid_refusal(const quant::Scheme& scheme, at::ScalarType dtype);
+/// Empty, or why a format that stores scales in the model's dtype has no place for the scheme's.
+std::string scale_dtype_refusal(const quant::Scheme& scheme, at::ScalarType dtype);
 /// Empty, or that the weight has scales which fp16 does not hold.
 std::string scales_refusal(const quant::QuantizedWeight& weight);
 /// Empty for scales that are float16 as they are trained, else what will be asked of them.

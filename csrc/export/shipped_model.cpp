@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "export/awq.h"
+#include "export/bitnet.h"
 #include "export/compressed_tensors.h"
 #include "export/gptq.h"
 #include "io/checkpoint.h"
@@ -159,9 +160,11 @@ ShippedModel open_model(const fs::path& directory) {
       read_gptq(files, *quantization, model);
     else if (method == "awq")
       read_awq(files, *quantization, model);
+    else if (method == "bitnet")
+      read_bitnet(files, *quantization, model);
     else
       throw UserError(cat(directory.string(), ": quant_method '", method,
-                          "' cannot be read; supported: compressed-tensors, gptq, awq, and dense models"));
+                          "' cannot be read; supported: compressed-tensors, gptq, awq, bitnet, and dense models"));
     model.kind = method;
     model.hf_config.erase("quantization_config");
   } else {

@@ -17,7 +17,8 @@ using quant::Method;
 class PackedFormat : public testing::Test {
  protected:
   test::TempDir dir;
-  bool tied = true;  ///< whether the head of made models is the embedding
+  bool tied = true;    ///< whether the head of made models is the embedding
+  bool biases = true;  ///< made models are Qwen2, else Llama
   /// Weights with this in their name have another scheme in made models, or none; the last match wins.
   std::vector<std::pair<std::string, std::optional<quant::Scheme>>> overrides;
 
@@ -28,8 +29,8 @@ class PackedFormat : public testing::Test {
     model.kind = "hf";
     model.directory = dir / "model";
     model.dtype = scheme.dequant_dtype == quant::Storage::kFloat16 ? at::kHalf : at::kBFloat16;
-    model.hf_config = {{"architectures", {"Qwen2ForCausalLM"}},
-                       {"model_type", "qwen2"},
+    model.hf_config = {{"architectures", {biases ? "Qwen2ForCausalLM" : "LlamaForCausalLM"}},
+                       {"model_type", biases ? "qwen2" : "llama"},
                        {"vocab_size", 96},
                        {"hidden_size", hidden_size},
                        {"intermediate_size", intermediate_size},
