@@ -249,6 +249,9 @@ TEST_F(HostileIndex, NamesFilesOfItsOwnDirectoryAlone) {
     changed["weight_map"]["model.norm.weight"] = shard;
     test::write_file(dir / "good/model.safetensors.index.json", changed.dump());
     EXPECT_NE(refusal([&] { open_model(dir / "good"); }), "") << shard.substr(0, 100);
+    for (auto& other : changed["weight_map"]) other = shard;
+    test::write_file(dir / "good/model.safetensors.index.json", changed.dump());
+    EXPECT_NE(refusal([&] { open_model(dir / "good"); }), "") << shard.substr(0, 100);
   }
 }
 
