@@ -37,6 +37,11 @@ class BitNetFormat : public SafetensorsFormat {
     return "";
   }
 
+  std::string library_name() const override { return "transformers"; }
+  std::vector<Client> clients() const override {
+    return {{"transformers (with accelerate)", "python", transformers_snippet()}};
+  }
+
  protected:
   Plan plan(const ShippedModel& model) const override {
     Plan plan;

@@ -167,6 +167,8 @@ TEST_P(Mutation, IsAUserErrorOrAnOpening) {
   const auto write = [&](const std::string& name, const std::string& bytes) {
     test::write_file(dir / "bad" / name, bytes);
   };
+  good.erase("README.md");  // not read, as the next
+  good.erase("quantize_config.json");
   for (const auto& [name, bytes] : good) write(name, bytes);
   ASSERT_TRUE(opens(dir / "bad", "unchanged"));
 
@@ -178,10 +180,7 @@ TEST_P(Mutation, IsAUserErrorOrAnOpening) {
   constexpr int kRounds = 120;
   for (int round = 0; round < kRounds; ++round) {
     auto file = good.begin();
-    do {
-      file = good.begin();
-      std::advance(file, below(good.size()));
-    } while (file->first == "quantize_config.json");  // clients' alone
+    std::advance(file, below(good.size()));
     const bool json = file->first.ends_with(".json");
     const std::string bytes = !json      ? mutated_file(file->second)
                               : below(4) ? mutated_json(file->second)
