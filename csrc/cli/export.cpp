@@ -51,7 +51,7 @@ void add_export(CLI::App& app) {
   auto* command =
       app.add_subcommand("export", "write a checkpoint in a format that other engines load, and verify it bit for bit");
   command->add_option("--checkpoint", options->checkpoint, "checkpoint or model directory")->required();
-  command->add_option("--format", options->format, "hf, compressed-tensors, gptq or awq")->required();
+  command->add_option("--format", options->format, "hf, compressed-tensors, gptq, awq or bitnet")->required();
   command->add_option("--output", options->output, "directory to write")->required();
   command->add_option("--gptq-version", options->gptq_version,
                       "1 or 2: zero points stored minus one, or as they are (default: 1 for symmetric models, else 2)");

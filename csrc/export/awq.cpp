@@ -54,7 +54,7 @@ class AwqFormat : public SafetensorsFormat {
  protected:
   Plan plan(const ShippedModel& model) const override {
     Plan plan;
-    nlohmann::json dense = nlohmann::json::array();
+    std::vector<std::string> dense;
     const quant::Scheme* scheme = nullptr;
     for (const auto& tensor : model.tensors) {
       const std::string module = module_of(tensor.name);
@@ -71,7 +71,8 @@ class AwqFormat : public SafetensorsFormat {
     config["quantization_config"] = {
         {"quant_method", "awq"}, {"version", "gemm"},
         {"bits", kBits},         {"group_size", stored_group(*scheme)},
-        {"zero_point", true},    {"modules_to_not_convert", dense.empty() ? nlohmann::json() : dense}};
+        {"zero_point", true},    {"modules_to_not_convert", dense.empty() ? nlohmann::json() : nlohmann::json(dense)}};
+    if (!dense.empty()) config["quantization_config"]["dynamic"] = exclusions(dense);  // what GPTQModel looks at
     plan.files = {{"config.json", config}};
     return plan;
   }

@@ -19,6 +19,7 @@ const std::vector<std::unique_ptr<Format>>& formats() {
     made.push_back(make_compressed_tensors_format());
     made.push_back(make_gptq_format());
     made.push_back(make_awq_format());
+    made.push_back(make_bitnet_format());
     return made;
   }();
   return list;

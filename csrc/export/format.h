@@ -17,6 +17,7 @@ struct QuantizedLayer {
   std::string name;  ///< of the module or of its weight
   quant::Scheme scheme;
   int64_t out_features = 0, in_features = 0;
+  bool has_bias = false;
 };
 
 /// A text's perplexity, for the model card.
@@ -108,5 +109,6 @@ std::unique_ptr<Format> make_compressed_tensors_format();
 /// Throws UserError for another version.
 std::unique_ptr<Format> make_gptq_format(int version = 0);
 std::unique_ptr<Format> make_awq_format();
+std::unique_ptr<Format> make_bitnet_format();
 
 }  // namespace satin::exporting

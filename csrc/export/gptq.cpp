@@ -74,7 +74,7 @@ class GptqFormat : public SafetensorsFormat {
     if (!scheme) throw UserError("format gptq: the model has no quantized layer; use format hf");
     const int version = version_ ? version_ : symmetric ? 1 : 2;
     Plan plan;
-    nlohmann::json dense = nlohmann::json::object();
+    std::vector<std::string> dense;
     for (const auto& tensor : model.tensors) {
       const std::string module = module_of(tensor.name);
       if (tensor.scheme && packs(tensor.name)) {
@@ -82,7 +82,7 @@ class GptqFormat : public SafetensorsFormat {
         continue;
       }
       plan.packings.push_back(dense_packing(tensor));
-      if (module.ends_with("_proj") && tensor.name.ends_with(".weight")) dense["-:^" + escaped(module) + "$"] = {};
+      if (module.ends_with("_proj") && tensor.name.ends_with(".weight")) dense.push_back(module);
     }
     nlohmann::json quantization = {{"quant_method", "gptq"},
                                    {"bits", storage_bits(*scheme)},
@@ -93,7 +93,9 @@ class GptqFormat : public SafetensorsFormat {
                                    {"checkpoint_format", version == 1 ? "gptq" : "gptq_v2"},
                                    {"pack_dtype", "int32"},
                                    {"meta", {{"quantizer", {"satin"}}}}};
-    if (!dense.empty()) quantization["dynamic"] = dense;  // clients expect every linear packed but those named so
+    // GPTQModel reads asymmetric version 1 of writers alone that are known to be free of an old error in zero points.
+    if (version == 1 && !symmetric) quantization["meta"]["quantizer"].push_back("gptqmodel:0.9.0");
+    if (!dense.empty()) quantization["dynamic"] = exclusions(dense);
     nlohmann::json config = model.hf_config;
     config["quantization_config"] = quantization;
     plan.files = {{"config.json", config}, {"quantize_config.json", quantization}};
@@ -101,12 +103,6 @@ class GptqFormat : public SafetensorsFormat {
   }
 
  private:
-  static std::string escaped(const std::string& module) {
-    std::string pattern;
-    for (const char c : module) pattern += c == '.' ? "\\." : std::string(1, c);
-    return pattern;
-  }
-
   Packing packing(const std::string& module, const ShippedTensor& tensor, int version) const {
     const int bits = storage_bits(*tensor.scheme);
     const int64_t num_rows = tensor.shape[0], num_columns = tensor.shape[1],

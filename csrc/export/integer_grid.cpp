@@ -19,6 +19,25 @@ bool is_packed_module(const std::string& name) {
   return module_of(name) != "lm_head" && module_of(name) != "model.embed_tokens";
 }
 
+nlohmann::json exclusions(const std::vector<std::string>& dense_modules) {
+  static const std::pair<const char*, std::vector<std::string>> kJoined[] = {
+      {"qkv_proj", {"q_proj", "k_proj", "v_proj"}}, {"gate_up_proj", {"gate_proj", "up_proj"}}};
+  std::set<std::string> names(dense_modules.begin(), dense_modules.end());
+  for (const auto& module : dense_modules) {
+    const std::string parent = module.substr(0, module.rfind('.') + 1);
+    for (const auto& [joined, parts] : kJoined)
+      if (std::ranges::all_of(parts, [&](const auto& part) { return names.contains(parent + part); }))
+        names.insert(parent + joined);
+  }
+  nlohmann::json rules = nlohmann::json::object();
+  for (const auto& name : names) {
+    std::string pattern;
+    for (const char c : name) pattern += c == '.' ? "\\." : std::string(1, c);
+    rules["-:^" + pattern + "$"] = nlohmann::json::object();
+  }
+  return rules;
+}
+
 std::string integer_grid_refusal(const quant::Scheme& scheme, at::ScalarType dtype) {
   if (scheme.method == quant::Method::kOneBit)
     return "its layers have a second value vector and a norm, for which the format has no place";
@@ -27,6 +46,16 @@ std::string integer_grid_refusal(const quant::Scheme& scheme, at::ScalarType dty
   if (dtype != at::kHalf && dtype != at::kBFloat16)
     return cat("weights dequantize to 16 bits, config.json's dtype is ", c10::toString(dtype));
   return "";
+}
+
+std::string scale_dtype_refusal(const quant::Scheme& scheme, at::ScalarType dtype) {
+  const std::string wanted = dtype == at::kHalf ? "float16" : "bfloat16";
+  const quant::Storage stored = scheme.scale_dtype;
+  if (stored == quant::Storage::kExact) return cat("scales are stored as ", wanted, ", this model's are float32");
+  const std::string found = stored == quant::Storage::kFloat16 ? "float16" : "bfloat16";
+  if (found == wanted) return "";
+  return cat("scales are stored in the model's dtype (", wanted, "), the scheme's are ", found,
+             "; train with scale_dtype ", wanted);
 }
 
 std::string scales_refusal(const quant::QuantizedWeight& weight) {

@@ -1,4 +1,5 @@
-// What GPTQ and AWQ share: codes of one width around integer zero points, fp16 scales, embeddings and head dense.
+// What formats of integer grids share: module names, and for GPTQ and AWQ codes of one width around integer zero
+// points, fp16 scales, embeddings and head dense.
 #pragma once
 #include <functional>
 #include <set>
@@ -17,8 +18,14 @@ int64_t stored_group(const quant::Scheme& scheme);
 
 /// Clients look rows up in dense embeddings, and the head is not among what they unpack.
 bool is_packed_module(const std::string& name);
+/// quantization_config's "dynamic": what keeps clients from expecting these modules packed, as they expect of every
+/// linear. Engines that join q, k and v (or gate and up) into one module look that one's name up: it is among them
+/// where all its parts are. Source: GPTQModel's documentation ("-:" and a pattern, matched from the name's start).
+nlohmann::json exclusions(const std::vector<std::string>& dense_modules);
 /// Empty, or why such a format has no place for the scheme, whatever its bits.
 std::string integer_grid_refusal(const quant::Scheme& scheme, at::ScalarType dtype);
+/// Empty, or why a format that stores scales in the model's dtype has no place for the scheme's.
+std::string scale_dtype_refusal(const quant::Scheme& scheme, at::ScalarType dtype);
 /// Empty, or that the weight has scales which fp16 does not hold.
 std::string scales_refusal(const quant::QuantizedWeight& weight);
 /// Empty for scales that are float16 as they are trained, else what will be asked of them.

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "export/integer_grid.h"
 #include "export/nearest.h"
 
 namespace satin::exporting {
@@ -10,7 +11,9 @@ namespace satin::exporting {
 std::vector<QuantizedLayer> layers_of(const ShippedModel& model) {
   std::vector<QuantizedLayer> layers;
   for (const auto& tensor : model.tensors)
-    if (tensor.scheme) layers.push_back({tensor.name, *tensor.scheme, tensor.shape[0], tensor.shape[1]});
+    if (tensor.scheme)
+      layers.push_back({tensor.name, *tensor.scheme, tensor.shape[0], tensor.shape[1],
+                        model.find(module_of(tensor.name) + ".bias") != nullptr});
   return layers;
 }
 

@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "export/awq.h"
+#include "export/bitnet.h"
 #include "export/compressed_tensors.h"
 #include "export/gptq.h"
 #include "io/checkpoint.h"
@@ -43,17 +44,35 @@ void read_checkpoint(const Files& files, const io::Manifest& manifest, ShippedMo
   }
 }
 
+/// Empty, or what is wrong with the tensor of this name.
+std::string problem_of(const ShippedModel& model, const std::string& name, at::IntArrayRef shape) {
+  const ShippedTensor* tensor = model.find(name);
+  if (!tensor) return cat("\n  missing: ", name);
+  if (shape == tensor->shape) return "";
+  return cat("\n  ", name, ": expected ", shape, ", found ", at::IntArrayRef(tensor->shape));
+}
+
+[[noreturn]] void refuse_tensors(const ShippedModel& model, const std::string& problems) {
+  throw UserError(cat(model.directory.string(), " does not hold the model of its config.json:", problems));
+}
+
+/// A decoder takes the memory that config.json says: its sizes must be those of tensors that are there.
+void check_sizes(const ShippedModel& model) {
+  const models::ModelConfig& c = model.config;
+  std::string problems = problem_of(model, "model.embed_tokens.weight", {c.vocab_size, c.hidden_size});
+  for (int64_t i = 0; i < c.num_layers && problems.empty(); ++i)
+    problems =
+        problem_of(model, cat("model.layers.", i, ".self_attn.q_proj.weight"),
+                   {c.num_heads * c.head_dim, c.hidden_size}) +
+        problem_of(model, cat("model.layers.", i, ".mlp.gate_proj.weight"), {c.intermediate_size, c.hidden_size});
+  if (!problems.empty()) refuse_tensors(model, problems);
+}
+
 /// Strict about names and shapes: the decoder that the configuration describes is the reference.
 void check_tensors(const ShippedModel& model, models::Decoder& decoder) {
   std::string problems;
-  for (const auto& parameter : decoder.parameters().all()) {
-    const ShippedTensor* tensor = model.find(parameter.name);
-    if (!tensor)
-      problems += cat("\n  missing: ", parameter.name);
-    else if (parameter.value.sizes() != tensor->shape)
-      problems += cat("\n  ", parameter.name, ": expected ", parameter.value.sizes(), ", found ",
-                      at::IntArrayRef(tensor->shape));
-  }
+  for (const auto& parameter : decoder.parameters().all())
+    problems += problem_of(model, parameter.name, parameter.value.sizes());
   for (const auto& tensor : model.tensors) {
     if (decoder.parameters().find(tensor.name) || tensor.name.ends_with("rotary_emb.inv_freq")) continue;
     const bool tied_head = model.config.tied_embeddings && tensor.name == "lm_head.weight";
@@ -61,8 +80,7 @@ void check_tensors(const ShippedModel& model, models::Decoder& decoder) {
     if (!tied_head || !embedding || !tensor.values().equal(embedding->values()))
       problems += cat("\n  unexpected: ", tensor.name);
   }
-  if (!problems.empty())
-    throw UserError(cat(model.directory.string(), " does not hold the model of its config.json:", problems));
+  if (!problems.empty()) refuse_tensors(model, problems);
 }
 
 }  // namespace
@@ -159,9 +177,11 @@ ShippedModel open_model(const fs::path& directory) {
       read_gptq(files, *quantization, model);
     else if (method == "awq")
       read_awq(files, *quantization, model);
+    else if (method == "bitnet")
+      read_bitnet(files, *quantization, model);
     else
       throw UserError(cat(directory.string(), ": quant_method '", method,
-                          "' cannot be read; supported: compressed-tensors, gptq, awq, and dense models"));
+                          "' cannot be read; supported: compressed-tensors, gptq, awq, bitnet, and dense models"));
     model.kind = method;
     model.hf_config.erase("quantization_config");
   } else {
@@ -172,6 +192,7 @@ ShippedModel open_model(const fs::path& directory) {
 }
 
 std::unique_ptr<models::Decoder> build_decoder(const ShippedModel& model, const nn::BuildOptions& options) {
+  check_sizes(model);
   const nn::LinearFactory wrapping = [&, dense = nn::dense_linear_factory()](
                                          const nn::LinearSpec& spec,
                                          nn::ParameterStore& store) -> std::unique_ptr<nn::Linear> {

@@ -59,7 +59,7 @@ struct ByName {
 };
 
 struct ShippedModel {
-  std::string kind;          ///< "checkpoint" | "hf" | "compressed-tensors" | "gptq" | "awq"
+  std::string kind;          ///< "checkpoint" | "hf" | "compressed-tensors" | "gptq" | "awq" | "bitnet"
   fs::path directory;        ///< where it was opened: tokenizer and generation files are copied from here
   nlohmann::json hf_config;  ///< config.json without quantization_config
   models::ModelConfig config;

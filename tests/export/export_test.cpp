@@ -81,6 +81,7 @@ TEST_P(Export, EveryFormatHoldsTheTrainingForwardBitForBit) {
     // Refused, see gptq_test.cpp and awq_test.cpp.
     if ((format->name() == "gptq" || format->name() == "awq") && GetParam().method == "seq") continue;
     if (format->name() == "awq" && GetParam().bits == 8) continue;
+    if (format->name() == "bitnet") continue;  // wants a scale a tensor and activations, see bitnet_test.cpp
     const fs::path output = dir / format->name();
     export_model(model, *format, output, false);
     const ShippedModel back = open_model(output);
@@ -123,6 +124,7 @@ TEST_P(ExportInShards, IsTheSameModel) {
     last[phase] = done;
   };
   for (const auto& format : formats()) {
+    if (format->name() == "bitnet") continue;
     last.clear();
     export_model(model, *format, dir / (format->name() + "-shards"), false, options);
     EXPECT_EQ(last["packing"], 1);

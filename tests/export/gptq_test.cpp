@@ -103,14 +103,22 @@ TEST_F(Gptq, RefusesScalesThatAreNotFloat16) {
   }
 }
 
+// Engines that join layers look for the joined name, which must be there when all its parts are dense and only then.
 TEST_F(Gptq, LeavesDenseLayersToClientsByName) {
-  ShippedModel model = make_model(make_scheme(Method::kLsq, 4, 64));
-  auto weight = model.tensors.extract(model.tensors.find("model.layers.1.self_attn.v_proj.weight"));
-  model.add({weight.value().name, weight.value().values()});
+  for (const char* name :
+       {"layers.1.self_attn.v_proj.weight", "layers.1.mlp.up_proj.weight", "layers.1.mlp.gate_proj.weight"})
+    overrides.emplace_back(name, std::nullopt);
+  const ShippedModel model = make_model(make_scheme(Method::kLsq, 4, 64));
   export_model(model, format("gptq"), dir / "out", false);
   const auto config = nlohmann::json::parse(test::read_file(dir / "out/config.json"))["quantization_config"];
-  EXPECT_EQ(config["dynamic"].size(), 1u);
-  EXPECT_TRUE(config["dynamic"].contains("-:^model\\.layers\\.1\\.self_attn\\.v_proj$")) << config;
+  std::vector<std::string> patterns;
+  for (const auto& [pattern, rule] : config["dynamic"].items()) {
+    patterns.push_back(pattern);
+    EXPECT_EQ(rule, nlohmann::json::object());
+  }
+  EXPECT_EQ(patterns, (std::vector<std::string>{
+                          "-:^model\\.layers\\.1\\.mlp\\.gate_proj$", "-:^model\\.layers\\.1\\.mlp\\.gate_up_proj$",
+                          "-:^model\\.layers\\.1\\.mlp\\.up_proj$", "-:^model\\.layers\\.1\\.self_attn\\.v_proj$"}));
 }
 
 TEST_F(Gptq, DamagedFilesAreUserErrors) {

