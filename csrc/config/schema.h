@@ -177,7 +177,7 @@ struct Logging {
   bool operator==(const Logging&) const = default;
 };
 struct Export {
-  std::vector<std::string> formats;  ///< hf | compressed-tensors | gptq | awq
+  std::vector<std::string> formats;  ///< hf | compressed-tensors | gptq | awq | gguf
   bool operator==(const Export&) const = default;
 };
 
