@@ -68,7 +68,8 @@ class Model:
         out = b""
         for token in ids:
             piece = ctypes.create_string_buffer(256)
-            out += piece.raw[: self.c.llama_token_to_piece(self.vocabulary, int(token), piece, 256, 0, True)]
+            size = self.c.llama_token_to_piece(self.vocabulary, int(token), piece, 256, 0, True)
+            out += piece.raw[:size]
         return out.decode(errors="replace")
 
     def logits(self, ids, past=0, last=False):
