@@ -49,8 +49,11 @@ class Model:
         self.model = c.llama_model_load_from_file(os.fsencode(path), c.llama_model_default_params())
         assert self.model, "".join(self.messages[-20:])
         parameters = c.llama_context_default_params()
-        assert list(parameters.words[:4]) == [512, 2048, 512, 1], "another version of llama.cpp: n_ctx, n_batch, n_ubatch, n_seq_max"
-        parameters.words[0] = parameters.words[1] = parameters.words[2] = context
+        words = parameters.words  # n_ctx, n_batch, n_ubatch, n_seq_max; flash_attn_type (automatic); type_k, type_v (fp16)
+        assert [words[i] for i in (0, 1, 2, 3, 13, 26, 27)] == [512, 2048, 512, 1, 2**32 - 1, 1, 1], "another version of llama.cpp"
+        words[0] = words[1] = words[2] = context
+        words[7] = words[8] = 1  # threads: several wait for each other without end on a busy machine
+        words[13] = words[26] = words[27] = 0  # no flash attention, keys and values in fp32
         self.context = c.llama_init_from_model(ctypes.c_void_p(self.model), parameters)
         assert self.context, "".join(self.messages[-20:])
         self.vocabulary = ctypes.c_void_p(c.llama_model_get_vocab(ctypes.c_void_p(self.model)))
