@@ -201,6 +201,9 @@ ShippedModel open_gguf(const fs::path& path) {
   }
   model.dtype = shipped_dtype(model.config);
   const std::string& architecture = gguf::required_text(file->header, "general.architecture", file->where);
+  if (architecture != gguf::architecture_of(model.config.model_type))
+    throw UserError(cat(file->where, ": general.architecture is '", architecture, "', satin.config describes a ",
+                        model.config.model_type));
   const auto schemes = schemes_of(*file);
   for (size_t i = 0; i < schemes.size(); ++i) {
     const TensorEntry& tensor = file->header.tensors[i];

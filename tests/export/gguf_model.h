@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "export/format.h"
 #include "export/gguf.h"
+#include "export/gguf_header.h"
 #include "support/test_support.h"
 #include "tokenizer/byte_alphabet.h"
 
@@ -130,6 +131,15 @@ class GgufModel : public testing::Test {
       return error.what();
     }
     return "";
+  }
+
+  /// A file without our own keys, as another program would have written it.
+  static void strip_own_keys(const fs::path& from, const fs::path& to) {
+    const std::string bytes = test::read_file(from);
+    gguf::Header header = gguf::parse_header(std::as_bytes(std::span(bytes)), "from");
+    const std::string data = bytes.substr(header.data_begin);
+    std::erase_if(header.keys, [](const auto& key) { return key.first.starts_with("satin."); });
+    test::write_file(to, gguf::format_header(header) + data);
   }
 
   /// The exact products, as clients that multiply in fp32 see them.

@@ -1,19 +1,9 @@
 // GGUF files: what is written comes back bit for bit, other readers see the same numbers, and what is not exact is
 // refused.
-#include "export/gguf_header.h"
 #include "gguf_model.h"
 
 namespace satin::exporting {
 namespace {
-
-/// A file without our own keys, as another program would have written it.
-void strip_own_keys(const fs::path& from, const fs::path& to) {
-  const std::string bytes = test::read_file(from);
-  gguf::Header header = gguf::parse_header(std::as_bytes(std::span(bytes)), "from");
-  const std::string data = bytes.substr(header.data_begin);
-  std::erase_if(header.keys, [](const auto& key) { return key.first.starts_with("satin."); });
-  test::write_file(to, gguf::format_header(header) + data);
-}
 
 class Gguf : public GgufModel {
  protected:
