@@ -3,6 +3,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <map>
 
 #include "core/error.h"
@@ -237,6 +238,12 @@ void add_entries(const ShippedModel& model, const std::vector<Entry>& entries, g
 void GgufFormat::write(const ShippedModel& model, const fs::path& directory, const WriteOptions& options) const {
   if (const std::string reason = gguf::architecture_refusal(model.config); !reason.empty())
     throw UserError(cat("format gguf: ", reason));
+  const bool quantized =
+      std::ranges::any_of(model.tensors, [](const auto& tensor) { return tensor.scheme.has_value(); });
+  if (type_ && !type_->dense() && !quantized)
+    throw UserError(cat("--gguf-type ", type_->name,
+                        ": the model has no quantized layer; leave it out, or train or "
+                        "quantize the model first"));
   const std::vector<Entry> entries = plan(model, options.progress);
   gguf::Header header;
   const std::string model_name = model.directory.stem().string();

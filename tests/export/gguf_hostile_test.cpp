@@ -7,6 +7,8 @@
 #include "export/gguf_header.h"
 #include "gguf_model.h"
 
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size);
+
 namespace satin::exporting {
 namespace {
 
@@ -81,6 +83,16 @@ TEST(GgufHeader, LyingHeadersAreRefusedByName) {
   EXPECT_REASON(file_of(1, 0, tensor("a", {256}, 16, 0), 99), "type IQ2_XXS (16) is not supported; supported: Q1_0");
   EXPECT_REASON(file_of(1, 0, tensor("a", {256}, 77, 0), 99), "type number 77 is not supported");
   EXPECT_REASON(file_of(1, 0, tensor(std::string(64, 'a'), {4}, 0, 0), 64), "names have 1 to 63 bytes");
+}
+
+TEST(GgufHeader, CorpusNeverCrashes) {
+  int num_files = 0;
+  for (const auto& entry : fs::directory_iterator(test::source_dir() / "tests/export/corpus/gguf")) {
+    const std::string bytes = test::read_file(entry.path());
+    LLVMFuzzerTestOneInput(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
+    ++num_files;
+  }
+  EXPECT_GT(num_files, 10);
 }
 
 class HostileGguf : public GgufModel {

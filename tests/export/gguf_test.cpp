@@ -172,6 +172,7 @@ TEST_F(Gguf, RefusesWhatIsNotExact) {
             std::string::npos);
   EXPECT_NE(export_as(make_model(make_scheme(Method::kLsqAsymmetric, 2, 64)), "Q2_0").find("it holds levels -1 ... 2"),
             std::string::npos);
+  EXPECT_NE(export_as(make_model(std::nullopt), "Q4_0").find("the model has no quantized layer"), std::string::npos);
   ShippedModel large = make_model(make_scheme(Method::kLsq, 4, 64));
   quant::QuantizedWeight weight = large.find("model.layers.1.mlp.up_proj.weight")->quantized();
   weight.scale[3][2] = 1e6;
