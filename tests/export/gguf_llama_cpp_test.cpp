@@ -249,7 +249,6 @@ TEST_F(LlamaCppBooks, PerplexityAndTextAreOurs) {
                {std::nullopt, "", 2e-3},  // BF16
                {make_scheme(Method::kMinMaxSymmetric, 4, 32), "Q4_0", 5e-3},
                {make_scheme(Method::kMinMaxAsymmetric, 4, 256), "Q4_K", 5e-3},
-               {make_scheme(Method::kMinMaxSymmetric, 3, 256), "Q3_K", 5e-3},
                {make_scheme(Method::kMinMaxSymmetric, 2, 64), "Q2_0", 1e-2}};
   for (const auto& row : table) {
     const std::string name = row.scheme ? quant::describe(*row.scheme) : "dense";
