@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/log.h"
 #include "core/nearest.h"
 #include "export/gguf_grids.h"
 #include "export/gguf_keys.h"
@@ -251,8 +252,11 @@ void GgufFormat::write(const ShippedModel& model, const fs::path& directory, con
   if (const fs::path source = gguf_file(model.directory); !source.empty()) {
     const MappedFile mapped(source);
     gguf::copy_tokenizer(gguf::parse_header(mapped.bytes(), source.string()), header);
-  } else {
+  } else if (fs::exists(model.directory / "tokenizer.json")) {
     gguf::add_tokenizer(model.directory, model.config, header);
+  } else {
+    log_warning(cat("there is no tokenizer.json in ", model.directory.string(),
+                    ": the GGUF file has no tokenizer, and clients cannot read text with it"));
   }
   nlohmann::json config = model.hf_config;
   config.erase("quantization_config");

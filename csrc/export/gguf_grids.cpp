@@ -92,6 +92,8 @@ WeightFacts facts_of(const quant::QuantizedWeight& weight) {
 std::string refusal(const BlockType& type, const WeightFacts& facts) {
   const Holding* holds = holding(type);
   if (!holds) return "it holds no codes";
+  if (facts.columns < 1 || (facts.scheme.group_size > 0 && facts.columns % facts.scheme.group_size))
+    return cat("rows of ", facts.columns, " weights are not whole groups of ", facts.scheme.group_size);
   if (facts.columns % type.block)
     return cat("rows must be whole blocks of ", type.block, " weights, they are of ", facts.columns);
   if (const int64_t group = group_of(facts); group % type.block)

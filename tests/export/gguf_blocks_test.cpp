@@ -107,6 +107,8 @@ TEST(GgufGrids, SmallestTypeIsTheOneOfTheTable) {
   }
   EXPECT_EQ(smallest_type(facts_of_all(scheme_of(Method::kLsq, 3, -1), 3, 192)), &block_type(Type::kQ4_0));
   EXPECT_EQ(smallest_type(facts_of_all(scheme_of(Method::kLsq, 3, -1), 3, 100)), nullptr);
+  for (const int64_t columns : {0, 32, 96})  // no whole group
+    EXPECT_EQ(smallest_type(facts_of_all(scheme_of(Method::kLsqAsymmetric, 2, 64), 3, columns)), nullptr);
 }
 
 TEST(GgufGrids, ValuesDecideWhereTheSchemeDoesNot) {
