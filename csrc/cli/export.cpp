@@ -11,6 +11,7 @@
 #include "eval/corpus.h"
 #include "eval/protocol.h"
 #include "export/format.h"
+#include "export/gguf.h"
 #include "report/progress.h"
 
 namespace satin::cli {
@@ -43,7 +44,7 @@ void print(const exporting::ExportReport& report) {
 
 void add_export(CLI::App& app) {
   struct Options {
-    std::string checkpoint, format, output, data;
+    std::string checkpoint, format, output, data, gguf_type;
     int gptq_version = 0;
     bool force = false, lossy = false;
   };
@@ -51,10 +52,13 @@ void add_export(CLI::App& app) {
   auto* command =
       app.add_subcommand("export", "write a checkpoint in a format that other engines load, and verify it bit for bit");
   command->add_option("--checkpoint", options->checkpoint, "checkpoint or model directory")->required();
-  command->add_option("--format", options->format, "hf, compressed-tensors, gptq, awq or bitnet")->required();
-  command->add_option("--output", options->output, "directory to write")->required();
+  command->add_option("--format", options->format, "hf, compressed-tensors, gptq, awq, bitnet or gguf")->required();
+  command->add_option("--output", options->output, "directory to write; with gguf also FILE.gguf")->required();
   command->add_option("--gptq-version", options->gptq_version,
                       "1 or 2: zero points stored minus one, or as they are (default: 1 for symmetric models, else 2)");
+  command->add_option("--gguf-type", options->gguf_type,
+                      "type of every quantized weight (Q2_K, Q4_0, TQ2_0, ...), or BF16, F16, F32 for dense matrices "
+                      "(default: for each weight the smallest that holds it exactly)");
   command->add_flag("--force", options->force, "replace an existing output");
   command->add_flag("--lossy", options->lossy,
                     "convert layers that the format does not hold exactly to the nearest that it holds, and say what "
@@ -65,14 +69,20 @@ void add_export(CLI::App& app) {
       "valid.jsonl");
   command->callback([options, command] {
     const exporting::Format* format = &exporting::format(options->format);
-    std::unique_ptr<exporting::Format> gptq;
+    std::unique_ptr<exporting::Format> chosen;
     if (command->count("--gptq-version")) {
       if (format->name() != "gptq")
         throw UserError(cat("--gptq-version: expected only with --format gptq, found --format ", format->name()));
       if (options->gptq_version != 1 && options->gptq_version != 2)
         throw UserError(cat("--gptq-version: expected 1 or 2, found ", options->gptq_version));
-      gptq = exporting::make_gptq_format(options->gptq_version);
-      format = gptq.get();
+      chosen = exporting::make_gptq_format(options->gptq_version);
+      format = chosen.get();
+    }
+    if (command->count("--gguf-type")) {
+      if (format->name() != "gguf")
+        throw UserError(cat("--gguf-type: expected only with --format gguf, found --format ", format->name()));
+      chosen = exporting::make_gguf_format(options->gguf_type);
+      format = chosen.get();
     }
     exporting::WriteOptions how{.progress = report::show_part_done, .lossy = options->lossy};
     if (!options->data.empty()) {

@@ -1,5 +1,6 @@
 #include "cli/open_model.h"
 
+#include "export/gguf.h"
 #include "ops/device.h"
 #include "train/models.h"
 
@@ -8,7 +9,7 @@ namespace satin::cli {
 OpenModel open_model(const std::string& directory, const std::string& device, const std::string& compute_dtype,
                      const std::string& kv_cache) {
   ops::configure_numerics(/*deterministic=*/false);
-  OpenModel opened{exporting::open_model(directory), tokenizer::Tokenizer::load(directory), nullptr};
+  OpenModel opened{exporting::open_model(directory), exporting::open_tokenizer(directory), nullptr};
   train::check_vocabulary(opened.tokenizer, opened.model.config, directory);
   nn::BuildOptions options;
   options.device = ops::resolve_device(device);

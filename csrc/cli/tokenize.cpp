@@ -8,6 +8,7 @@
 #include "core/interrupt.h"
 #include "data/tokenise.h"
 #include "eval/corpus.h"
+#include "export/gguf.h"
 
 namespace satin::cli {
 
@@ -18,7 +19,7 @@ void add_tokenize(CLI::App& app) {
   };
   auto options = std::make_shared<Options>();
   auto* command = app.add_subcommand("tokenize", "text to a memory-mapped token file that data.train reads");
-  command->add_option("--tokenizer", options->tokenizer, "directory with tokenizer.json")->required();
+  command->add_option("--tokenizer", options->tokenizer, "directory with tokenizer.json, or a GGUF file")->required();
   command->add_option("--input", options->input, "FILE[:FIELD], .jsonl, .txt or .bin (16-bit ids)")->required();
   command->add_option("--template", options->record_template,
                       "text of a record instead of a field: \"Question: {question}\\nAnswer: {answer}\"");
@@ -34,7 +35,7 @@ void add_tokenize(CLI::App& app) {
       throw UserError(cat("--output: expected a name that ends in .tokens, found ", options->output));
     if (std::filesystem::exists(options->output) && !options->force)
       throw UserError(cat("--output: ", options->output, " exists; use --force to replace it"));
-    const auto tokenizer = tokenizer::Tokenizer::load(options->tokenizer);
+    const auto tokenizer = exporting::open_tokenizer(options->tokenizer);
     const data::TokeniseSummary summary = data::tokenise_to_file(source, tokenizer, options->output);
     std::printf("%s: %lu documents, %lu tokens", options->output.c_str(), summary.num_documents, summary.num_tokens);
     if (summary.num_empty_documents) std::printf(", %lu empty documents left out", summary.num_empty_documents);

@@ -177,7 +177,7 @@ struct Logging {
   bool operator==(const Logging&) const = default;
 };
 struct Export {
-  std::vector<std::string> formats;  ///< hf | compressed-tensors | gptq | awq | bitnet
+  std::vector<std::string> formats;  ///< hf | compressed-tensors | gptq | awq | bitnet | gguf
   bool operator==(const Export&) const = default;
 };
 

@@ -4,6 +4,7 @@
 #include "core/file.h"
 #include "core/nearest.h"
 #include "export/format.h"
+#include "export/gguf.h"
 #include "export/model_card.h"
 #include "export/nearest.h"
 #include "export/refusal.h"
@@ -20,6 +21,7 @@ const std::vector<std::unique_ptr<Format>>& formats() {
     made.push_back(make_gptq_format());
     made.push_back(make_awq_format());
     made.push_back(make_bitnet_format());
+    made.push_back(make_gguf_format());
     return made;
   }();
   return list;
@@ -39,15 +41,16 @@ const Format& format(const std::string& name) {
 namespace {
 
 /// Bit for bit: levels and scales where both are quantized, values everywhere.
-void verify(const ShippedModel& written, const ShippedModel& read, const std::string& format,
-            const Progress& progress) {
-  SATIN_CHECK_EQ(written.tensors.size(), read.tensors.size());
+void verify(const ShippedModel& written, const ShippedModel& read, const Format& as, const Progress& progress) {
+  const std::string format = as.name();
   std::vector<const ShippedTensor*> tensors;
   std::vector<int64_t> sizes;
   for (const auto& tensor : written.tensors) {
+    if (!as.stores(written, tensor.name)) continue;
     tensors.push_back(&tensor);
     sizes.push_back(tensor.num_elements());
   }
+  SATIN_CHECK_EQ(tensors.size(), read.tensors.size());
   const auto compare = [&](size_t i) {
     const ShippedTensor& tensor = *tensors[i];
     const ShippedTensor* back = read.find(tensor.name);
@@ -77,14 +80,16 @@ bool is_within(const fs::path& inner, const fs::path& outer) {
 }
 
 /// Throws UserError unless `output` is free, or an earlier export that may be replaced.
-void check_output(const fs::path& output, const fs::path& source, bool force) {
+void check_output(const fs::path& output, bool is_file, const fs::path& source, bool force) {
   if (!fs::exists(output)) return;
   if (!force) throw UserError(cat("--output: ", output.string(), " exists; use --force to replace it"));
   if (is_within(source, output))
     throw UserError(cat("--output: ", output.string(), " holds the model that is to be exported, ", source.string(),
                         "; choose another directory"));
-  const bool earlier_export = fs::is_directory(output) && !io::is_checkpoint(output) &&
-                              (fs::is_empty(output) || fs::exists(output / "config.json"));
+  const bool earlier_export =
+      is_file ? fs::is_regular_file(output)
+              : fs::is_directory(output) && !io::is_checkpoint(output) &&
+                    (fs::is_empty(output) || fs::exists(output / "config.json") || fs::exists(output / "model.gguf"));
   if (!earlier_export)
     throw UserError(cat("--output: ", output.string(),
                         " is not an earlier export, and --force replaces only those; choose another directory"));
@@ -98,16 +103,22 @@ ExportReport export_model(const ShippedModel& model, const Format& format, const
   const ShippedModel& shipped = options.lossy ? nearest : model;
   const std::vector<QuantizedLayer> layers = layers_of(shipped);
   check_exact(format, layers, shipped.dtype);
-  check_output(output, model.directory, force);
+  const bool is_file = format.one_file() && output.extension() == ".gguf";
+  check_output(output, is_file, model.directory, force);
   AtomicDirectory directory(output);
-  io::copy_model_files(model.directory, directory.path());
+  if (format.one_file())
+    ;  // holds them
+  else if (model.kind == "gguf")
+    write_model_files(model.directory, directory.path());
+  else
+    io::copy_model_files(model.directory, directory.path());
   try {
     format.write(shipped, directory.path(), options);
   } catch (const ValueRefusal& refusal) {
     refuse(format, refusal.reason, exact_formats(layers, shipped.dtype, &shipped), layers, shipped.dtype);
   }
   const ShippedModel written = open_model(directory.path());
-  verify(shipped, written, format.name(), options.progress);
+  verify(shipped, written, format, options.progress);
   ExportReport report;
   report.is_lossy = options.lossy;
   if (options.lossy) {
@@ -117,8 +128,14 @@ ExportReport export_model(const ShippedModel& model, const Format& format, const
           tensor.scheme && tensor.scheme->activations != shipped.find(tensor.name)->scheme->activations;
   }
   if (options.evaluate) report.evaluations = options.evaluate(directory.path());
-  write_file_atomically(directory.path() / "README.md", model_card(model, written, format, report));
-  directory.commit();
+  if (is_file) {
+    const fs::path parent = output.parent_path().empty() ? "." : output.parent_path();
+    fs::rename(directory.path() / "model.gguf", output);  // synced when it was written
+    sync_path(parent);
+  } else {
+    write_file_atomically(directory.path() / "README.md", model_card(model, written, format, report));
+    directory.commit();
+  }
   return report;
 }
 

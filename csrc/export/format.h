@@ -64,15 +64,19 @@ class Format {
   virtual std::string refusal_of_layers(const std::vector<QuantizedLayer>& /*layers*/) const { return ""; }
   /// Empty, or why it does not hold the scales or zero points of a weight that it packs.
   virtual std::string refusal_of_values(const quant::QuantizedWeight& /*weight*/) const { return ""; }
+  /// Whether a file of its own holds everything: weights, configuration and tokenizer.
+  virtual bool one_file() const { return false; }
+  /// False for a tensor of the model that it leaves out: it is another one's copy, or made from the configuration.
+  virtual bool stores(const ShippedModel& /*model*/, const std::string& /*name*/) const { return true; }
   /// Empty, or what refusal_of_values will ask of such a weight when training has ended, and what makes it sure now.
   virtual std::string checked_at_the_end(const quant::Scheme& /*scheme*/) const { return ""; }
   /// Programs that load it, beside satin.
   virtual std::vector<Client> clients() const { return {}; }
   /// Hugging Face's library_name, where there is one.
   virtual std::string library_name() const { return ""; }
-  /// Writes weights and config.json into an existing empty directory, where config.json and the tokenizer's files are
-  /// already; takes each packed weight from held_weight(). Of the model's tensors it holds as many in memory as there
-  /// are threads.
+  /// Writes weights and config.json into an existing empty directory, where (unless one_file) config.json and the
+  /// tokenizer's files are already; takes each packed weight from held_weight(). Of the model's tensors it holds as
+  /// many in memory as there are threads.
   virtual void write(const ShippedModel& model, const fs::path& directory, const WriteOptions& options) const = 0;
 };
 

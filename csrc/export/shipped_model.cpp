@@ -7,6 +7,7 @@
 #include "export/awq.h"
 #include "export/bitnet.h"
 #include "export/compressed_tensors.h"
+#include "export/gguf.h"
 #include "export/gptq.h"
 #include "io/checkpoint.h"
 #include "io/json_file.h"
@@ -143,6 +144,7 @@ ShippedTensor stored_tensor(const Files& files, const std::string& name) {
 }
 
 ShippedModel open_model(const fs::path& directory) {
+  if (const fs::path file = gguf_file(directory); !file.empty()) return open_gguf(file);
   if (!fs::is_directory(directory))
     throw UserError(cat("expected a model directory, found ",
                         fs::exists(directory) ? "a file: " : "nothing: ", directory.string()));
@@ -225,6 +227,10 @@ Footprint footprint(const ShippedModel& model) {
   if (result.num_quantized) {
     result.nominal_bits = nominal / static_cast<double>(result.num_quantized);
     result.effective_bits = effective / static_cast<double>(result.num_quantized);
+  }
+  if (fs::is_regular_file(model.directory)) {
+    result.size_bytes = static_cast<int64_t>(fs::file_size(model.directory));
+    return result;
   }
   for (const auto& entry : fs::directory_iterator(model.directory))
     if (entry.path().extension() == ".safetensors" && entry.path().filename() != "optimizer.safetensors")

@@ -59,8 +59,8 @@ struct ByName {
 };
 
 struct ShippedModel {
-  std::string kind;          ///< "checkpoint" | "hf" | "compressed-tensors" | "gptq" | "awq" | "bitnet"
-  fs::path directory;        ///< where it was opened: tokenizer and generation files are copied from here
+  std::string kind;          ///< "checkpoint" | "hf" | "compressed-tensors" | "gptq" | "awq" | "bitnet" | "gguf"
+  fs::path directory;        ///< where it was opened (the file, of a GGUF): the tokenizer's files are copied from here
   nlohmann::json hf_config;  ///< config.json without quantization_config
   models::ModelConfig config;
   at::ScalarType dtype;  ///< of dense tensors and of dequantised weights
@@ -81,8 +81,8 @@ using Files = std::shared_ptr<const io::TensorDirectory>;
 /// A tensor as a file holds it.
 ShippedTensor stored_tensor(const Files& files, const std::string& name);
 
-/// Opens any directory that satin or transformers wrote. Throws UserError: not a model directory, corrupt, or of a
-/// quantization method that is not supported (named).
+/// Opens any directory that satin or transformers wrote, a GGUF file, or a directory with one and no config.json.
+/// Throws UserError: not a model directory, corrupt, or of a quantization method that is not supported (named).
 ShippedModel open_model(const fs::path& directory);
 
 /// A dense decoder that computes with the shipped values, and with the activations and the KV cache of the schemes.
@@ -93,7 +93,7 @@ struct Footprint {
   int64_t num_parameters = 0, num_quantized = 0;
   double nominal_bits = 0;    ///< mean bits a quantized weight
   double effective_bits = 0;  ///< ... with scales and zero points
-  int64_t size_bytes = 0;     ///< of the safetensors files in the directory
+  int64_t size_bytes = 0;     ///< of the safetensors files in the directory, or of the GGUF file
 };
 Footprint footprint(const ShippedModel& model);
 

@@ -164,6 +164,14 @@ Tokenizer Tokenizer::parse(std::string_view text, const std::string& where) {
   return Tokenizer(std::move(impl));
 }
 
+Tokenizer Tokenizer::parse(std::string_view json, const std::string& where, const Declared& declared) {
+  Tokenizer tokenizer = parse(json, where);
+  tokenizer.impl_->ids.bos = declared.bos;
+  tokenizer.impl_->ids.eos = declared.eos;
+  tokenizer.impl_->fingerprint = declared.fingerprint.value_or(tokenizer.impl_->fingerprint);
+  return tokenizer;
+}
+
 Tokenizer Tokenizer::load(const std::filesystem::path& directory) {
   const std::filesystem::path path = directory / "tokenizer.json";
   if (!std::filesystem::exists(path))

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,6 +24,12 @@ class Tokenizer {
   static Tokenizer load(const std::filesystem::path& directory);
   /// From the text of a tokenizer.json alone.
   static Tokenizer parse(std::string_view json, const std::string& where);
+  /// The same, with what the directory of the original would say (see load). Ids are -1 or in the vocabulary.
+  struct Declared {
+    int32_t bos, eos;
+    std::optional<uint32_t> fingerprint;
+  };
+  static Tokenizer parse(std::string_view json, const std::string& where, const Declared& declared);
 
   Tokenizer(Tokenizer&&) noexcept;
   Tokenizer& operator=(Tokenizer&&) noexcept;

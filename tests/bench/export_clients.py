@@ -11,6 +11,7 @@ For each scheme: `satin quantize` (round to nearest, searched scales), `satin ex
 Exit status 1 when any of it differs. A client that is not installed is named.
 """
 import argparse
+import concurrent.futures
 import json
 import os
 import pathlib
@@ -60,9 +61,13 @@ class Satin:
         found = json.loads(out.read_text())
         return found.get("perplexity") or next(iter(found.values()))["perplexity"]["perplexity"]
 
-    def text(self, model, prompt):
-        return run(self.binary, "generate", "--model", model, "--prompt", prompt, "--max-new-tokens", NEW_TOKENS, "--temperature", 0, "--device", "cpu",
-                   "--compute-dtype", "float32").stdout.rstrip("\n")
+    def texts(self, model, prompts):
+        def text(prompt):
+            return run(self.binary, "generate", "--model", model, "--prompt", prompt, "--max-new-tokens", NEW_TOKENS, "--temperature", 0, "--device", "cpu",
+                       "--compute-dtype", "float32").stdout.rstrip("\n")
+
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            return list(pool.map(text, prompts))
 
 
 def torch_perplexity(model, windows):
@@ -148,7 +153,7 @@ def main():
             failures += abs(difference) > 0.005
             same = ""
             if its_texts is not None:
-                texts = texts or [satin.text(directory, prompt) for prompt in prompts]
+                texts = texts or satin.texts(directory, prompts)
                 equal = sum(a == b for a, b in zip(texts, its_texts))
                 failures += equal != len(prompts)
                 same = f"{equal} of {len(prompts)}"

@@ -21,13 +21,13 @@ import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
 TEACHER = HERE.parent.parent / "configs/quickstart/teacher"
-FORMATS = ("hf", "compressed-tensors", "gptq", "awq")
+FORMATS = ("hf", "compressed-tensors", "gptq", "awq", "gguf", "bitnet")
 SCHEMES = [("lsq", 2, 64), ("lsq", 3, 32), ("lsq", 3, 256), ("lsq", 4, 128), ("minmax_symmetric", 4, -1), ("minmax_symmetric", 8, -1),
            ("lsq_asymmetric", 2, 64), ("lsq_asymmetric", 2, 256), ("lsq_asymmetric", 3, 128), ("lsq_asymmetric", 4, 128), ("lwc", 3, 128),
            ("seq", 2, 64), ("seq", 2, 256), ("ternary", 1.58, -1), ("ternary", 1.58, 256), ("binary", 1, 128), ("bitnet", 1.58, 0), ("onebit", 1, -1)]
 # Run with the format's directory (hf: the checkpoint) and the dense directory: exit status 0 when they are the same model.
 ORACLES = {"hf": "hf_oracle.py", "compressed-tensors": "compressed_tensors_oracle.py", "gptq": "gptq_oracle.py", "awq": "awq_oracle.py",
-           "gguf": "gguf_oracle.py", "bitnet": "bitnet_oracle.py"}
+           "gguf": "gguf_dense_oracle.py", "bitnet": "bitnet_oracle.py"}
 
 
 def run(*command):
@@ -87,17 +87,17 @@ def try_scheme(args, scheme):
     for name in FORMATS:
         status, text = run(args.satin, "export", "--checkpoint", checkpoint, "--format", name, "--output", folder / name)
         if status == 0:
-            cells[name] = ("exact", "")
+            cells[name] = (f"exact, {re.search(r'([0-9.]+) effective bits', text)[1]}" if "effective bits" in text else "exact", "")
         elif status == 2:
             claims[name] = claimed_exact(text)
             cells[name] = (lossy(args, checkpoint, name, folder), "")
         else:
             cells[name] = ("failed", text)
-    exact = {name for name, (cell, _) in cells.items() if cell == "exact"}
+    exact = {name for name, (cell, _) in cells.items() if cell.startswith("exact")}
     for name, claimed in claims.items():
         if claimed != exact:
             cells[name] = (cells[name][0], f"the refusal names {claimed} as exact, exact are {exact}")
-    dense = folder / ("hf" if cells["hf"][0] == "exact" else "hf-lossy")  # which has the values in any case
+    dense = folder / ("hf" if "hf" in exact else "hf-lossy")  # which has the values in any case
     for name in exact:
         status, text = run(sys.executable, HERE / ORACLES[name], checkpoint if name == "hf" else folder / name, dense)
         if status:
@@ -123,13 +123,14 @@ def main():
         for scheme, cells in zip(schemes, pool.map(lambda scheme: try_scheme(args, scheme), schemes)):
             print(f"| {label(scheme)} | {' | '.join(cells[name][0] for name in FORMATS)} |", flush=True)
             for name, (cell, problem) in cells.items():
-                counts[cell.split()[0]] = counts.get(cell.split()[0], 0) + 1
+                kind = re.match(r"\w+", cell)[0]
+                counts[kind] = counts.get(kind, 0) + 1
                 if problem:
                     problems.append(f"{label(scheme)}, {name}: {problem}")
     print(f"\n{sum(counts.values())} cells: " + ", ".join(f"{count} {cell}" for cell, count in sorted(counts.items())))
-    print("exact: read back by satin and by a reader that shares no code with the writer, bit for bit; refused with the formats that are\n"
-          "exact in all other cells; lossy: the largest relative error (root mean square) of a kind of layer with --lossy; larger: no value is lost with --lossy,\n"
-          "in a grid of more bits; refused: also with --lossy")
+    print("exact: read back by satin and by a reader that shares no code with the writer, bit for bit, with the stored bits a weight. All other cells\n"
+          "are refused, naming the formats that are exact; then with --lossy: larger, no value is lost in a grid of more bits; lossy, the largest relative\n"
+          "error (root mean square) of a kind of layer; refused again.")
     for problem in problems:
         print(f"\n{problem}")
     return 1 if problems else 0

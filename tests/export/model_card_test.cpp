@@ -43,14 +43,15 @@ TEST_F(ModelCard, EffectiveBitsAreThoseOnDisk) {
   for (const auto& scheme : {make_scheme(Method::kLsqAsymmetric, 2, 64), make_scheme(Method::kLsq, 4, 128),
                              make_scheme(Method::kLsq, 3, 32), make_scheme(Method::kTernary, 2, -1)}) {
     const ShippedModel model = make_model(scheme, 0, /*intermediate_size=*/1536, /*hidden_size=*/512);
-    for (const char* name : {"compressed-tensors", "gptq", "awq"}) {
+    for (const std::string name : {"compressed-tensors", "gptq", "awq", "gguf"}) {
       SCOPED_TRACE(cat(quant::describe(scheme), " ", name));
       export_model(model, format(name), dir / "out", true);
       const ShippedModel back = open_model(dir / "out");
       double dense_bytes = 0, packed_bits = 0, packed = 0;
       for (const auto& tensor : back.tensors) {
         const auto count = static_cast<double>(tensor.num_elements());
-        (tensor.scheme ? packed_bits : dense_bytes) += tensor.scheme ? tensor.effective_bits * count : 2 * count;
+        const double dense = name == "gguf" && tensor.shape.size() == 1 ? 4 : 2;  // norms and biases are fp32 there
+        (tensor.scheme ? packed_bits : dense_bytes) += count * (tensor.scheme ? tensor.effective_bits : dense);
         if (tensor.scheme) packed += count;
       }
       const Footprint size = footprint(back);
