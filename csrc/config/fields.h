@@ -211,7 +211,7 @@ inline constexpr auto kFields<Logging> = std::tuple{
 
 template <>
 inline constexpr auto kFields<Export> = std::tuple{
-    field("formats", &Export::formats, {.help = "Written and verified when training ends: hf (dense, dequantised), compressed-tensors (packed, for vLLM and transformers), gptq (packed, one number of bits a model), awq (packed in 4 bits), bitnet (three levels and a scale a tensor, int8 activations), gguf (one file, for llama.cpp)", .one_of = "hf | compressed-tensors | gptq | awq | bitnet | gguf"}),
+    field("formats", &Export::formats, {.help = "Written and verified when training ends: hf (dense), compressed-tensors (packed), gptq, awq (4 bits), bitnet (three levels, int8 activations), gguf (one file, for llama.cpp)", .one_of = "hf | compressed-tensors | gptq | awq | bitnet | gguf"}),
 };
 
 template <>

@@ -33,8 +33,8 @@ SCHEMES = {"2 bits g64": ("lsq_asymmetric", 2, 64), "seq g256": ("seq", 2, 256),
 FORMATS = ("hf", "compressed-tensors", "gptq", "awq", "gguf", "bitnet")
 
 
-def run(*command, may_refuse=False):
-    result = subprocess.run([str(x) for x in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def run(*command, may_refuse=False, **environment):
+    result = subprocess.run([str(x) for x in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ, **environment))
     if result.returncode not in (0, 2 if may_refuse else 0):
         sys.exit(f"{' '.join(map(str, command))}\n{result.stdout[-2000:]}{result.stderr[-2000:]}")
     return result
@@ -64,7 +64,7 @@ class Satin:
     def texts(self, model, prompts):
         def text(prompt):
             return run(self.binary, "generate", "--model", model, "--prompt", prompt, "--max-new-tokens", NEW_TOKENS, "--temperature", 0, "--device", "cpu",
-                       "--compute-dtype", "float32").stdout.rstrip("\n")
+                       "--compute-dtype", "float32", OMP_NUM_THREADS="1").stdout.rstrip("\n")  # several at a time: threads would wait for each other
 
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
             return list(pool.map(text, prompts))

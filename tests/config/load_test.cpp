@@ -163,8 +163,9 @@ TEST(LoadErrors, WrongTypes) {
       "data: {train: [{path: a, template: {b: }}]}",
       "data.train.0.template: expected a string (text with {field}), found a section with keys of its own; put a text "
       "that contains ': ' or '{' in quotes");
-  wrong("export: {formats: [gguff]}",
-        "export.formats.0: expected a name (one of hf | compressed-tensors | gptq | awq), found 'gguff'");
+  wrong("export: {formats: [tensorrt]}",
+        "export.formats.0: expected a name (one of hf | compressed-tensors | gptq | awq | bitnet | gguf), found "
+        "'tensorrt'");
   EXPECT_THAT(problems("- a\n- b\n"), HasSubstr("c.yaml:1: the configuration: expected a section"));
 }
 
