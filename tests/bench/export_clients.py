@@ -79,7 +79,10 @@ def torch_perplexity(model, windows):
 def transformers_client(directory, windows, prompts, tokenizer):
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(directory, dtype="auto")
+    with torch.no_grad():
+        model(windows[:1, :8])  # compressed-tensors unpacks now, in the file's dtype
+    model = model.float()
     found = torch_perplexity(model, windows)
     texts = []
     with torch.no_grad():
