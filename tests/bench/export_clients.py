@@ -64,7 +64,7 @@ class Satin:
     def texts(self, model, prompts):
         def text(prompt):
             return run(self.binary, "generate", "--model", model, "--prompt", prompt, "--max-new-tokens", NEW_TOKENS, "--temperature", 0, "--device", "cpu",
-                       "--compute-dtype", "float32", OMP_NUM_THREADS="1").stdout.rstrip("\n")  # several at a time: threads would wait for each other
+                       "--compute-dtype", "float32", OMP_NUM_THREADS="1").stdout.removesuffix("\n")  # several at a time: threads would wait for each other
 
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
             return list(pool.map(text, prompts))
