@@ -82,7 +82,7 @@ def transformers_client(directory, windows, prompts, tokenizer):
     model = AutoModelForCausalLM.from_pretrained(directory, dtype="auto")
     with torch.no_grad():
         model(windows[:1, :8])  # compressed-tensors unpacks now, in the file's dtype
-    model = model.float()
+    torch.nn.Module.float(model)  # its own float() refuses quantized models
     found = torch_perplexity(model, windows)
     texts = []
     with torch.no_grad():
