@@ -53,28 +53,14 @@ class AwqFormat : public SafetensorsFormat {
 
  protected:
   Plan plan(const ShippedModel& model) const override {
-    Plan plan;
-    std::vector<std::string> dense;
-    const quant::Scheme* scheme = nullptr;
-    for (const auto& tensor : model.tensors) {
-      const std::string module = module_of(tensor.name);
-      if (tensor.scheme && packs(tensor.name)) {
-        scheme = &*tensor.scheme;
-        plan.packings.push_back(packing(module, tensor));
-        continue;
-      }
-      plan.packings.push_back(dense_packing(tensor));
-      if (module.ends_with("_proj") && tensor.name.ends_with(".weight")) dense.push_back(module);
-    }
-    if (!scheme) throw UserError("format awq: the model has no quantized layer; use format hf");
+    auto [packings, scheme, dense] = split(model, [this](const auto&... of) { return packing(of...); });
     nlohmann::json config = model.hf_config;
     config["quantization_config"] = {
         {"quant_method", "awq"}, {"version", "gemm"},
         {"bits", kBits},         {"group_size", stored_group(*scheme)},
         {"zero_point", true},    {"modules_to_not_convert", dense.empty() ? nlohmann::json() : nlohmann::json(dense)}};
     if (!dense.empty()) config["quantization_config"]["dynamic"] = exclusions(dense);  // what GPTQModel looks at
-    plan.files = {{"config.json", config}};
-    return plan;
+    return {std::move(packings), {{"config.json", config}}};
   }
 
  private:

@@ -15,8 +15,7 @@ class BitNetFormat : public SafetensorsFormat {
   std::string name() const override { return "bitnet"; }
   std::string holds() const override {
     return "ternary, BitNet b1.58 and binary weights with a scale a tensor (group_size 0) in the model's dtype and "
-           "int8 "
-           "activations, in layers without biases";
+           "int8 activations, in layers without biases";
   }
   bool packs(const std::string& name) const override { return is_packed_module(name); }
 
@@ -44,28 +43,15 @@ class BitNetFormat : public SafetensorsFormat {
 
  protected:
   Plan plan(const ShippedModel& model) const override {
-    Plan plan;
-    std::vector<std::string> dense = {"lm_head"};
-    bool any = false;
-    for (const auto& tensor : model.tensors) {
-      const std::string module = module_of(tensor.name);
-      if (tensor.scheme && packs(tensor.name)) {
-        any = true;
-        plan.packings.push_back(packing(module, tensor));
-        continue;
-      }
-      plan.packings.push_back(dense_packing(tensor));
-      if (module.ends_with("_proj") && tensor.name.ends_with(".weight")) dense.push_back(module);
-    }
-    if (!any) throw UserError("format bitnet: the model has no quantized layer; use format hf");
+    auto [packings, scheme, dense] = split(model, [this](const auto&... of) { return packing(of...); });
+    dense.insert(dense.begin(), "lm_head");
     nlohmann::json config = model.hf_config;
     config["quantization_config"] = {{"quant_method", "bitnet"},
                                      {"linear_class", "autobitlinear"},
                                      {"quantization_mode", "offline"},
                                      {"use_rms_norm", false},
                                      {"modules_to_not_convert", dense}};
-    plan.files = {{"config.json", config}};
-    return plan;
+    return {std::move(packings), {{"config.json", config}}};
   }
 
  private:

@@ -64,26 +64,12 @@ class GptqFormat : public SafetensorsFormat {
 
  protected:
   Plan plan(const ShippedModel& model) const override {
-    const quant::Scheme* scheme = nullptr;
-    bool symmetric = true;
-    for (const auto& tensor : model.tensors)
-      if (tensor.scheme && packs(tensor.name)) {
-        scheme = &*tensor.scheme;
-        symmetric = symmetric && !scheme->has_zero_point();
-      }
-    if (!scheme) throw UserError("format gptq: the model has no quantized layer; use format hf");
+    const bool symmetric = std::ranges::none_of(model.tensors, [this](const ShippedTensor& tensor) {
+      return tensor.scheme && packs(tensor.name) && tensor.scheme->has_zero_point();
+    });
     const int version = version_ ? version_ : symmetric ? 1 : 2;
-    Plan plan;
-    std::vector<std::string> dense;
-    for (const auto& tensor : model.tensors) {
-      const std::string module = module_of(tensor.name);
-      if (tensor.scheme && packs(tensor.name)) {
-        plan.packings.push_back(packing(module, tensor, version));
-        continue;
-      }
-      plan.packings.push_back(dense_packing(tensor));
-      if (module.ends_with("_proj") && tensor.name.ends_with(".weight")) dense.push_back(module);
-    }
+    auto [packings, scheme, dense] =
+        split(model, [&](const std::string& module, const auto& tensor) { return packing(module, tensor, version); });
     nlohmann::json quantization = {{"quant_method", "gptq"},
                                    {"bits", storage_bits(*scheme)},
                                    {"group_size", stored_group(*scheme)},
@@ -98,8 +84,7 @@ class GptqFormat : public SafetensorsFormat {
     if (!dense.empty()) quantization["dynamic"] = exclusions(dense);
     nlohmann::json config = model.hf_config;
     config["quantization_config"] = quantization;
-    plan.files = {{"config.json", config}, {"quantize_config.json", quantization}};
-    return plan;
+    return {std::move(packings), {{"config.json", config}, {"quantize_config.json", quantization}}};
   }
 
  private:

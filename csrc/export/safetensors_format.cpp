@@ -3,6 +3,7 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "export/in_parallel.h"
+#include "export/integer_grid.h"
 
 namespace satin::exporting {
 
@@ -16,6 +17,24 @@ std::string transformers_snippet() {
          "tokenizer = AutoTokenizer.from_pretrained(\"DIRECTORY\")\n"
          "inputs = tokenizer(\"Once upon a time\", return_tensors=\"pt\")\n"
          "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=40)[0]))";
+}
+
+SafetensorsFormat::Split SafetensorsFormat::split(
+    const ShippedModel& model,
+    const std::function<Packing(const std::string& module, const ShippedTensor& tensor)>& packing) const {
+  Split split{};
+  for (const auto& tensor : model.tensors) {
+    const std::string module = module_of(tensor.name);
+    if (tensor.scheme && packs(tensor.name)) {
+      split.scheme = &*tensor.scheme;
+      split.packings.push_back(packing(module, tensor));
+      continue;
+    }
+    split.packings.push_back(dense_packing(tensor));
+    if (module.ends_with("_proj") && tensor.name.ends_with(".weight")) split.dense.push_back(module);
+  }
+  if (!split.scheme) throw UserError(cat("format ", name(), ": the model has no quantized layer; use format hf"));
+  return split;
 }
 
 void SafetensorsFormat::write(const ShippedModel& model, const fs::path& directory, const WriteOptions& options) const {

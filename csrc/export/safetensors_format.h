@@ -34,6 +34,16 @@ class SafetensorsFormat : public Format {
  protected:
   /// By names, schemes and shapes alone.
   virtual Plan plan(const ShippedModel& model) const = 0;
+
+  struct Split {
+    std::vector<Packing> packings;
+    const quant::Scheme* scheme;     ///< of one of the packed weights
+    std::vector<std::string> dense;  ///< modules of projections that are not packed
+  };
+  /// packing(module, tensor) for each quantized tensor that the format packs, the others dense under their names.
+  /// Throws UserError when there is nothing to pack.
+  Split split(const ShippedModel& model,
+              const std::function<Packing(const std::string& module, const ShippedTensor& tensor)>& packing) const;
 };
 
 }  // namespace satin::exporting

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Wall time and memory of exporting a 1.2b-shape checkpoint (Llama-3.2-1B's: 16 layers of 2048, tied; fp32 masters, 5 GB).
 
-  export_large.py --satin build/release/satin --work /tmp/large [--formats compressed-tensors,hf] [--layers 16]
+  export_large.py --satin build/release/satin --work large/ [--formats compressed-tensors,hf] [--layers 16]
 
 The checkpoint is random weights through `satin quantize`, made once and kept in --work (about 5 GB there, 6 GB more for the
 exports, 12 GB of memory while it is made). Each export is verified by the program itself; memory is sampled: anonymous pages
@@ -79,7 +79,7 @@ def main():
     log = open(args.work / "log.txt", "w")
     checkpoint = make_checkpoint(args, log)
     size = sum(file.stat().st_size for file in checkpoint.iterdir())
-    print(f"{checkpoint}: {size / 1e9:.2f} GB; {os.cpu_count()} cores")
+    print(f"{pathlib.Path(checkpoint).name}: {size / 1e9:.2f} GB; {os.cpu_count()} cores")
     print(f"{'format':<20} {'wall s':>7} {'peak MiB':>9} {'anonymous':>9} {'mapped':>7} {'out MB':>7}  load average")
     for name in args.formats.split(",") * args.repeat:
         output = args.work / ("export-" + name)

@@ -24,14 +24,7 @@ class BitNet : public PackedFormat {
     export_model(model, format("bitnet"), folder / "bitnet", false);
     const ShippedModel back = open_model(folder / "bitnet");
     EXPECT_EQ(back.kind, "bitnet");
-    std::vector<std::pair<std::string, at::Tensor>> tensors;
-    for (const auto& tensor : back.tensors) tensors.emplace_back(tensor.name, tensor.values());
-    const at::NoGradGuard no_grad;
-    const at::Tensor tokens = at::arange(30).view({1, 30});
-    const auto decoder = build_decoder(back, {});
-    tensors.emplace_back("tokens", tokens);
-    tensors.emplace_back("logits", decoder->logits(decoder->hidden(tokens)));
-    io::write_safetensors(folder / "satin.safetensors", tensors);
+    write_outputs(back, folder / "satin.safetensors");
   }
 
   std::string export_refusal(const ShippedModel& model) {

@@ -7,15 +7,7 @@ import sys
 
 import numpy as np
 
-from safetensors_numpy import equal, load, widen
-
-
-def unpack(words, bits, count):
-    """[R, W] -> [R, count]: code i is bits i * bits and up of the row's words, the lowest bit first."""
-    stream = (words.view(np.uint32)[..., None] >> np.arange(32, dtype=np.uint32)) & 1
-    stream = stream.reshape(len(words), -1)[:, : count * bits]
-    return (stream.reshape(len(words), count, bits) << np.arange(bits)).sum(-1).astype(np.int64)
-
+from safetensors_numpy import equal, load, unpack, widen
 
 packed, dense = load(sys.argv[1]), load(sys.argv[2])
 settings = json.loads((pathlib.Path(sys.argv[1]) / "config.json").read_text())["quantization_config"]

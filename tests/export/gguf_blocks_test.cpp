@@ -9,23 +9,12 @@
 
 #include "core/error.h"
 #include "export/gguf_grids.h"
+#include "export/packed_format.h"
 #include "io/safetensors.h"
 #include "support/test_support.h"
 
 namespace satin::exporting::gguf {
 namespace {
-
-using quant::Method;
-
-quant::Scheme scheme_of(Method method, int bits, int64_t group_size,
-                        quant::Storage storage = quant::Storage::kBFloat16) {
-  quant::Scheme scheme;
-  scheme.method = method;
-  scheme.bits = bits;
-  scheme.group_size = group_size;
-  scheme.scale_dtype = scheme.dequant_dtype = storage;
-  return scheme;
-}
 
 /// Every code, any scale that fp16 holds, zero points from `lowest` to `highest` where there are any.
 quant::QuantizedWeight random_weight(const quant::Scheme& scheme, int lowest, int highest, int64_t rows = 3,
@@ -101,22 +90,22 @@ TEST(GgufGrids, SmallestTypeIsTheOneOfTheTable) {
                {Method::kLsqAsymmetric, 8, 32, ""},
                {Method::kLsq, 4, 16, ""}};
   for (const auto& row : table) {
-    const BlockType* type = smallest_type(facts_of_all(scheme_of(row.method, row.bits, row.group_size), 3, 512));
+    const BlockType* type = smallest_type(facts_of_all(make_scheme(row.method, row.bits, row.group_size), 3, 512));
     EXPECT_EQ(type ? type->name : "", row.type)
         << quant::to_string(row.method) << " " << row.bits << " " << row.group_size;
   }
-  EXPECT_EQ(smallest_type(facts_of_all(scheme_of(Method::kLsq, 3, -1), 3, 192)), &block_type(Type::kQ4_0));
-  EXPECT_EQ(smallest_type(facts_of_all(scheme_of(Method::kLsq, 3, -1), 3, 100)), nullptr);
+  EXPECT_EQ(smallest_type(facts_of_all(make_scheme(Method::kLsq, 3, -1), 3, 192)), &block_type(Type::kQ4_0));
+  EXPECT_EQ(smallest_type(facts_of_all(make_scheme(Method::kLsq, 3, -1), 3, 100)), nullptr);
   for (const int64_t columns : {0, 32, 96})  // no whole group
-    EXPECT_EQ(smallest_type(facts_of_all(scheme_of(Method::kLsqAsymmetric, 2, 64), 3, columns)), nullptr);
+    EXPECT_EQ(smallest_type(facts_of_all(make_scheme(Method::kLsqAsymmetric, 2, 64), 3, columns)), nullptr);
 }
 
 TEST(GgufGrids, ValuesDecideWhereTheSchemeDoesNot) {
   at::manual_seed(1);
   // Zero points of 1 and 2 alone; products that fp16 holds.
-  EXPECT_STREQ(smallest_type(facts_of(random_weight(scheme_of(Method::kLsqAsymmetric, 2, 64), 1, 2)))->name, "Q2_0");
-  EXPECT_STREQ(smallest_type(facts_of(random_weight(scheme_of(Method::kLsqAsymmetric, 2, 64), 0, 2)))->name, "Q4_0");
-  auto weight = random_weight(scheme_of(Method::kLsqAsymmetric, 4, 32), 0, 8);
+  EXPECT_STREQ(smallest_type(facts_of(random_weight(make_scheme(Method::kLsqAsymmetric, 2, 64), 1, 2)))->name, "Q2_0");
+  EXPECT_STREQ(smallest_type(facts_of(random_weight(make_scheme(Method::kLsqAsymmetric, 2, 64), 0, 2)))->name, "Q4_0");
+  auto weight = random_weight(make_scheme(Method::kLsqAsymmetric, 4, 32), 0, 8);
   EXPECT_STREQ(smallest_type(facts_of(weight))->name, "Q4_1");
   weight.zero_point[1][1] = 9;
   weight.scale[1][1] = 0x1.fep-5;  // 8 bits times 4 are 12
@@ -127,12 +116,12 @@ TEST(GgufGrids, ValuesDecideWhereTheSchemeDoesNot) {
 }
 
 TEST(GgufGrids, RefusalsSayWhatWouldBeExact) {
-  const WeightFacts facts = facts_of_all(scheme_of(Method::kLsq, 3, 64), 3, 512);
+  const WeightFacts facts = facts_of_all(make_scheme(Method::kLsq, 3, 64), 3, 512);
   EXPECT_EQ(refusal(block_type(Type::kQ3_K), facts), "a block of 256 weights has one scale, groups are of 64");
   EXPECT_EQ(alternatives(facts, &block_type(Type::kQ3_K)),
             "exact types: Q4_0 (4.5 bits), Q5_0 (5.5 bits), Q8_0 (8.5 bits); or train with group_size 256 for Q3_K "
             "(3.4375 bits)");
-  auto weight = random_weight(scheme_of(Method::kLsq, 3, 64), 0, 0);
+  auto weight = random_weight(make_scheme(Method::kLsq, 3, 64), 0, 0);
   EXPECT_EQ(scales_refusal(weight), "");
   weight.scale[2][3] = 1e6;
   EXPECT_NE(scales_refusal(weight).find("1 of 24 scales are not float16 values"), std::string::npos);
@@ -148,8 +137,8 @@ TEST(GgufGrids, CodesScalesAndZeroPointsComeBack) {
     for (const int64_t group_size : {0, -1, 32, 64, 128, 256})
       for (const auto storage : {quant::Storage::kBFloat16, quant::Storage::kFloat16}) {
         if (group_size == 0 && grid.method == Method::kLwc) continue;
-        auto weight =
-            random_weight(scheme_of(grid.method, grid.bits, group_size, storage), grid.lowest_zero, grid.highest_zero);
+        auto weight = random_weight(make_scheme(grid.method, grid.bits, group_size, storage), grid.lowest_zero,
+                                    grid.highest_zero);
         if (group_size == 0) weight.scale.copy_(weight.scale[0].expand_as(weight.scale).clone());
         const WeightFacts facts = facts_of(weight);
         for (const BlockType& type : block_types()) {
@@ -224,7 +213,7 @@ TEST(GgufBlocks, GeneralBlocksAreReadByTheFormatsRule) {
 
 TEST(GgufBlocks, ChangedBlocksAreRefused) {
   at::manual_seed(4);
-  const auto scheme = scheme_of(Method::kLsqAsymmetric, 3, 256);
+  const auto scheme = make_scheme(Method::kLsqAsymmetric, 3, 256);
   const auto weight = random_weight(scheme, 0, 7);
   const BlockType& type = block_type(Type::kQ4_K);
   std::vector<std::byte> bytes(3 * 2 * type.bytes);

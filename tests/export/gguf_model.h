@@ -7,28 +7,14 @@
 #include "export/format.h"
 #include "export/gguf.h"
 #include "export/gguf_header.h"
+#include "export/packed_format.h"
 #include "support/test_support.h"
 #include "tokenizer/byte_alphabet.h"
 
 namespace satin::exporting {
 
-using quant::Method;
-
-class GgufModel : public testing::Test {
+class GgufModel : public PackedFormat {
  protected:
-  test::TempDir dir;
-
-  static quant::Scheme make_scheme(Method method, int bits, int64_t group_size,
-                                   quant::Storage storage = quant::Storage::kBFloat16) {
-    quant::Scheme scheme;
-    scheme.method = method;
-    scheme.bits = bits;
-    scheme.group_size = group_size;
-    scheme.scale_dtype = scheme.dequant_dtype = storage;
-    scheme.init = quant::Init::kData;
-    return scheme;
-  }
-
   /// 256 bytes, then a few words and three special tokens.
   static nlohmann::json tokenizer_json() {
     nlohmann::json vocabulary = nlohmann::json::object(), merges = nlohmann::json::array();
@@ -121,16 +107,6 @@ class GgufModel : public testing::Test {
       model.add({parameter.name, weight});
     }
     return model;
-  }
-
-  template <class Function>
-  static std::string refusal(const Function& function) {
-    try {
-      function();
-    } catch (const UserError& error) {
-      return error.what();
-    }
-    return "";
   }
 
   /// A file without our own keys, as another program would have written it.

@@ -1,7 +1,6 @@
 """gguf_oracle.py (FILE REFERENCE)...: each GGUF file read and decoded with numpy has the fp32 values of a Hugging Face directory bit for bit, and the gguf package reads the same from it (unless it has the type Q2_0, which that does not know)."""
 import json
 import pathlib
-import re
 import sys
 
 import gguf
@@ -10,7 +9,7 @@ from safetensors.numpy import load_file
 
 import gguf_decoders
 import gguf_reader
-from gguf_names import NAMES, OUTSIDE
+from gguf_names import placed
 
 
 def check(path, reference):
@@ -25,14 +24,8 @@ def check(path, reference):
     seen = set()
     blocks = {}
     for tensor, (kind_of_block, shape, offset) in file.tensors.items():
-        module, kind = tensor.rsplit(".", 1)
-        found = re.fullmatch(r"blk\.(\d+)\.(\w+)", module)
-        name = f"model.layers.{found[1]}.{NAMES[found[2]]}.{kind}" if found else f"{OUTSIDE[module]}.{kind}"
-        rows = want[name]
+        name, rows = placed(tensor, want, architecture, config)
         assert shape == list(rows.shape), (name, shape)
-        if architecture == "llama" and found and found[2] in ("attn_q", "attn_k"):
-            heads = config["num_attention_heads" if found[2] == "attn_q" else "num_key_value_heads"]
-            rows = rows.reshape(heads, 2, len(rows) // heads // 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
         weights, size, _ = gguf_decoders.DECODERS[kind_of_block]
         assert offset % 32 == 0 and shape[-1] % weights == 0 and len(tensor) < 64
         blocks[tensor] = np.frombuffer(file.data, np.uint8, rows.size // weights * size, offset)

@@ -5,13 +5,7 @@ import sys
 
 import numpy as np
 
-from safetensors_numpy import equal, load
-
-def unpack(words, bits):
-    """[R, W] -> [R, 32 W / bits]: code i is bits i * bits and up of the row's words, the lowest bit first."""
-    stream = (words.view(np.uint32)[..., None] >> np.arange(32, dtype=np.uint32)) & 1
-    return (stream.reshape(len(words), -1, bits) << np.arange(bits)).sum(-1).astype(np.int64)
-
+from safetensors_numpy import equal, load, unpack
 
 packed, dense = load(sys.argv[1]), load(sys.argv[2])
 config = json.loads((pathlib.Path(sys.argv[1]) / "config.json").read_text())

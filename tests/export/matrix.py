@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What every format does with every scheme, tried: a table of "exact", "lossy" with what it costs, "larger" or "refused".
 
-  tests/export/matrix.py --satin build/release/satin --output /tmp/matrix [--only TEXT] [--jobs N]
+  tests/export/matrix.py --satin build/release/satin --output out/ [--only TEXT] [--jobs N]
 
 A small random model is quantized by each scheme (`satin quantize`) and exported to each format. An export that ends well
 has been read back by satin and compared bit for bit; here a reader that shares no code with the writer compares it again

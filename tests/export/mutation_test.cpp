@@ -21,11 +21,7 @@ void PrintTo(const Case& c, std::ostream* out) { *out << c.format << " " << quan
 
 quant::Scheme scheme(Method method, int bits, int64_t group_size,
                      quant::Activations activations = quant::Activations::kNone) {
-  quant::Scheme made;
-  made.method = method;
-  made.bits = bits;
-  made.group_size = group_size;
-  made.init = quant::Init::kData;
+  quant::Scheme made = make_scheme(method, bits, group_size);
   made.activations = activations;
   return made;
 }

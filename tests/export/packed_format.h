@@ -14,6 +14,17 @@ namespace satin::exporting {
 
 using quant::Method;
 
+inline quant::Scheme make_scheme(Method method, int bits, int64_t group_size,
+                                 quant::Storage storage = quant::Storage::kBFloat16) {
+  quant::Scheme scheme;
+  scheme.method = method;
+  scheme.bits = bits;
+  scheme.group_size = group_size;
+  scheme.scale_dtype = scheme.dequant_dtype = storage;
+  scheme.init = quant::Init::kData;
+  return scheme;
+}
+
 class PackedFormat : public testing::Test {
  protected:
   test::TempDir dir;
@@ -66,15 +77,6 @@ class PackedFormat : public testing::Test {
     return model;
   }
 
-  static quant::Scheme make_scheme(Method method, int bits, int64_t group_size) {
-    quant::Scheme scheme;
-    scheme.method = method;
-    scheme.bits = bits;
-    scheme.group_size = group_size;
-    scheme.init = quant::Init::kData;
-    return scheme;
-  }
-
   /// The UserError's text, of exporting or opening.
   template <class Function>
   static std::string refusal(const Function& function) {
@@ -98,6 +100,45 @@ class PackedFormat : public testing::Test {
     test::write_file(dir / "bad/config.json", config.dump());
     io::write_safetensors(dir / "bad/model.safetensors", {with.begin(), with.end()});
     return refusal([&] { build_decoder(open_model(dir / "bad"), {}); });
+  }
+
+  struct Damaged {
+    std::string part;  ///< of the module
+    at::Tensor value;
+    std::string text;  ///< that the error has
+  };
+  /// Each damage, each part of the module that is missing, and each setting of quantization_config is a UserError.
+  void expect_refusals(const nlohmann::json& good, const std::map<std::string, at::Tensor>& tensors,
+                       const std::string& module, const std::vector<Damaged>& damages,
+                       const std::vector<std::pair<std::string, nlohmann::json>>& settings) {
+    for (const auto& [part, value, text] : damages) {
+      auto changed = tensors;
+      changed[module + part] = value.contiguous();
+      const std::string found = open_refusal(good, changed);
+      EXPECT_NE(found.find(text), std::string::npos) << part << ": " << found;
+    }
+    for (const char* part : {".qweight", ".qzeros", ".scales"}) {
+      auto changed = tensors;
+      changed.erase(module + part);
+      EXPECT_NE(open_refusal(good, changed), "") << part;
+    }
+    for (const auto& [key, value] : settings) {
+      auto changed = good;
+      changed["quantization_config"][key] = value;
+      EXPECT_NE(open_refusal(changed, tensors), "") << key << " " << value;
+    }
+  }
+
+  /// For Python clients to compare with: the model's weights, 30 tokens, and its logits of them.
+  static void write_outputs(const ShippedModel& model, const fs::path& file) {
+    std::vector<std::pair<std::string, at::Tensor>> tensors;
+    for (const auto& tensor : model.tensors) tensors.emplace_back(tensor.name, tensor.values());
+    const at::NoGradGuard no_grad;
+    const at::Tensor tokens = at::arange(30).view({1, 30});
+    const auto decoder = build_decoder(model, {});
+    tensors.emplace_back("tokens", tokens);
+    tensors.emplace_back("logits", decoder->logits(decoder->hidden(tokens)));
+    io::write_safetensors(file, tensors);
   }
 };
 

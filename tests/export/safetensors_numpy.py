@@ -18,6 +18,13 @@ def load(directory):
     return tensors
 
 
+def unpack(words, bits, count=None):
+    """[R, W] -> [R, count] (32 W / bits when left out): code i is bits i * bits and up of the row's words, the lowest bit first."""
+    stream = ((words.view(np.uint32)[..., None] >> np.arange(32, dtype=np.uint32)) & 1).reshape(len(words), -1)
+    count = stream.shape[1] // bits if count is None else count
+    return (stream[:, : count * bits].reshape(len(words), count, bits) << np.arange(bits)).sum(-1).astype(np.int64)
+
+
 def widen(values):
     """Stored 16-bit numbers (bfloat16 as its bits) or wider -> float32."""
     return (values.astype(np.uint32) << 16).view(np.float32) if values.dtype == np.uint16 else values.astype(np.float32)
