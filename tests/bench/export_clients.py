@@ -6,9 +6,10 @@
 For each scheme: `satin quantize` (round to nearest, searched scales), `satin export` to each format, and then
   satin      perplexity before and after, equal to 6 digits (`satin eval`, fp32)
   clients    perplexity on the same tokens (windows of 256): transformers (hf, compressed-tensors; fp32), GPTQModel (gptq, awq; the
-             model's 16 bits), llama.cpp (gguf; rounds activations to 8 bits); at most 0.5 % from satin's
+             model's 16 bits), llama.cpp (gguf); at most 0.5 % from satin's. llama.cpp rounds activations, so it is compared with
+             transformers on the `hf` export with each input rounded as llama.cpp does for that block type
   text       64 greedy tokens after each prompt, where the client computes in fp32: equal to `satin generate`
-Exit status 1 when any of it differs. A client that is not installed is named.
+Exit status 1 when any of it differs. A client that is not installed, or refuses the file, is named with its message.
 """
 import argparse
 import concurrent.futures
@@ -107,7 +108,42 @@ def llama_cpp_client(directory, windows, prompts, tokenizer):
     import llama_cpp
 
     model = llama_cpp.Model(next(pathlib.Path(directory).glob("*.gguf")))
-    return "llama.cpp, 8-bit activations", model.perplexity(windows.flatten().tolist(), WINDOW)[0], None
+    return "llama.cpp", model.perplexity(windows.flatten().tolist(), WINDOW)[0], None
+
+
+LLAMA_NAMES = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
+               "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down"}
+
+
+def rounded_as_llama_cpp(x, block_type):
+    """x [..., columns] as ggml's matrix product sees it beside weights of this type (ggml-cpu.c, type_traits_cpu: vec_dot_type)."""
+    if block_type in ("F16", "BF16"):
+        return x.to(torch.float16 if block_type == "F16" else torch.bfloat16).float()
+    if block_type == "F32":
+        return x
+    blocks = x.reshape(*x.shape[:-1], -1, 256 if block_type.endswith("_K") or block_type.startswith("TQ") else 32)
+    if blocks.shape[-1] == 256:  # Q8_K: the largest magnitude becomes -127, the scale is fp32
+        scale = -blocks.gather(-1, blocks.abs().argmax(-1, keepdim=True)) / 127
+    else:  # Q8_0 and Q8_1: the scale is fp16
+        scale = blocks.abs().amax(-1, keepdim=True) / 127
+    codes = torch.where(scale == 0, torch.zeros_like(blocks), blocks / scale).round().clamp(max=127)
+    return (codes * (scale if blocks.shape[-1] == 256 else scale.half().float())).reshape(x.shape)
+
+
+def llama_cpp_reference(hf, directory, windows):
+    """Perplexity of transformers in fp32 on the `hf` export, with inputs rounded as llama.cpp rounds them for the types of this file."""
+    import gguf
+    from transformers import AutoModelForCausalLM
+
+    types = {t.name: t.tensor_type.name for t in gguf.GGUFReader(next(pathlib.Path(directory).glob("*.gguf"))).tensors}
+    model = AutoModelForCausalLM.from_pretrained(hf, dtype=torch.float32)
+    model.lm_head.register_forward_pre_hook(
+        lambda _, inputs: (rounded_as_llama_cpp(inputs[0], types.get("output.weight", types["token_embd.weight"])),))
+    for i, layer in enumerate(model.model.layers):
+        for name, its_name in LLAMA_NAMES.items():
+            layer.get_submodule(name).register_forward_pre_hook(
+                lambda _, inputs, kind=types[f"blk.{i}.{its_name}.weight"]: (rounded_as_llama_cpp(inputs[0], kind),))
+    return torch_perplexity(model, windows)
 
 
 CLIENTS = {"hf": transformers_client, "compressed-tensors": transformers_client, "gptq": gptqmodel_client, "awq": gptqmodel_client, "gguf": llama_cpp_client}
@@ -135,7 +171,7 @@ def main():
     failures = 0
     print(run(satin.binary, "--version").stdout.strip(), "torch", torch.__version__, flush=True)
     print(f"{args.windows} windows of {WINDOW} tokens, {len(prompts)} prompts of 8 words, {NEW_TOKENS} greedy tokens each\n")
-    print("| scheme | format | satin before | after | client | its perplexity | difference | same texts |\n|---|---|---|---|---|---|---|---|", flush=True)
+    print("| scheme | format | satin before | after | client | its perplexity | reference | difference | same texts |\n|---|---|---|---|---|---|---|---|---|", flush=True)
     for name in args.schemes.split(","):
         folder = args.output / name.replace(" ", "-")
         checkpoint = satin.quantize(SCHEMES[name], folder)
@@ -150,9 +186,13 @@ def main():
             try:
                 client, found, its_texts = CLIENTS[form](directory, windows, prompt_ids, tokenizer)
             except ImportError as error:
-                print(f"{row}| {after:.6f} | not installed: {error.name} | | | |", flush=True)
+                print(f"{row}| {after:.6f} | not installed: {error.name} | | | | |", flush=True)
                 continue
-            difference = found / after - 1
+            except ValueError as error:  # a client's refusal; tests/export has the oracle that shares its packing
+                print(f"{row}| {after:.6f} | {' '.join(str(error).split())} | | | | |", flush=True)
+                continue
+            reference = llama_cpp_reference(folder / "hf", directory, windows) if form == "gguf" else after
+            difference = found / reference - 1
             failures += abs(difference) > 0.005
             same = ""
             if its_texts is not None:
@@ -160,7 +200,7 @@ def main():
                 equal = sum(a == b for a, b in zip(texts, its_texts))
                 failures += equal != len(prompts)
                 same = f"{equal} of {len(prompts)}"
-            print(f"{row}| {after:.6f} | {client} | {found:.6f} | {100 * difference:+.4f} % | {same} |", flush=True)
+            print(f"{row}| {after:.6f} | {client} | {found:.6f} | {reference:.6f} | {100 * difference:+.4f} % | {same} |", flush=True)
     print(f"\n{failures} failures")
     return 1 if failures else 0
 
