@@ -190,6 +190,13 @@ inline constexpr auto kFields<Optimizer> = std::tuple{
 };
 
 template <>
+inline constexpr auto kFields<Parallel> = std::tuple{
+    field("strategy", &Parallel::strategy, {.help = "How processes share the student: ddp (each has all of it), zero1 (optimizer and master weights split), zero2 (gradients too), fsdp (weights of a block gathered when it is used), hybrid (fsdp inside a host, ddp across hosts); auto: the first of ddp, zero2, fsdp that fits the device's memory", .one_of = "auto | ddp | zero1 | zero2 | fsdp | hybrid", .known_as = "fsdp_strategy | distributed"}),
+    field("reduce_dtype", &Parallel::reduce_dtype, {.help = "Gradients are summed over processes in this dtype; auto: the one they come in", .one_of = "auto | float32 | bfloat16"}),
+    field("timeout_s", &Parallel::timeout_s, {.help = "A process that is dead or has not moved for so long, while others wait for it, ends the job", .unit = "s", .above = 0}),
+};
+
+template <>
 inline constexpr auto kFields<Checkpoint> = std::tuple{
     field("every_n_steps", &Checkpoint::every_n_steps, {.help = "Save a resumable checkpoint this often; 0: only at the end (and when interrupted)", .unit = "steps", .at_least = 0, .known_as = "save_steps | save_every_n_steps"}),
     field("keep", &Checkpoint::keep, {.help = "Newest checkpoints kept; older ones are removed", .unit = "checkpoints", .at_least = 1, .known_as = "save_total_limit"}),
@@ -223,6 +230,7 @@ inline constexpr auto kFields<Config> = std::tuple{
     field("data", &Config::data, {.help = "Texts"}),
     field("train", &Config::train, {.help = "Length, batch and place of the run", .known_as = "training"}),
     field("optimizer", &Config::optimizer, {.help = "AdamW and its schedule"}),
+    field("parallel", &Config::parallel, {.help = "Several processes, one a GPU (satin train --gpus N, torchrun, srun, mpirun)", .known_as = "distributed | fsdp"}),
     field("checkpoint", &Config::checkpoint, {.help = "Saving and keeping"}),
     field("eval", &Config::eval, {.help = "Perplexity during training", .known_as = "evaluation"}),
     field("logging", &Config::logging, {.help = "Metrics"}),

@@ -159,6 +159,12 @@ struct Optimizer {
   bool operator==(const Optimizer&) const = default;
 };
 
+struct Parallel {
+  std::string strategy = "auto";      ///< auto | ddp | zero1 | zero2 | fsdp | hybrid
+  std::string reduce_dtype = "auto";  ///< auto (the gradients' own) | float32 | bfloat16
+  double timeout_s = 60;
+  bool operator==(const Parallel&) const = default;
+};
 struct Checkpoint {
   int64_t every_n_steps = 0;  ///< 0: only at the end
   int64_t keep = 2;
@@ -189,6 +195,7 @@ struct Config {
   Data data;
   Train train;
   Optimizer optimizer;
+  Parallel parallel;
   Checkpoint checkpoint;
   Eval eval;
   Logging logging;

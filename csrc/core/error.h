@@ -2,6 +2,7 @@
 //   UserError        a person can fix it (exit 2): say what was expected, what was found, where, and what to do
 //   DivergedError    training produced a NaN or infinity (exit 4)
 //   InterruptedError a signal asked to stop and everything was saved (exit 3)
+//   PeerError        another process of the job is lost (exit 1)
 //   InternalError    a bug in Satin (exit 1)
 #pragma once
 #include <sstream>
@@ -17,6 +18,9 @@ struct DivergedError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 struct InterruptedError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+struct PeerError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 struct InternalError : std::logic_error {

@@ -39,7 +39,7 @@ at::Tensor Linear::lookup(const at::Tensor& indices) { return at::embedding(weig
 LinearFactory dense_linear_factory() {
   return [](const LinearSpec& spec, ParameterStore& store) -> std::unique_ptr<Linear> {
     SATIN_CHECK(spec.in_features > 0 && spec.out_features > 0, spec.name, " has no elements");
-    at::Tensor weight = store.add(spec.name + ".weight", {spec.out_features, spec.in_features}, spec.role);
+    at::Tensor weight = store.add_gathered(spec.name + ".weight", {spec.out_features, spec.in_features}, spec.role);
     at::Tensor bias;
     if (spec.bias) bias = store.add(spec.name + ".bias", {spec.out_features}, Role::kBias);
     return std::make_unique<DenseLinear>(weight, bias, store);

@@ -4,15 +4,42 @@
 
 namespace satin::nn {
 
+RowRange rows_of(const RowShard& shard, int64_t rows) {
+  const int64_t each = (rows + shard.size - 1) / shard.size;
+  if ((shard.size - 1) * each >= rows) return {0, rows};
+  return {shard.rank * each, std::min(each, rows - shard.rank * each)};
+}
+
+at::Tensor ParameterStore::make(at::IntArrayRef shape, at::ScalarType dtype) const {
+  at::Tensor value = at::empty(shape, at::TensorOptions().dtype(dtype).device(options_->device));
+  if (options_->trainable && at::isFloatingType(dtype)) value.requires_grad_(true);
+  return value;
+}
+
+Parameter& ParameterStore::insert(Parameter parameter) {
+  SATIN_CHECK(!find(parameter.name), "two parameters named ", parameter.name);
+  index_.emplace(parameter.name, parameters_.size());
+  return parameters_.emplace_back(std::move(parameter));
+}
+
 at::Tensor ParameterStore::add(const std::string& name, at::IntArrayRef shape, Role role,
                                std::optional<at::ScalarType> dtype) {
-  SATIN_CHECK(!find(name), "two parameters named ", name);
-  const at::ScalarType type = dtype.value_or(options_->master_dtype);
-  at::Tensor value = at::empty(shape, at::TensorOptions().dtype(type).device(options_->device));
-  if (options_->trainable && at::isFloatingType(type)) value.requires_grad_(true);
-  index_.emplace(name, parameters_.size());
-  parameters_.push_back({name, value, role});
-  return value;
+  return insert({name, make(shape, dtype.value_or(options_->master_dtype)), role, shape.vec()}).value;
+}
+
+at::Tensor ParameterStore::add_rows(const std::string& name, at::IntArrayRef shape, Role role,
+                                    std::optional<at::ScalarType> dtype) {
+  const RowRange rows = rows_of(options_->shard, shape[0]);
+  std::vector<int64_t> own = shape.vec();
+  own[0] = rows.count;
+  return insert({name, make(own, dtype.value_or(options_->master_dtype)), role, shape.vec(), rows.first}).value;
+}
+
+at::Tensor ParameterStore::add_gathered(const std::string& name, at::IntArrayRef shape, Role role) {
+  add_rows(name, shape, role);
+  Parameter& parameter = parameters_.back();
+  if (!parameter.is_split()) return parameter.value;
+  return parameter.whole = make(shape, options_->master_dtype);
 }
 
 const Parameter* ParameterStore::find(const std::string& name) const {

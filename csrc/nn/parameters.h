@@ -15,10 +15,27 @@ enum class Role { kWeight, kEmbedding, kNorm, kBias, kScale, kZeroPoint, kClip }
 /// Whether it belongs to a quantizer: not a weight of the model.
 inline bool is_quantizer(Role role) { return role == Role::kScale || role == Role::kZeroPoint || role == Role::kClip; }
 
+/// A process's part of what is split by rows; {0, 1}: all of it.
+struct RowShard {
+  int64_t rank = 0, size = 1;
+};
+struct RowRange {
+  int64_t first, count;
+};
+/// Rank's rows of `rows`: ceil(rows / size) each, the last rank fewer. Where the last would have none, nothing is
+/// split: every rank has them all.
+RowRange rows_of(const RowShard& shard, int64_t rows);
+
 struct Parameter {
   std::string name;  ///< Hugging Face name ("model.layers.0.self_attn.q_proj.weight"); scales: "<module>.weight_scale"
   at::Tensor value;  ///< leaf tensor; modules share this handle, so it is filled with copy_ and never replaced
   Role role;
+  std::vector<int64_t> full_shape = {};  ///< of the whole parameter, of which value may be some rows
+  int64_t first_row = 0;                 ///< of value in it
+  at::Tensor whole =
+      {};  ///< full_shape, a leaf: what a dense layer computes with where value is a part; else undefined
+
+  bool is_split() const { return value.dim() > 0 && value.size(0) != full_shape[0]; }
 };
 
 /// How a model's tensors are made.
@@ -28,6 +45,7 @@ struct BuildOptions {
   at::ScalarType compute_dtype =
       at::kFloat;  ///< of matrix products; norms, residual stream and losses are fp32 (fp64 when compute is fp64)
   bool trainable = false;  ///< requires_grad of the parameters
+  RowShard shard = {};     ///< of the large parameters
 };
 
 /// Of norms, the residual stream, logits and losses: fp32, or fp64 when compute is fp64.
@@ -43,6 +61,11 @@ class ParameterStore {
 
   /// Makes an uninitialised parameter of the master dtype (or `dtype`) and returns the shared handle.
   at::Tensor add(const std::string& name, at::IntArrayRef shape, Role role, std::optional<at::ScalarType> dtype = {});
+  /// Of `shape` only the rows of options().shard; returns the handle of these.
+  at::Tensor add_rows(const std::string& name, at::IntArrayRef shape, Role role,
+                      std::optional<at::ScalarType> dtype = {});
+  /// As add_rows; returns the handle of Parameter::whole (of the value where it is not split).
+  at::Tensor add_gathered(const std::string& name, at::IntArrayRef shape, Role role);
   /// nullptr when absent.
   const Parameter* find(const std::string& name) const;
   /// Throws InternalError when absent.
@@ -51,6 +74,8 @@ class ParameterStore {
 
  private:
   friend class ComputeScope;
+  at::Tensor make(at::IntArrayRef shape, at::ScalarType dtype) const;
+  Parameter& insert(Parameter parameter);
   std::shared_ptr<BuildOptions> options_;
   std::vector<Parameter> parameters_;
   std::unordered_map<std::string, size_t> index_;

@@ -9,7 +9,9 @@ namespace satin::quant {
 
 QuantLinear::QuantLinear(const nn::LinearSpec& spec, const Scheme& scheme, nn::ParameterStore& store)
     : name_(spec.name),
-      weight_(store.add(spec.name + ".weight", {spec.out_features, spec.in_features}, spec.role)),
+      weight_(scheme.splits_by_rows()
+                  ? store.add_rows(spec.name + ".weight", {spec.out_features, spec.in_features}, spec.role)
+                  : store.add(spec.name + ".weight", {spec.out_features, spec.in_features}, spec.role)),
       bias_(spec.bias ? store.add(spec.name + ".bias", {spec.out_features}, nn::Role::kBias) : at::Tensor()),
       quantizer_(spec.name, spec.out_features, spec.in_features, scheme, store),
       options_(store.shared_options()) {}

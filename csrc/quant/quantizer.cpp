@@ -153,9 +153,12 @@ Quantizer::Quantizer(const std::string& module, int64_t out_features, int64_t in
                      nn::ParameterStore& store)
     : module_(module), scheme_(scheme), grid_(kernel_grid(scheme, in_features)) {
   const std::vector<int64_t> shape{scheme.per_tensor() ? 1 : out_features, scheme.groups(in_features)};
-  for (const QuantizerParameter& parameter : parameters_of(scheme))
-    parameters_.*parameter.member = store.add(cat(module, ".", parameter.name), shape, parameter.role,
-                                              nn::statistics_dtype(store.options().master_dtype));
+  const at::ScalarType dtype = nn::statistics_dtype(store.options().master_dtype);
+  for (const QuantizerParameter& parameter : parameters_of(scheme)) {
+    const std::string name = cat(module, ".", parameter.name);
+    parameters_.*parameter.member = scheme.splits_by_rows() ? store.add_rows(name, shape, parameter.role, dtype)
+                                                            : store.add(name, shape, parameter.role, dtype);
+  }
 }
 
 at::Tensor Quantizer::quantize(const at::Tensor& weight, at::ScalarType dtype) const {

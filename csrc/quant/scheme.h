@@ -64,6 +64,8 @@ struct Scheme {
     return method == Method::kMinMaxSymmetric || method == Method::kLsq || has_zero_point();
   }
   bool per_tensor() const { return group_size == 0; }
+  /// Whether rows can be quantized and started apart from each other: processes may then own some of them.
+  bool splits_by_rows() const { return !per_tensor() && method != Method::kOneBit; }
   /// Whether Init::kWeightedSearch means something: other starts are no search, or one over the whole tensor.
   bool searches_weighted() const {
     return init == Init::kWeightedSearch && learned_scale() && !per_tensor() && method != Method::kBinary &&

@@ -1,0 +1,56 @@
+// Processes that work together: ranks 0 .. size - 1, one a GPU (or one a CPU process).
+// Source: c10d (ProcessGroupNCCL, ProcessGroupGloo); the rest of the project does not see it.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace satin::dist {
+
+/// A collective under way. Tensors that it was given must live and stay untouched until wait().
+class Pending {
+ public:
+  struct Work;
+  Pending() = default;
+  explicit Pending(std::shared_ptr<Work> work) : work_(std::move(work)) {}
+  /// CPU: returns when it is done. CUDA: makes the current stream wait; the host goes on.
+  /// Throws PeerError when a rank is lost.
+  void wait();
+
+ private:
+  std::shared_ptr<Work> work_;  ///< null: done
+};
+
+/// Collectives are called by every rank in the same order, with equal shapes and dtypes. Tensors are contiguous and on
+/// the group's device; sums are over ranks, and every rank gets the same bits.
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+  virtual int64_t rank() const = 0;
+  virtual int64_t size() const = 0;
+
+  /// Sum in place.
+  virtual Pending all_reduce(const at::Tensor& tensor) = 0;
+  /// whole [size * n], part [n]: whole = every rank's part, in the ranks' order.
+  virtual Pending all_gather(const at::Tensor& whole, const at::Tensor& part) = 0;
+  /// part [n], whole [size * n]: part = this rank's slice of the sum.
+  virtual Pending reduce_scatter(const at::Tensor& part, const at::Tensor& whole) = 0;
+  /// Overwrites with root's values.
+  virtual Pending broadcast(const at::Tensor& tensor, int64_t root) = 0;
+
+  /// Host values, and these calls wait for all ranks. They may not be called from two threads at a time.
+  virtual std::vector<double> sum(const std::vector<double>& values) = 0;
+  virtual std::vector<std::string> gather(const std::string& text) = 0;
+  virtual void barrier() = 0;
+
+  /// Another group of the same ranks, so that another thread can use it. Called by every rank in the same order.
+  virtual std::shared_ptr<Communicator> duplicate() = 0;
+
+  /// The group of one: nothing is sent.
+  static std::shared_ptr<Communicator> alone();
+};
+
+}  // namespace satin::dist
