@@ -172,6 +172,7 @@ void Trainer::run() {
   health_.reset();
   quantizer_log_.reset();
   metrics_.reset();  // closed; and nothing of training stays in memory for what follows
+  checkpoints_.reset();
   loader_.reset();
   optimizer_.reset();
   step_.reset();
@@ -237,6 +238,7 @@ void Trainer::train_step(int64_t step) {
 
 void Trainer::diverged(int64_t step, const StepResult& result) {
   const auto names = optim::non_finite_gradients(student_.decoder->parameters().all());
+  if (checkpoints_) checkpoints_->wait();
   const auto last_good = io::latest_checkpoint(directory_.path());
   std::string losses;
   for (const auto& [name, value] : result.losses) losses += cat(" ", name, " ", value.item<double>());
@@ -332,15 +334,19 @@ void Trainer::log_quantizers(int64_t steps_done) {
 }
 
 void Trainer::save(int64_t steps_done) {
-  if (steps_done == last_saved_) return;
-  io::CheckpointContents contents = checkpoint_contents(config_, student_);
-  contents.manifest.step = steps_done;
-  contents.manifest.tokens = tokens_done_;
-  contents.manifest.state = {{"position", position_.to_json()}};
-  if (penalty_) contents.manifest.state["lgr"] = penalty_->weight().state();
-  contents.optimizer = optimizer_->state();
-  io::save_checkpoint(directory_.path(), contents, config_.checkpoint.keep);
-  last_saved_ = steps_done;
+  if (!checkpoints_)
+    checkpoints_ = std::make_unique<io::AsyncCheckpointWriter>(directory_.path(), config_.checkpoint.keep);
+  if (steps_done != last_saved_) {
+    io::CheckpointContents contents = checkpoint_contents(config_, student_);
+    contents.manifest.step = steps_done;
+    contents.manifest.tokens = tokens_done_;
+    contents.manifest.state = {{"position", position_.to_json()}};
+    if (penalty_) contents.manifest.state["lgr"] = penalty_->weight().state();
+    contents.optimizer = checkpoint_state(*optimizer_, student_.decoder->parameters());
+    checkpoints_->save(contents);
+    last_saved_ = steps_done;
+  }
+  if (!config_.checkpoint.asynchronous || steps_done == total_steps_ || interrupt_signal()) checkpoints_->wait();
 }
 
 void Trainer::evaluate_live(int64_t steps_done) {

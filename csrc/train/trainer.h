@@ -7,6 +7,7 @@
 
 #include "config/schema.h"
 #include "data/loader.h"
+#include "io/checkpoint_writer.h"
 #include "losses/neighbourhood.h"
 #include "losses/objective.h"
 #include "optim/adamw.h"
@@ -75,7 +76,8 @@ class Trainer {
   quant::Stage stage_;
   int64_t steps_done_ = 0, total_steps_ = 0, tokens_done_ = 0;
   int64_t last_saved_ = -1;
-  std::optional<PenaltyResult> penalty_result_;  ///< the latest that is not logged yet
+  std::unique_ptr<io::AsyncCheckpointWriter> checkpoints_;  ///< null: nothing saved yet
+  std::optional<PenaltyResult> penalty_result_;             ///< the latest that is not logged yet
   std::optional<double> peak_flops_;
 };
 
