@@ -36,9 +36,8 @@ struct RunAsRank : testing::EmptyTestEventListener {
     try {
       status = jobs().at(name)(dist::detect_launch());
     } catch (const std::exception& error) {
-      std::printf("%s\n", error.what());
+      std::fprintf(stderr, "%s\n", error.what());
     }
-    std::fflush(stdout);
     _exit(status);
   }
 };
