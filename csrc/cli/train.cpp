@@ -1,14 +1,15 @@
 // satin train: the main job.
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
+#include "cli/rank.h"
 #include "config/config.h"
 #include "core/error.h"
 #include "core/interrupt.h"
-#include "dist/launch.h"
-#include "ops/device.h"
+#include "dist/spawn.h"
 #include "train/dry_run.h"
 #include "train/trainer.h"
 
@@ -20,6 +21,7 @@ void add_train(CLI::App& app) {
     std::vector<std::string> overrides;
     bool dry_run = false, profile = false, help_config = false, print_config = false;
     std::string resume = "never";
+    int64_t gpus = 1;
   };
   auto options = std::make_shared<Options>();
   auto* command =
@@ -30,6 +32,11 @@ void add_train(CLI::App& app) {
                     "validate everything, print the quantization table and memory per part; write nothing");
   command->add_option("--resume", options->resume,
                       "never, auto (the newest checkpoint of train.output_dir) or a checkpoint directory");
+  command
+      ->add_option("--gpus", options->gpus,
+                   "processes on this host, one a GPU (with train.device=cpu: that many on the CPU); across hosts "
+                   "use torchrun, srun or mpirun")
+      ->check(CLI::Range(1, 1024));
   command->add_flag("--profile", options->profile,
                     "record where the time of a few steps goes: profile.txt and trace.json in train.output_dir");
   command->add_flag("--help-config", options->help_config, "print every key with its default, unit and meaning");
@@ -49,14 +56,16 @@ void add_train(CLI::App& app) {
     else if (options->dry_run)
       train::dry_run(config, train::Resume::parse(options->resume));
     else {
+      if (options->gpus > 1 && !dist::is_spawned()) {
+        check_gpus(config, options->gpus);
+        std::exit(dist::spawn(options->gpus));
+      }
       install_interrupt_handlers();
-      const dist::Launch launch = dist::detect_launch();
-      const at::Device device = ops::resolve_device(config.train.device);
-      const at::Device own = device.is_cuda() ? at::Device(at::kCUDA, static_cast<int8_t>(launch.local_rank)) : device;
-      train::Trainer trainer(config, train::Resume::parse(options->resume),
-                             dist::join(launch, own, config.parallel.timeout_s));
-      if (options->profile) trainer.profile_steps();
-      trainer.run();
+      as_rank(config, [&](std::shared_ptr<dist::Communicator> world, dist::Watchdog&) {
+        train::Trainer trainer(config, train::Resume::parse(options->resume), std::move(world));
+        if (options->profile) trainer.profile_steps();
+        trainer.run();
+      });
     }
   });
 }

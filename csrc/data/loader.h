@@ -31,8 +31,9 @@ class Loader {
   Loader(const Loader&) = delete;
   Loader& operator=(const Loader&) = delete;
 
-  /// The next micro-batch; where this process has none, a sequence of which nothing is scored. Waits when it is not ready. Data never end: sources start their next epoch. An error of the
-  /// background thread is thrown here (again at each call), after the batches before it.
+  /// The next micro-batch; where this process has none, a sequence of which nothing is scored. Waits when it is not
+  /// ready. Data never end: sources start their next epoch. An error of the background thread is thrown here (again at
+  /// each call), after the batches before it.
   Item next();
 
  private:

@@ -13,8 +13,8 @@ struct Sharing {
   std::shared_ptr<Communicator> world = Communicator::alone();
   std::shared_ptr<Communicator> shards = Communicator::alone();    ///< own one copy of the model together, by rows
   std::shared_ptr<Communicator> replicas = Communicator::alone();  ///< own the same rows
-  bool gathers_blocks = false;         ///< whole weights of a block are in memory only while it is used
-  bool reduces_each_micro_batch = false;              ///< else once a step
+  bool gathers_blocks = false;                      ///< whole weights of a block are in memory only while it is used
+  bool reduces_each_micro_batch = false;            ///< else once a step
   std::optional<at::ScalarType> reduce_dtype = {};  ///< of sums of gradients; none: the gradients' own
 
   bool is_split() const { return shards->size() > 1; }

@@ -26,7 +26,8 @@ class HeldWeights {
   /// Quantizes every layer of the registry into `dtype`, which the layers then multiply with until this object ends.
   /// The parameters must not change meanwhile. trainable: gradients are left in the held weights for collect().
   /// `sharing` outlives this; every rank makes this object at the same time.
-  HeldWeights(const Registry& registry, at::ScalarType dtype, bool trainable, const dist::Sharing& sharing = dist::not_shared());
+  HeldWeights(const Registry& registry, at::ScalarType dtype, bool trainable,
+              const dist::Sharing& sharing = dist::not_shared());
   ~HeldWeights();
   HeldWeights(const HeldWeights&) = delete;
   HeldWeights& operator=(const HeldWeights&) = delete;

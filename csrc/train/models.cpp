@@ -75,8 +75,8 @@ Student split_student(const config::Config& config, Student whole, const nn::Row
   nn::BuildOptions options = whole.decoder->parameters().options();
   options.shard = shard;
   Student student{std::make_unique<quant::Registry>(), nullptr};
-  student.decoder = std::make_unique<models::Decoder>(whole.decoder->config(),
-                                                      linear_factory(config, *student.registry), options);
+  student.decoder =
+      std::make_unique<models::Decoder>(whole.decoder->config(), linear_factory(config, *student.registry), options);
   quant::enter(*student.registry, stage, /*keep_range=*/false);
   const at::NoGradGuard no_grad;
   for (const nn::Parameter& parameter : student.decoder->parameters().all()) {

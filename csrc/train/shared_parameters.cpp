@@ -24,7 +24,8 @@ SharedParameters::SharedParameters(const std::vector<nn::Parameter>& parameters,
 void SharedParameters::start_reduce(int64_t block) {
   if (sharing_.world->size() == 1 || std::exchange(started_[block], true)) return;
   const at::NoGradGuard no_grad;
-  std::map<std::pair<bool, at::ScalarType>, std::pair<std::vector<const nn::Parameter*>, std::vector<at::Tensor>>> lists;
+  std::map<std::pair<bool, at::ScalarType>, std::pair<std::vector<const nn::Parameter*>, std::vector<at::Tensor>>>
+      lists;
   for (const nn::Parameter* parameter : blocks_[block]) {
     const at::Tensor& gradient = gradient_of(*parameter);
     if (!gradient.defined()) continue;

@@ -14,8 +14,8 @@ dist::Sharing make_sharing(const config::Config& config, std::shared_ptr<dist::C
   const int64_t samples = config.train.micro_batch_size * config.train.gradient_accumulation_steps;
   if (samples < world->size())
     throw UserError(cat("a step has ", samples, " samples (train.micro_batch_size ", config.train.micro_batch_size,
-                        " x train.gradient_accumulation_steps ", config.train.gradient_accumulation_steps, "), the job ",
-                        world->size(), " processes: give each at least one, or start fewer"));
+                        " x train.gradient_accumulation_steps ", config.train.gradient_accumulation_steps,
+                        "), the job ", world->size(), " processes: give each at least one, or start fewer"));
   if (penalises(config.loss.lgr))
     throw UserError(cat("loss.lgr: found with ", world->size(),
                         " processes; it is computed in one process only: start one, or set its weight to 0"));

@@ -169,8 +169,7 @@ void Trainer::open_logs(bool continues) {
   const int64_t after = continues ? steps_done_ : -1;
   metrics_ = std::make_unique<report::MetricsLog>(directory_.metrics(), after);
   if (health_) quantizer_log_ = std::make_unique<report::MetricsLog>(directory_.quantizer_health(), after);
-  if (config_.logging.tensorboard)
-    tensorboard_ = std::make_unique<report::TensorBoardWriter>(directory_.path(), after);
+  if (config_.logging.tensorboard) tensorboard_ = std::make_unique<report::TensorBoardWriter>(directory_.path(), after);
 }
 
 Trainer::~Trainer() { close_log_file(); }
@@ -411,8 +410,7 @@ void Trainer::save(int64_t steps_done) {
   for (auto& [name, tensor] : contents.model) tensor = whole_of(tensor, store.find(name), *sharing_.shards);
   for (auto& [name, tensor] : contents.optimizer)
     tensor = whole_of(tensor, store.find(name.substr(0, name.rfind('.'))), *sharing_.shards);
-  dist::on_first(*sharing_.world,
-                 [&] { io::save_checkpoint(directory_.path(), contents, config_.checkpoint.keep); });
+  dist::on_first(*sharing_.world, [&] { io::save_checkpoint(directory_.path(), contents, config_.checkpoint.keep); });
   last_saved_ = steps_done;
 }
 
