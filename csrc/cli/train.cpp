@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
+#include "cli/json_file.h"
 #include "cli/rank.h"
 #include "config/config.h"
 #include "core/error.h"
@@ -20,7 +21,8 @@ void add_train(CLI::App& app) {
     std::string config;
     std::vector<std::string> overrides;
     bool dry_run = false, profile = false, help_config = false, print_config = false;
-    std::string resume = "never";
+    std::string resume = "never", json;
+    train::DryRunOptions plan;
     int64_t gpus = 1;
   };
   auto options = std::make_shared<Options>();
@@ -30,6 +32,21 @@ void add_train(CLI::App& app) {
   command->add_option("overrides", options->overrides, "key.sub=value, over what the file says");
   command->add_flag("--dry-run", options->dry_run,
                     "validate everything, print the quantization table and memory per part; write nothing");
+  auto* many =
+      command->add_option("--world-size", options->plan.world_size,
+                          "with --dry-run: of a job of so many processes, one a GPU, memory and time a step by "
+                          "strategy (a model, see csrc/train/scaling_model.h)");
+  many->check(CLI::PositiveNumber)->needs("--dry-run");
+  const auto of_many = [&](const char* name, auto& value, const char* help) {
+    command->add_option(name, value, help)->check(CLI::PositiveNumber)->needs(many);
+  };
+  of_many("--hosts-gpus", options->plan.gpus_per_host, "with --world-size: GPUs a host (8)");
+  of_many("--device-memory-gib", options->plan.device_memory_gib,
+          "with --world-size: memory of a GPU (this machine's; 80 without one)");
+  of_many("--host-bus", options->plan.host_bus_gb_s,
+          "with --world-size: GB/s of collectives inside a host, as nccl-tests prints busbw (360)");
+  of_many("--network", options->plan.network_gbit_s, "with --world-size: Gb/s of each GPU to other hosts (400)");
+  command->add_option("--json", options->json, "with --world-size: write the numbers to this file")->needs(many);
   command->add_option("--resume", options->resume,
                       "never, auto (the newest checkpoint of train.output_dir) or a checkpoint directory");
   command
@@ -50,19 +67,20 @@ void add_train(CLI::App& app) {
     }
     if (options->config.empty())
       throw UserError("satin train: expected a config file, e.g. configs/quickstart/qat-smoothness.yaml");
+    check_json_file(options->json);
     const config::Config config = config::load(options->config, options->overrides);
     if (options->print_config)
       std::printf("%s", config::dump(config).c_str());
     else if (options->dry_run)
-      train::dry_run(config, train::Resume::parse(options->resume));
+      write_json_file(options->json, train::dry_run(config, train::Resume::parse(options->resume), options->plan));
     else {
       if (options->gpus > 1 && !dist::is_spawned()) {
         check_gpus(config, options->gpus);
         std::exit(dist::spawn(options->gpus));
       }
       install_interrupt_handlers();
-      as_rank(config, [&](std::shared_ptr<dist::Communicator> world, dist::Watchdog&) {
-        train::Trainer trainer(config, train::Resume::parse(options->resume), std::move(world));
+      as_rank(config, [&](std::shared_ptr<dist::Communicator> world, dist::Watchdog& watchdog) {
+        train::Trainer trainer(config, train::Resume::parse(options->resume), std::move(world), &watchdog);
         if (options->profile) trainer.profile_steps();
         trainer.run();
       });

@@ -42,16 +42,20 @@ class Watchdog {
   std::unique_ptr<Impl> impl_;  ///< null: a job of one rank
 };
 
-/// Watchdog::pause() and resume() around a scope.
-class Paused {
+/// A scope that takes as long as it takes: Watchdog::pause() and resume(), where there is one.
+class Unbounded {
  public:
-  explicit Paused(Watchdog& watchdog) : watchdog_(watchdog) { watchdog_.pause(); }
-  ~Paused() { watchdog_.resume(); }
-  Paused(const Paused&) = delete;
-  Paused& operator=(const Paused&) = delete;
+  explicit Unbounded(Watchdog* watchdog) : watchdog_(watchdog) {
+    if (watchdog_) watchdog_->pause();
+  }
+  ~Unbounded() {
+    if (watchdog_) watchdog_->resume();
+  }
+  Unbounded(const Unbounded&) = delete;
+  Unbounded& operator=(const Unbounded&) = delete;
 
  private:
-  Watchdog& watchdog_;
+  Watchdog* watchdog_;
 };
 
 }  // namespace satin::dist

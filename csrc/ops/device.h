@@ -37,6 +37,8 @@ std::string device_name(c10::Device device);
 /// process).
 int64_t memory_bytes(c10::Device device);
 int64_t peak_memory_bytes(c10::Device device);
+/// What the device has (CUDA; on the CPU: the machine's).
+int64_t total_memory_bytes(c10::Device device);
 void reset_peak_memory(c10::Device device);
 /// Waits for all work queued on the device.
 void synchronize(c10::Device device);

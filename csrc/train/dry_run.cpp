@@ -1,6 +1,9 @@
 #include "train/dry_run.h"
 
+#include <ATen/Context.h>
+
 #include <cstdio>
+#include <nlohmann/json.hpp>
 
 #include "core/error.h"
 #include "data/text_source.h"
@@ -9,8 +12,9 @@
 #include "export/format.h"
 #include "losses/objective.h"
 #include "ops/device.h"
+#include "report/throughput.h"
+#include "train/cluster_plan.h"
 #include "train/gradient_penalty.h"
-#include "train/memory_estimate.h"
 #include "train/models.h"
 #include "train/neighbours.h"
 #include "train/quantization_table.h"
@@ -30,15 +34,37 @@ void check_readable(const config::DataSource& source, const tokenizer::Tokenizer
   if (!data::TextSource(source).next(document)) throw UserError(cat(source.path, ": holds no documents"));
 }
 
+/// GPUs as this machine has, or as the model's constants are of.
+Job job_of(const DryRunOptions& options) {
+  Job job{options.world_size, options.gpus_per_host, 0, {}};
+  std::string name = "H100";
+  double memory_gib = 80;
+  if (at::hasCUDA()) {
+    name = ops::device_name({at::kCUDA, 0});
+    memory_gib = static_cast<double>(ops::total_memory_bytes({at::kCUDA, 0})) / (1 << 30);
+    if (const auto peak = report::peak_flops_per_second(name)) job.cluster.peak_flops_per_s = *peak;
+  }
+  if (options.device_memory_gib > 0) memory_gib = options.device_memory_gib;
+  if (options.host_bus_gb_s > 0) job.cluster.host_bus_bytes_per_s = options.host_bus_gb_s * 1e9;
+  if (options.network_gbit_s > 0) job.cluster.network_bytes_per_s = options.network_gbit_s * 1e9 / 8;
+  job.device_memory_bytes = static_cast<int64_t>(memory_gib * (1 << 30));
+  std::printf("GPUs: %s, %s GiB%s\n", name.c_str(), fixed(memory_gib, 1).c_str(),
+              at::hasCUDA() ? "" : " (this machine has none: assumed)");
+  return job;
+}
+
 }  // namespace
 
-void dry_run(const config::Config& config, const Resume& resume) {
+nlohmann::json dry_run(const config::Config& config, const Resume& resume, const DryRunOptions& options) {
+  const bool of_many = options.world_size > 0;
+  if (of_many) check_hosts(options.world_size, options.gpus_per_host);
   RunDirectory::check(config.train.output_dir, resume);
-  const at::Device device = ops::resolve_device(config.train.device);
+  const at::Device device = of_many ? at::Device(at::kCUDA) : ops::resolve_device(config.train.device);
   const at::ScalarType compute_dtype = ops::resolve_compute_dtype(config.train.compute_dtype, device);
   check_schedule(config);
   const auto tokenizer = tokenizer::Tokenizer::load(config.model.path);
-  const Student student = build_student(config, student_options(at::kCPU, compute_dtype), {});
+  const Student student = of_many ? student_shapes(config, compute_dtype)
+                                  : build_student(config, student_options(at::kCPU, compute_dtype), {});
   const models::ModelConfig& model = student.decoder->config();
   check_vocabulary(tokenizer, model, config.model.path);
   check_exports(config, student);
@@ -61,8 +87,9 @@ void dry_run(const config::Config& config, const Resume& resume) {
   const int64_t steps = total_steps(config.train);
   const int64_t tokens =
       config.train.micro_batch_size * config.train.gradient_accumulation_steps * config.train.sequence_length;
-  std::printf("%ld steps of %ld tokens, %ld tokens in all, on %s in %s\n", steps, tokens, steps * tokens,
-              ops::device_name(device).c_str(), c10::toString(compute_dtype));
+  const std::string where = of_many ? cat(options.world_size, " GPUs") : ops::device_name(device);
+  std::printf("%ld steps of %ld tokens, %ld tokens in all, on %s in %s\n", steps, tokens, steps * tokens, where.c_str(),
+              c10::toString(compute_dtype));
   const losses::Neighbourhood neighbourhood = build_neighbourhood(config, tokenizer, model);  // for its errors
   if (neighbourhood.enabled())
     std::printf("%s\n", neighbourhood_text(effective_neighbourhood(config.loss), steps).c_str());
@@ -71,9 +98,15 @@ void dry_run(const config::Config& config, const Resume& resume) {
                                   config.loss.chunk_tokens);  // for its errors
     std::printf("%s\n", penalty_text(config.loss.lgr, tokens / config.train.sequence_length, steps).c_str());
   }
-  std::printf(
-      "%s\n",
-      memory_text(estimate_memory(config, *student.decoder, teacher ? &*teacher : nullptr, compute_dtype)).c_str());
+  const models::ModelConfig* frozen = teacher ? &*teacher : nullptr;
+  if (of_many) {
+    const Job job = job_of(options);
+    const std::vector<Plan> plans = plan_strategies(config, frozen, compute_dtype, job);
+    std::printf("%s\n", plan_text(plans, config, job).c_str());
+    return plan_json(plans, config, job);
+  }
+  std::printf("%s\n", memory_text(estimate_memory(config, *student.decoder, frozen, compute_dtype, device)).c_str());
+  return nullptr;
 }
 
 }  // namespace satin::train

@@ -3,6 +3,7 @@
 #include "train/memory_estimate.h"
 
 #include <cstdio>
+#include <map>
 
 #include "core/error.h"
 #include "losses/head.h"
@@ -22,11 +23,63 @@ int64_t wrapped_values(const config::Quantization& quantization, int64_t h, int6
   return values;
 }
 
-int64_t num_parameters(const models::ModelConfig& c) {
+int64_t layer_parameters(const models::ModelConfig& c) {
   const int64_t q = c.num_heads * c.head_dim, kv = c.num_kv_heads * c.head_dim;
-  const int64_t layer = c.hidden_size * (2 * q + 2 * kv + 3 * c.intermediate_size + 2);
-  return c.num_layers * layer + c.hidden_size + c.vocab_size * c.hidden_size * (c.tied_embeddings ? 1 : 2);
+  return c.hidden_size * (2 * q + 2 * kv + 3 * c.intermediate_size + 2);
 }
+
+/// In the compute dtype: all of it, or its own rows and two blocks whole (the one in use and the next).
+int64_t teacher_elements(const models::ModelConfig& c, const Layout& layout) {
+  const int64_t blocks = c.num_layers * layer_parameters(c);
+  const int64_t rest = c.hidden_size + c.vocab_size * c.hidden_size * (c.tied_embeddings ? 1 : 2);
+  if (!layout.gathers_blocks()) return blocks + rest;
+  const int64_t shards = layout.num_shards();
+  return (blocks + shards - 1) / shards + std::min<int64_t>(c.num_layers, 2) * layer_parameters(c) + rest;
+}
+
+/// N of "model.layers.N.", else -1.
+int64_t block_of(const std::string& name) {
+  constexpr std::string_view kPrefix = "model.layers.";
+  return name.starts_with(kPrefix) ? std::stoll(name.substr(kPrefix.size())) : -1;
+}
+
+/// A process's part of a student.
+struct Owned {
+  int64_t masters = 0;          ///< bytes of parameters, those on every process included
+  int64_t whole = 0;            ///< bytes of whole copies beside them
+  int64_t linear_elements = 0;  ///< of linears' weights in the compute dtype, whole
+  int64_t gathered = 0;         ///< of those that are gathered by block; of them ...
+  int64_t own = 0;              ///< ... its own rows, and ...
+  int64_t widest_block = 0;     ///< ... the largest block
+  int64_t outside = 0;          ///< gathered and in no block (a quantized head), in fp32: whole, and ...
+  int64_t outside_own = 0;      ///< ... its own rows
+
+  explicit Owned(const nn::ParameterStore& store) {
+    std::map<int64_t, int64_t> blocks;
+    for (const nn::Parameter& parameter : store.all()) {
+      masters += static_cast<int64_t>(parameter.value.nbytes());
+      if (parameter.whole.defined()) whole += static_cast<int64_t>(parameter.whole.nbytes());
+      const int64_t elements = c10::multiply_integers(parameter.full_shape), block = block_of(parameter.name);
+      const bool is_gathered = parameter.is_split() && !parameter.whole.defined() && !is_quantizer(parameter.role);
+      if (is_gathered && block < 0) {
+        outside += elements;
+        outside_own += parameter.value.numel();
+      } else if (parameter.role == nn::Role::kWeight) {
+        linear_elements += elements;
+        if (!is_gathered) continue;
+        gathered += elements;
+        own += parameter.value.numel();
+        widest_block = std::max(widest_block, blocks[block] += elements);
+      }
+    }
+  }
+
+  /// Weights in memory together, when those of two blocks are whole (the one in use and the next), or all.
+  int64_t held_bytes(bool by_block, int64_t compute, int64_t wide) const {
+    const int64_t away = by_block ? std::max<int64_t>(0, gathered - 2 * widest_block) : 0;
+    return (linear_elements - away + own) * compute + (outside + outside_own) * wide;
+  }
+};
 
 }  // namespace
 
@@ -37,51 +90,63 @@ int64_t MemoryEstimate::total_bytes() const {
 }
 
 MemoryEstimate estimate_memory(const config::Config& config, const models::Decoder& student,
-                               const models::ModelConfig* teacher, at::ScalarType compute_dtype) {
+                               const models::ModelConfig* teacher, at::ScalarType compute_dtype, at::Device device,
+                               const Layout& layout) {
+  SATIN_CHECK_EQ(student.parameters().options().shard.size, layout.num_shards());
   const models::ModelConfig& c = student.config();
   const auto compute = static_cast<int64_t>(c10::elementSize(compute_dtype));
   const int64_t wide = compute_dtype == at::kDouble ? 8 : 4;  // residual stream, norms, logits
   const bool branches =
       teacher && effective_neighbourhood(config.loss).rate > 0 && config.loss.neighbourhood.placement == "branch";
+  const BatchShare share = share_of_step(config.train, layout.world_size);
   const int64_t context_length = config.train.sequence_length * (branches ? 2 : 1);
-  const int64_t m = config.train.micro_batch_size * context_length;
+  const int64_t m = share.sequences * context_length;
   const int64_t h = c.hidden_size, f = c.intermediate_size, v = c.vocab_size;
   const int64_t q = c.num_heads * c.head_dim, kv = c.num_kv_heads * c.head_dim;
 
-  int64_t weights = 0, linear_elements = 0;
-  for (const auto& parameter : student.parameters().all()) {
-    weights += static_cast<int64_t>(parameter.value.nbytes());
-    if (parameter.role == nn::Role::kWeight) linear_elements += parameter.value.numel();
-  }
+  const Owned owned(student.parameters());
+  // Gradients of what is gathered, before they are summed over processes: all of a step's, or a block's while the one
+  // before is under way. Those of other matrices are fp32 and whole; the sums are fp32, of its own rows.
+  int64_t gradients = owned.masters + owned.whole + owned.outside * wide;
+  if (layout.strategy == Strategy::kZero1 && owned.gathered > 0)
+    gradients += owned.gathered * (share.forwards > 1 ? wide : compute);
+  else if (layout.num_shards() > 1)
+    gradients += std::min(owned.gathered, 2 * owned.widest_block) * compute;
   // Kept for backward, a token and layer: the residual stream before both norms, both norms' outputs, rotated q and k,
   // v, the attention's output and logsumexp, and of the MLP gate, up and silu(gate) up.
   const int64_t wrapped = config.quantization ? wrapped_values(*config.quantization, h, f, q, kv) : 0;
   const auto activations_in = [&](int64_t element, int64_t sequences, int64_t length, bool masked) {
     const int64_t rows = sequences * length;
     const int64_t a_layer = wide * 2 * h + element * (2 * h + 2 * q + 2 * kv + 3 * f + wrapped) + 4 * c.num_heads;
-    // Every linear keeps its weight in the compute dtype (dequantised, or cast), unless that is the master itself.
-    const bool casts = config.quantization || element != wide;
-    int64_t bytes = rows * (c.num_layers * a_layer + wide * h + element * h) + (casts ? linear_elements * element : 0);
+    int64_t bytes = rows * (c.num_layers * a_layer + wide * h + element * h);
     if (!config.data.attention_across_documents)
       bytes += rows * length;  // the mask, a byte a pair
     else if (masked)
       bytes += length * length;
     return bytes;
   };
-  const int64_t activations = activations_in(compute, config.train.micro_batch_size, context_length, branches);
+  // Every linear's weight in the compute dtype (dequantised, or cast), unless that is the master itself.
+  const auto held_in = [&](int64_t element) {
+    const bool casts = config.quantization || element != wide;
+    return casts ? owned.held_bytes(layout.gathers_blocks(), element, wide) : 0;
+  };
+  const int64_t activations = activations_in(compute, share.sequences, context_length, branches);
+  const int64_t held = held_in(compute);
 
-  const losses::HeadChunks chunks(config.loss.chunk_tokens, m, v, compute_dtype, student.parameters().options().device);
+  const losses::HeadChunks chunks(config.loss.chunk_tokens, m, v, compute_dtype, device);
   const int64_t loss =
       chunks.bytes(v, compute_dtype, teacher != nullptr) + v * h * (wide + compute) + m * h * compute * 3;
   // Gradients of one MLP and of the residual stream while the backward passes through a layer.
   const int64_t backward = m * (3 * f * compute + 2 * h * wide) + 3 * h * f * wide;
   MemoryEstimate estimate;
-  estimate.parts = {{"weights", weights}, {"gradients", weights}, {"optimizer", 2 * weights}};
+  estimate.parts = {
+      {"weights", owned.masters + owned.whole}, {"gradients", gradients}, {"optimizer", 2 * owned.masters}};
   estimate.parts.emplace_back("teacher",
-                              teacher ? num_parameters(*teacher) * compute + m * teacher->hidden_size * compute : 0);
+                              teacher ? (teacher_elements(*teacher, layout) + m * teacher->hidden_size) * compute : 0);
   estimate.parts.emplace_back("activations", activations);
+  estimate.parts.emplace_back("held weights", held);
   if (config.quantization && config.logging.quantizers_every_n_steps > 0)
-    estimate.parts.emplace_back("codes", linear_elements);  // of the last look at the quantizers
+    estimate.parts.emplace_back("codes", owned.linear_elements - owned.gathered + owned.own);  // of the last look
   estimate.parts.emplace_back("loss", loss);
   if (config.loss.hidden.weight > 0) {
     // A gradient of each compared layer until the backward; of the layer at hand the teacher's state, both directions
@@ -92,11 +157,13 @@ MemoryEstimate estimate_memory(const config::Config& config, const models::Decod
   if (const config::GradientPenalty& lgr = config.loss.lgr; penalises(lgr)) {
     // The losses' gradients lie aside, quantized weights have fp32 gradients of their own, and what fp32 activations
     // and their offset take beyond those of the step.
-    const int64_t all = config.train.micro_batch_size, length = config.train.sequence_length;
+    const int64_t all = share.sequences, length = config.train.sequence_length;
     const int64_t sequences = lgr.sequences > 0 ? std::min(lgr.sequences, all) : all;
-    const int64_t passes = activations_in(wide, sequences, length, false) + sequences * length * h * 2 * wide;
-    estimate.parts.emplace_back("lgr", weights + (config.quantization ? linear_elements * wide : 0) +
-                                           std::max<int64_t>(0, passes - activations));
+    const int64_t passes =
+        activations_in(wide, sequences, length, false) + held_in(wide) + sequences * length * h * 2 * wide;
+    estimate.parts.emplace_back("lgr", owned.masters + owned.whole +
+                                           (config.quantization ? owned.linear_elements * wide : 0) +
+                                           std::max<int64_t>(0, passes - activations - held));
   }
   estimate.parts.emplace_back("workspace", std::max<int64_t>(0, backward - loss));
   return estimate;

@@ -7,19 +7,27 @@
 
 #include "config/schema.h"
 #include "models/decoder.h"
+#include "train/layout.h"
 
 namespace satin::train {
 
-/// Bytes by part, in the order they are printed: weights, gradients, optimizer, teacher, activations, loss, workspace;
-/// codes, hidden and lgr where there are any.
+/// Bytes by part, in the order they are printed: weights (masters, and whole copies of split matrices in full
+/// precision), gradients, optimizer, teacher, activations, held weights (quantized or cast, in the compute dtype),
+/// loss, workspace; codes, hidden and lgr where there are any.
 struct MemoryEstimate {
   std::vector<std::pair<std::string, int64_t>> parts;
   int64_t total_bytes() const;
 };
 
-/// Counted from the shapes and what each operator keeps for its backward. `teacher` may be null; no tensor is read.
+/// Counted from the shapes and what each operator keeps for its backward, of the process with the most rows. `student`
+/// was built with layout.shard(), on any device (meta takes no memory): no tensor is read. `teacher` may be null.
+/// `device`: where it will train. Throws UserError when a step has fewer sequences than there are processes.
 MemoryEstimate estimate_memory(const config::Config& config, const models::Decoder& student,
-                               const models::ModelConfig* teacher, at::ScalarType compute_dtype);
+                               const models::ModelConfig* teacher, at::ScalarType compute_dtype, at::Device device,
+                               const Layout& layout = {});
+
+/// Of a device's memory, what a run may plan with: the rest is CUDA's context, NCCL's buffers and fragmentation.
+inline constexpr double kUsableMemory = 0.92;
 
 std::string memory_text(const MemoryEstimate& estimate);
 
