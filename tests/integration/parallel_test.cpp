@@ -59,8 +59,9 @@ class Parallel : public Cli {
   const std::vector<Job> jobs_ = {{"ddp", 2},   {"ddp", 3},   {"ddp", 4},   {"zero1", 2}, {"zero1", 3}, {"zero1", 4},
                                   {"zero2", 2}, {"zero2", 3}, {"zero2", 4}, {"fsdp", 2},  {"fsdp", 3},  {"fsdp", 4}};
   /// 6 samples a step, 2 or 1 a micro-batch: 4 processes have 2, 1, 2, 1 of them, so that some wait for others.
-  const std::string more_ = "loss.smoothness.weight=0.5 loss.neighbourhood.rate=0.15 train.gradient_accumulation_steps=6 "
-                            "train.micro_batch_size=1 train.sequence_length=16 eval.limit=1 export.formats=[] ";
+  const std::string more_ =
+      "loss.smoothness.weight=0.5 loss.neighbourhood.rate=0.15 train.gradient_accumulation_steps=6 "
+      "train.micro_batch_size=1 train.sequence_length=16 eval.limit=1 export.formats=[] ";
 };
 
 TEST_F(Parallel, EqualsOneProcessInDouble) {
@@ -90,7 +91,8 @@ TEST_F(Parallel, ResumesOnAnotherNumberOfProcesses) {
   const fs::path checkpoint = dir / "four/checkpoints/step-3";
   ASSERT_TRUE(fs::exists(checkpoint));
   const std::vector<double> expected = losses("four");
-  for (const auto& [strategy, ranks] : std::vector<Job>{{"fsdp", 1}, {"fsdp", 2}, {"fsdp", 3}, {"ddp", 2}, {"zero1", 4}}) {
+  for (const auto& [strategy, ranks] :
+       std::vector<Job>{{"fsdp", 1}, {"fsdp", 2}, {"fsdp", 3}, {"ddp", 2}, {"zero1", 4}}) {
     const std::string name = cat("resumed-", strategy, ranks);
     expect(job(ranks, tiny(name, cat(all, "train.max_steps=5 parallel.strategy=", strategy, " --resume ",
                                      checkpoint.string()))),
