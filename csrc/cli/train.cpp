@@ -8,6 +8,7 @@
 #include "config/config.h"
 #include "core/error.h"
 #include "core/interrupt.h"
+#include "dist/launch.h"
 #include "ops/device.h"
 #include "train/dry_run.h"
 #include "train/trainer.h"
@@ -67,7 +68,11 @@ void add_train(CLI::App& app) {
       write_json_file(options->json, train::dry_run(config, train::Resume::parse(options->resume), options->plan));
     else {
       install_interrupt_handlers();
-      train::Trainer trainer(config, train::Resume::parse(options->resume));
+      const dist::Launch launch = dist::detect_launch();
+      const at::Device device = ops::resolve_device(config.train.device);
+      const at::Device own = device.is_cuda() ? at::Device(at::kCUDA, static_cast<int8_t>(launch.local_rank)) : device;
+      train::Trainer trainer(config, train::Resume::parse(options->resume),
+                             dist::join(launch, own, config.parallel.timeout_s));
       if (options->profile) trainer.profile_steps();
       trainer.run();
     }

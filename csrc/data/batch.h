@@ -23,7 +23,8 @@ struct Batch {
   at::Tensor document_ids;     ///< [B, T] int64, rising within a window; undefined when attention crosses documents
   at::Tensor document_starts;  ///< [B, T] bool: token t is the first of its document
   std::vector<uint64_t> sample_ids;  ///< [B] global sample index: what random draws are a function of
-  uint64_t epoch = 0;                ///< of the first sample
+  bool idle = false;   ///< stands in for samples that a process has not: nothing of it is scored or counted
+  uint64_t epoch = 0;  ///< of the first sample
   StoredTeacher teacher = {};
 };
 

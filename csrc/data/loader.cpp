@@ -1,6 +1,6 @@
 #include "data/loader.h"
 
-#include <ATen/core/Tensor.h>
+#include <ATen/ATen.h>
 
 #include "core/error.h"
 
@@ -8,7 +8,7 @@ namespace satin::data {
 
 Loader::Loader(const Dataset& dataset, const Options& options, const Position& start)
     : dataset_(dataset), options_(options), sampler_(dataset.sampler()) {
-  SATIN_CHECK(options_.batch_size > 0 && options_.num_ahead > 0);
+  SATIN_CHECK(options_.share.own().count > 0 && options_.share.micro_batch_size > 0 && options_.num_ahead > 0);
   sampler_.seek(start);
   thread_ = std::thread([this] { work(); });
 }
@@ -33,23 +33,37 @@ Loader::Item Loader::next() {
   return item;
 }
 
+void Loader::push(Item item) {
+  {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return stop_ || ready_.size() < options_.num_ahead; });
+    ready_.push_back(std::move(item));
+  }
+  changed_.notify_all();
+}
+
+void Loader::read_step() {
+  const StepShare& share = options_.share;
+  std::vector<Sample> samples;
+  std::vector<Position> after;
+  for (int64_t i = 0; i < share.samples_per_step; ++i) {
+    samples.push_back(sampler_.next());
+    after.push_back(sampler_.position());
+  }
+  for (int64_t i = 0; i < share.num_micro_batches() && !stop_; ++i) {
+    const auto [first, count] = share.micro_batch(i);
+    const auto begin = samples.begin() + (count > 0 ? first : 0);
+    Item item{dataset_.read({begin, begin + std::max<int64_t>(count, 1)}, options_.pin_memory),
+              share.size == 1 ? after[first + count - 1] : after.back()};
+    item.batch.idle = count == 0;
+    if (item.batch.idle) item.batch.loss_mask.zero_();
+    push(std::move(item));
+  }
+}
+
 void Loader::work() {
   try {
-    for (;;) {
-      {
-        std::unique_lock lock(mutex_);
-        changed_.wait(lock, [this] { return stop_ || ready_.size() < options_.num_ahead; });
-        if (stop_) return;
-      }
-      std::vector<Sample> samples;
-      for (int64_t b = 0; b < options_.batch_size; ++b) samples.push_back(sampler_.next());
-      Item item{dataset_.read(samples, options_.pin_memory), sampler_.position()};
-      {
-        const std::lock_guard lock(mutex_);
-        ready_.push_back(std::move(item));
-      }
-      changed_.notify_all();
-    }
+    while (!stop_) read_step();
   } catch (...) {
     const std::lock_guard lock(mutex_);
     error_ = std::current_exception();

@@ -24,6 +24,12 @@ class Pending {
   std::shared_ptr<Work> work_;  ///< null: done
 };
 
+/// How far this rank is in one group, for those who watch it.
+struct GroupProgress {
+  int64_t entered = 0;       ///< collectives it has called
+  bool outstanding = false;  ///< the last one is not done yet
+};
+
 /// Collectives are called by every rank in the same order, with equal shapes and dtypes. Tensors are contiguous and on
 /// the group's device; sums are over ranks, and every rank gets the same bits.
 class Communicator {
@@ -48,6 +54,9 @@ class Communicator {
 
   /// Another group of the same ranks, so that another thread can use it. Called by every rank in the same order.
   virtual std::shared_ptr<Communicator> duplicate() = 0;
+
+  /// Of this group and its duplicates, in the order of their making. Any thread may ask at any time.
+  virtual std::vector<GroupProgress> progress() const { return {}; }
 
   /// The group of one: nothing is sent.
   static std::shared_ptr<Communicator> alone();

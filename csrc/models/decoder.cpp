@@ -81,6 +81,7 @@ struct Decoder::Parts {
   std::unique_ptr<nn::Linear> head;
   nn::RopeTables rope;
   std::optional<ops::ActivationFormat> stored_as;
+  BlockObserver observer;
 
   Parts(const ModelConfig& c, const nn::LinearFactory& factory, const nn::BuildOptions& options)
       : config(c),
@@ -136,8 +137,14 @@ at::Tensor Decoder::hidden(const at::Tensor& tokens, const ForwardOptions& optio
   const nn::Visibility visible = visible_keys(options, past, num_tokens, build.device);
   // What the layer before adds to the stream waits for the next norm, which adds and normalises in one pass.
   at::Tensor delta;
+  const auto num_blocks = static_cast<int64_t>(p.layers.size());
+  const auto tell = [&](BlockEvent event, int64_t block) {
+    if (p.observer) p.observer(event, block);
+  };
   for (size_t i = 0; i < p.layers.size(); ++i) {
     const Layer& layer = p.layers[i];
+    if (p.observer) std::tie(x, delta) = block_boundary(x, delta, static_cast<int64_t>(i), num_blocks, p.observer);
+    tell(BlockEvent::kBeforeForward, static_cast<int64_t>(i));
     const bool offset_here = options.offset.defined() && static_cast<int64_t>(i) == options.offset_layer;
     if ((offset_here || options.taps) && delta.defined()) {  // ... unless the stream itself is wanted here
       x = x + delta;
@@ -158,7 +165,9 @@ at::Tensor Decoder::hidden(const at::Tensor& tokens, const ForwardOptions& optio
       delta = at::Tensor();
       options.after_layer(static_cast<int64_t>(i), x);
     }
+    tell(BlockEvent::kAfterForward, static_cast<int64_t>(i));
   }
+  if (p.observer) std::tie(x, delta) = block_boundary(x, delta, num_blocks, num_blocks, p.observer);
   if (cache) cache->length = past + num_tokens;
   return p.norm->forward(x, delta).y;
 }
@@ -178,6 +187,7 @@ at::Tensor Decoder::logits(const at::Tensor& hidden) {
 void Decoder::store_keys_and_values_as(std::optional<ops::ActivationFormat> format) { parts_->stored_as = format; }
 std::optional<ops::ActivationFormat> Decoder::keys_and_values_stored_as() const { return parts_->stored_as; }
 
+void Decoder::observe_blocks(BlockObserver observer) { parts_->observer = std::move(observer); }
 nn::Linear& Decoder::head() { return *parts_->head; }
 nn::ParameterStore& Decoder::parameters() { return parts_->store; }
 const nn::ParameterStore& Decoder::parameters() const { return parts_->store; }

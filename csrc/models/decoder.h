@@ -5,6 +5,7 @@
 #include <optional>
 #include <vector>
 
+#include "models/block_boundary.h"
 #include "models/model_config.h"
 #include "nn/linear_factory.h"
 #include "ops/act_quant.h"
@@ -54,6 +55,9 @@ class Decoder {
   /// are.
   void store_keys_and_values_as(std::optional<ops::ActivationFormat> format);
   std::optional<ops::ActivationFormat> keys_and_values_stored_as() const;
+
+  /// From here on every pass tells where it stands; an empty function: none does. Values and gradients stay the same.
+  void observe_blocks(BlockObserver observer);
 
   nn::Linear& head();
   nn::ParameterStore& parameters();

@@ -10,6 +10,11 @@ RowRange rows_of(const RowShard& shard, int64_t rows) {
   return {shard.rank * each, std::min(each, rows - shard.rank * each)};
 }
 
+int64_t block_of(const std::string& name) {
+  constexpr std::string_view kPrefix = "model.layers.";
+  return name.starts_with(kPrefix) ? std::stoll(name.substr(kPrefix.size())) : -1;
+}
+
 at::Tensor ParameterStore::make(at::IntArrayRef shape, at::ScalarType dtype) const {
   at::Tensor value = at::empty(shape, at::TensorOptions().dtype(dtype).device(options_->device));
   if (options_->trainable && at::isFloatingType(dtype)) value.requires_grad_(true);

@@ -26,6 +26,9 @@ struct RowRange {
 /// split: every rank has them all.
 RowRange rows_of(const RowShard& shard, int64_t rows);
 
+/// N of "model.layers.N.", else -1.
+int64_t block_of(const std::string& name);
+
 struct Parameter {
   std::string name;  ///< Hugging Face name ("model.layers.0.self_attn.q_proj.weight"); scales: "<module>.weight_scale"
   at::Tensor value;  ///< leaf tensor; modules share this handle, so it is filled with copy_ and never replaced

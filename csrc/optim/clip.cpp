@@ -57,10 +57,23 @@ std::vector<std::string> names_of_non_finite(const std::vector<nn::Parameter>& p
   return found;
 }
 
+/// Norms where parameters are owned by rows: squares of these are summed over the processes.
+GradientNorms norms_over(const std::vector<nn::Parameter>& parameters, dist::Communicator& shards) {
+  std::vector<nn::Parameter> whole, split;
+  for (const nn::Parameter& parameter : parameters) (parameter.is_split() ? split : whole).push_back(parameter);
+  const GradientNorms of_whole = gradient_norms(whole), of_split = gradient_norms(split);
+  const at::Tensor squares = at::stack({of_split.model, of_split.quantizer}).square();
+  shards.all_reduce(squares).wait();
+  const at::Tensor sums = squares + at::stack({of_whole.model, of_whole.quantizer}).to(squares.device()).square();
+  const at::Tensor norms = sums.sqrt();
+  return {norms[0], norms[1]};
+}
+
 }  // namespace
 
-GradientNorms gradient_norms(const std::vector<nn::Parameter>& parameters) {
+GradientNorms gradient_norms(const std::vector<nn::Parameter>& parameters, dist::Communicator* shards) {
   const at::NoGradGuard no_grad;
+  if (shards && shards->size() > 1) return norms_over(parameters, *shards);
   GradientNorms norms{norm_of(gradients_of(parameters, false)), norm_of(gradients_of(parameters, true))};
   // An empty set's zero lies where the other's norm does, so that they add without a copy between devices.
   if (!norms.model.defined()) norms.model = norms.quantizer.defined() ? at::zeros_like(norms.quantizer) : at::zeros({});

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "dist/communicator.h"
 #include "nn/parameters.h"
 
 namespace satin::optim {
@@ -16,8 +17,9 @@ struct GradientNorms {
   at::Tensor quantizer;  ///< scales and zero points
 };
 
-/// No host synchronisation. Dtype: float, double when a gradient is double.
-GradientNorms gradient_norms(const std::vector<nn::Parameter>& parameters);
+/// No host synchronisation. Dtype: float, double when a gradient is double. `shards`: processes that own the parameters
+/// together by rows; the norms are then over all of these, and the same on each.
+GradientNorms gradient_norms(const std::vector<nn::Parameter>& parameters, dist::Communicator* shards = nullptr);
 
 /// Multiplies the gradients of each set by min(1, max_norm / (norm + 1e-6)) in place; no host synchronisation.
 /// Does nothing when max_norm is 0, nor to a set whose norm is not finite (so that non_finite_gradients still finds the

@@ -34,7 +34,27 @@ HealthSummary summary(const std::vector<LayerHealth>& layers) {
   return {mean.clipped / total, mean.changed / total, mean.scale_drift / total};
 }
 
-std::vector<LayerHealth> HealthMonitor::measure() {
+void HealthMonitor::sum_over(dist::Communicator& shards, std::vector<LayerHealth>& layers) const {
+  std::vector<double> sums;
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const LayerHealth& layer = layers[i];
+    // A layer that is not split is the same everywhere.
+    const double weights = static_cast<double>(layer.num_weights) /
+                           (registry_.modules()[i].linear->is_split() ? 1.0 : static_cast<double>(shards.size()));
+    sums.insert(sums.end(), {weights, weights * layer.clipped, weights * layer.changed, weights * layer.scale_drift});
+    for (double level : layer.levels) sums.push_back(weights * level);
+  }
+  sums = shards.sum(sums);
+  const double* next = sums.data();
+  for (LayerHealth& layer : layers) {
+    const double weights = *next++;
+    layer.num_weights = static_cast<int64_t>(weights);
+    for (double* share : {&layer.clipped, &layer.changed, &layer.scale_drift}) *share = *next++ / weights;
+    for (double& level : layer.levels) level = *next++ / weights;
+  }
+}
+
+std::vector<LayerHealth> HealthMonitor::measure(dist::Communicator* shards) {
   const at::NoGradGuard no_grad;
   const bool first = last_.empty();
   last_.resize(registry_.modules().size());
@@ -75,6 +95,7 @@ std::vector<LayerHealth> HealthMonitor::measure() {
     for (int level = 0; level < num_levels(module.linear->scheme()); ++level) layer.levels.push_back(share(*next++));
     layers.push_back(std::move(layer));
   }
+  if (shards && shards->size() > 1) sum_over(*shards, layers);
   return layers;
 }
 

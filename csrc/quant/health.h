@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "dist/communicator.h"
 #include "quant/registry.h"
 
 namespace satin::quant {
@@ -30,10 +31,13 @@ class HealthMonitor {
   explicit HealthMonitor(const Registry& registry) : registry_(registry) {}
 
   /// Every layer as it is now. Keeps the codes, a byte a weight, for the next call; waits for the device once. The
-  /// first call is what later ones compare with.
-  std::vector<LayerHealth> measure();
+  /// first call is what later ones compare with. `shards`: processes that own layers together by rows; each gets the
+  /// health of the whole layers.
+  std::vector<LayerHealth> measure(dist::Communicator* shards = nullptr);
 
  private:
+  void sum_over(dist::Communicator& shards, std::vector<LayerHealth>& layers) const;
+
   struct Last {
     at::Tensor codes, first_scale;
     int bits = 0;

@@ -29,30 +29,44 @@ void add_gradient(const at::Tensor& parameter, const at::Tensor& gradient) {
 
 }  // namespace
 
-HeldWeights::HeldWeights(const Registry& registry, at::ScalarType dtype, bool trainable) {
-  for (const QuantizedModule& module : registry.modules()) {
-    if (!module.linear->enabled()) continue;
-    const ops::FakeQuantGrid& grid = module.linear->grid();
-    auto batch = std::find_if(batches_.begin(), batches_.end(),
-                              [&](const Batch& known) { return same_kernel(known.grid, grid); });
-    if (batch == batches_.end()) batch = batches_.insert(batch, {grid, {}});
-    QuantizerState state;
-    if (!module.linear->scheme().reads_data() || module.linear->scheme().per_tensor()) state = module.linear->state();
-    batch->layers.push_back({module.linear, state, {}, {}});
-  }
+HeldWeights::HeldWeights(const Registry& registry, at::ScalarType dtype, bool trainable, const dist::Sharing& sharing)
+    : sharing_(sharing), trainable_(trainable) {
+  add_layers(registry, dtype);
   const at::NoGradGuard no_grad;
-  for (Batch& batch : batches_) {
-    read_data_scales(batch);
-    std::vector<const Layer*> all;
-    for (const Layer& layer : batch.layers) all.push_back(&layer);
-    const std::vector<at::Tensor> quantized = ops::fake_quant_many(inputs(batch, all), dtype);
-    for (size_t i = 0; i < quantized.size(); ++i) {
-      Layer& layer = batch.layers[i];
-      layer.held = at::Tensor(quantized[i]).requires_grad_(trainable);
-    }
-  }
+  for (Batch& batch : batches_) quantize(batch);
+  make_blocks(trainable);
   for (Batch& batch : batches_)  // last, where nothing can fail: no layer keeps a weight that nobody takes back
     for (Layer& layer : batch.layers) layer.linear->hold(layer.held);
+}
+
+void HeldWeights::add_layers(const Registry& registry, at::ScalarType dtype) {
+  for (const QuantizedModule& module : registry.modules()) {
+    const bool quantized = module.linear->enabled();
+    if (!quantized && !module.linear->is_split()) continue;
+    // The head's weight is asked for in fp32 too (nn::Linear::weight), and a split layer has one weight for all.
+    const bool wide = module.linear->is_split() && nn::block_of(module.name) < 0;
+    const at::ScalarType held = wide ? nn::statistics_dtype(dtype) : dtype;
+    const ops::FakeQuantGrid& grid = module.linear->grid();
+    auto batch = std::find_if(batches_.begin(), batches_.end(), [&](const Batch& known) {
+      return known.quantized == quantized && known.dtype == held && (!quantized || same_kernel(known.grid, grid));
+    });
+    if (batch == batches_.end()) batch = batches_.insert(batch, {quantized, grid, held, {}});
+    QuantizerState state;
+    if (!module.linear->scheme().reads_data() || module.linear->scheme().per_tensor()) state = module.linear->state();
+    batch->layers.push_back({module.linear, state, {}, {}, {}});
+  }
+}
+
+void HeldWeights::quantize(Batch& batch) {
+  if (!batch.quantized) {
+    for (Layer& layer : batch.layers) layer.own = layer.linear->master_weight().detach().to(batch.dtype);
+    return;
+  }
+  read_data_scales(batch);
+  std::vector<const Layer*> all;
+  for (const Layer& layer : batch.layers) all.push_back(&layer);
+  const std::vector<at::Tensor> quantized = ops::fake_quant_many(inputs(batch, all), batch.dtype);
+  for (size_t i = 0; i < quantized.size(); ++i) batch.layers[i].own = quantized[i];
 }
 
 void HeldWeights::read_data_scales(Batch& batch) {
@@ -88,22 +102,6 @@ ops::FakeQuantBatch HeldWeights::inputs(const Batch& batch, const std::vector<co
   return in;
 }
 
-void HeldWeights::collect() {
-  const at::NoGradGuard no_grad;
-  for (Batch& batch : batches_)
-    for (Layer& layer : batch.layers) {
-      at::Tensor& latest = layer.held.mutable_grad();
-      if (!latest.defined()) continue;
-      if (!layer.gradient.defined()) {
-        layer.gradient = latest;
-      } else {
-        if (layer.gradient.scalar_type() == at::kBFloat16) layer.gradient = layer.gradient.to(at::kFloat);
-        layer.gradient.add_(latest);
-      }
-      latest = at::Tensor();
-    }
-}
-
 void HeldWeights::fold(double damping) {
   const at::NoGradGuard no_grad;
   for (Batch& batch : batches_)
@@ -122,13 +120,20 @@ void HeldWeights::fold_slice(Batch& batch, size_t begin, size_t end, double damp
     layer.gradient = at::Tensor();
   }
   if (used.empty()) return;
+  if (!batch.quantized) {
+    for (size_t i = 0; i < used.size(); ++i) {
+      const at::Tensor& master = used[i]->linear->master_weight();
+      add_gradient(master, gradients[i].to(master.scalar_type()));
+    }
+    return;
+  }
   const ops::FakeQuantGradientsBatch found = ops::fake_quant_backward_many(gradients, inputs(batch, used));
   std::vector<at::Tensor> states, state_gradients;  // functions of the learned parameters, or these themselves
   for (size_t i = 0; i < used.size(); ++i) {
     const Layer& layer = *used[i];
     const at::Tensor& master = layer.linear->master_weight();
     at::Tensor gradient = found.weights[i];
-    if (damping > 0) gradient.addcmul_(master - layer.held, gradient.ne(0).to(master.scalar_type()), 2 * damping);
+    if (damping > 0) gradient.addcmul_(master - layer.own, gradient.ne(0).to(master.scalar_type()), 2 * damping);
     add_gradient(master, gradient);
     const auto add_state = [&](const at::Tensor& state, const at::Tensor& of_state) {
       if (!state.requires_grad()) return;

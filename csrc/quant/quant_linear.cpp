@@ -9,6 +9,7 @@ namespace satin::quant {
 
 QuantLinear::QuantLinear(const nn::LinearSpec& spec, const Scheme& scheme, nn::ParameterStore& store)
     : name_(spec.name),
+      out_features_(spec.out_features),
       weight_(scheme.splits_by_rows()
                   ? store.add_rows(spec.name + ".weight", {spec.out_features, spec.in_features}, spec.role)
                   : store.add(spec.name + ".weight", {spec.out_features, spec.in_features}, spec.role)),
@@ -27,8 +28,9 @@ at::Tensor QuantLinear::forward(const at::Tensor& x) {
 }
 
 at::Tensor QuantLinear::weight(at::ScalarType dtype) {
-  if (!enabled_) return weight_.to(dtype);
-  return held_.defined() && held_.scalar_type() == dtype ? held_ : quantizer_.quantize(weight_, dtype);
+  if (held_.defined() && (held_.scalar_type() == dtype || is_split())) return held_.to(dtype);
+  SATIN_CHECK(!is_split(), name_, ": other processes' rows were not gathered");
+  return enabled_ ? quantizer_.quantize(weight_, dtype) : weight_.to(dtype);
 }
 
 void QuantLinear::initialise() {

@@ -24,7 +24,7 @@ class QuantLinear : public nn::Linear {
   const std::string& name() const { return name_; }
   const Scheme& scheme() const { return quantizer_.scheme(); }
   const ops::FakeQuantGrid& grid() const { return quantizer_.grid(); }
-  /// The full-precision weight [out, in], a parameter.
+  /// The full-precision weight [out, in], a parameter (or this process's rows of it).
   const at::Tensor& master_weight() const { return weight_; }
   /// The scales and zero points of the next forward, a differentiable function of the parameters.
   QuantizerState state() const { return quantizer_.state(weight_); }
@@ -42,11 +42,14 @@ class QuantLinear : public nn::Linear {
   const std::optional<InputStatistics>& statistics() const { return statistics_; }
 
   /// From here on weight() returns `quantized` where its dtype is asked for; undefined: computed on every use again.
-  /// For held_weights.h.
+  /// For held_weights.h. A layer of which this process owns some rows has no other weight, and casts it.
   void hold(const at::Tensor& quantized) { held_ = quantized; }
+  bool is_split() const { return weight_.size(0) != out_features_; }
+  int64_t out_features() const { return out_features_; }
 
  private:
   std::string name_;
+  int64_t out_features_;
   at::Tensor weight_, bias_;
   Quantizer quantizer_;
   std::shared_ptr<const nn::BuildOptions> options_;

@@ -26,8 +26,8 @@ void calibrate(const config::Config& config, const Student& student, const data:
   };
   registry.enable(false);
   observe(true);
-  data::Loader loader(dataset,
-                      {config.train.micro_batch_size, student.decoder->parameters().options().device.is_cuda()});
+  data::Loader loader(dataset, {{config.train.micro_batch_size, config.train.micro_batch_size},
+                                student.decoder->parameters().options().device.is_cuda()});
   const int64_t wanted = config.quantization->calibration_sequences;
   for (int64_t read = 0; read < wanted; read += config.train.micro_batch_size) {
     if (const int signal = interrupt_signal())

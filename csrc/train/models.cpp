@@ -1,5 +1,7 @@
 #include "train/models.h"
 
+#include <ATen/core/grad_mode.h>
+
 #include "config/config.h"
 #include "core/error.h"
 #include "core/log.h"
@@ -39,14 +41,17 @@ void check_schemes(const quant::Registry& registry, const std::map<std::string, 
                         registry.modules().size()));
 }
 
+nn::LinearFactory linear_factory(const config::Config& config, quant::Registry& registry) {
+  return config.quantization ? quant::quant_linear_factory(quant::Policy(*config.quantization), registry)
+                             : nn::dense_linear_factory();
+}
+
 }  // namespace
 
 Student build_student(const config::Config& config, const nn::BuildOptions& options,
                       const std::optional<fs::path>& checkpoint, const quant::Stage& stage) {
   Student student{std::make_unique<quant::Registry>(), nullptr};
-  nn::LinearFactory factory = nn::dense_linear_factory();
-  if (config.quantization)
-    factory = quant::quant_linear_factory(quant::Policy(*config.quantization), *student.registry);
+  const nn::LinearFactory factory = linear_factory(config, *student.registry);
   if (checkpoint) {
     student.decoder = io::load_pretrained(*checkpoint, factory, options);
     student.registry->check_all_rules_match();
@@ -62,6 +67,23 @@ Student build_student(const config::Config& config, const nn::BuildOptions& opti
   }
   quant::enter(*student.registry, stage, /*keep_range=*/false);
   quant::initialise_from_weights(*student.registry);
+  return student;
+}
+
+Student split_student(const config::Config& config, Student whole, const nn::RowShard& shard,
+                      const quant::Stage& stage) {
+  nn::BuildOptions options = whole.decoder->parameters().options();
+  options.shard = shard;
+  Student student{std::make_unique<quant::Registry>(), nullptr};
+  student.decoder =
+      std::make_unique<models::Decoder>(whole.decoder->config(), linear_factory(config, *student.registry), options);
+  quant::enter(*student.registry, stage, /*keep_range=*/false);
+  const at::NoGradGuard no_grad;
+  for (const nn::Parameter& parameter : student.decoder->parameters().all()) {
+    at::Tensor value = parameter.value;
+    const at::Tensor all = whole.decoder->parameters().at(parameter.name);
+    value.copy_(parameter.is_split() ? all.narrow(0, parameter.first_row, value.size(0)) : all);
+  }
   return student;
 }
 

@@ -23,6 +23,10 @@ struct Student {
 Student build_student(const config::Config& config, const nn::BuildOptions& options,
                       const std::optional<std::filesystem::path>& checkpoint, const quant::Stage& stage = {});
 
+/// The same student, of which this process holds its rows of the large parameters. Takes the values of `whole`.
+Student split_student(const config::Config& config, Student whole, const nn::RowShard& shard,
+                      const quant::Stage& stage);
+
 /// The teacher of the configuration, frozen, in the compute dtype. Throws UserError, also when its vocabulary is not
 /// the student's.
 std::unique_ptr<models::Decoder> build_teacher(const config::Config& config, const nn::BuildOptions& student_options,

@@ -39,6 +39,42 @@ void add(const std::map<std::string, at::Tensor>& values, StepResult& result) {
   }
 }
 
+/// Counts of this process -> of all.
+void count_all(dist::Communicator& world, StepResult& result) {
+  if (world.size() == 1) return;
+  const std::vector<double> sums =
+      world.sum({static_cast<double>(result.num_tokens), static_cast<double>(result.num_scored),
+                 static_cast<double>(result.num_branches)});
+  result.num_tokens = static_cast<int64_t>(sums[0]);
+  result.num_scored = static_cast<int64_t>(sums[1]);
+  result.num_branches = static_cast<int64_t>(sums[2]);
+}
+
+/// While it lives, passes through the student bring and take weights, and tell of each block whose gradients are done.
+class BlockScope {
+ public:
+  BlockScope(models::Decoder& student, const dist::Sharing& sharing, quant::HeldWeights& weights,
+             std::function<void(int64_t)> gradients_done)
+      : student_(student) {
+    if (sharing.world->size() == 1) return;
+    student.observe_blocks([&weights, done = std::move(gradients_done)](models::BlockEvent event, int64_t block) {
+      using enum models::BlockEvent;
+      if (event == kBeforeForward) weights.before_forward(block);
+      if (event == kAfterForward) weights.after_forward(block);
+      if (event == kBeforeBackward) weights.before_backward(block);
+      if (event != kAfterBackward) return;
+      weights.after_backward(block);
+      done(block);
+    });
+  }
+  ~BlockScope() { student_.observe_blocks({}); }
+  BlockScope(const BlockScope&) = delete;
+  BlockScope& operator=(const BlockScope&) = delete;
+
+ private:
+  models::Decoder& student_;
+};
+
 }  // namespace
 
 /// What student and teacher read: T tokens of each window, or 2T with branches.
@@ -59,14 +95,16 @@ struct TrainingStep::Now {
 
 TrainingStep::TrainingStep(models::Decoder& student, const quant::Registry& quantized, models::Decoder* teacher,
                            const losses::Objective& objective, const losses::Neighbourhood& neighbourhood,
-                           int64_t chunk_tokens, double damping)
+                           int64_t chunk_tokens, double damping, const dist::Sharing& sharing)
     : student_(student),
       quantized_(quantized),
       teacher_(teacher),
       objective_(objective),
       neighbourhood_(neighbourhood),
       chunk_tokens_(chunk_tokens),
-      damping_(damping) {}
+      damping_(damping),
+      sharing_(sharing),
+      shared_(student.parameters().all(), sharing) {}
 
 at::ScalarType TrainingStep::wide_dtype() const {
   return student_.parameters().options().compute_dtype == at::kDouble ? at::kDouble : at::kFloat;
@@ -77,13 +115,14 @@ StepResult TrainingStep::run(const std::vector<data::Batch>& micro_batches, doub
   std::vector<losses::ScoredBranches> branches(micro_batches.size());
   for (size_t i = 0; i < micro_batches.size(); ++i) {
     const data::Batch& batch = micro_batches[i];
-    result.num_tokens += batch.tokens.numel();
+    if (!batch.idle) result.num_tokens += batch.tokens.numel();
     result.num_scored += batch.loss_mask.sum().item<int64_t>();
     if (neighbourhood_.branches(progress))
       branches[i] =
           losses::ScoredBranches(neighbourhood_.chosen(windows_of(batch), progress).logical_and_(batch.loss_mask));
     result.num_branches += branches[i].size();
   }
+  count_all(*sharing_.world, result);
   if (result.num_scored == 0) throw UserError("a training step has no token to score: do the documents have answers?");
   const auto num_scored = static_cast<double>(result.num_scored);
   const Now now{progress, objective_.terms(progress), objective_.needs_teacher(progress), num_scored,
@@ -91,11 +130,18 @@ StepResult TrainingStep::run(const std::vector<data::Batch>& micro_batches, doub
   SATIN_CHECK(
       teacher_ || !now.needs_teacher || (losses_are_stored(micro_batches[0]) && objective_.hidden().weight == 0),
       "a loss needs a teacher");
-  quant::HeldWeights weights(quantized_, student_.parameters().options().compute_dtype, /*trainable=*/true);
+  quant::HeldWeights weights(quantized_, student_.parameters().options().compute_dtype, /*trainable=*/true, sharing_);
+  bool last = false;
+  const BlockScope blocks(student_, sharing_, weights, [&](int64_t block) {
+    if (last) shared_.start_reduce(block);
+  });
   for (size_t i = 0; i < micro_batches.size(); ++i) {
+    last = i + 1 == micro_batches.size();
+    weights.begin_micro_batch(last);
     run_micro_batch(micro_batches[i], branches[i], now, result);
     weights.collect();
   }
+  shared_.finish_reduce();
   weights.fold(damping_);
   result.total = at::zeros({}, at::TensorOptions().dtype(wide_dtype()).device(student_.parameters().options().device));
   for (const auto& term : now.terms)

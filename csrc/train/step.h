@@ -10,6 +10,7 @@
 #include "losses/objective.h"
 #include "models/decoder.h"
 #include "quant/registry.h"
+#include "train/shared_parameters.h"
 
 namespace satin::train {
 
@@ -19,15 +20,17 @@ struct StepResult {
   int64_t num_tokens = 0;                    ///< of the text
   int64_t num_scored = 0;                    ///< of them with a loss
   int64_t num_branches = 0;                  ///< with a loss, beside the text
+                                             // the counts are those of all processes
 };
 
 class TrainingStep {
  public:
   /// `quantized`: the student's quantized layers. `teacher` may be null when the objective and the neighbourhood need
-  /// none. All outlive the step. `damping`: of oscillations, see quant/held_weights.h.
+  /// none. All outlive the step. `damping`: of oscillations, see quant/held_weights.h. `sharing`: of the student among
+  /// processes; each runs its own micro-batches of the step, equally many, and gets the gradients of all.
   TrainingStep(models::Decoder& student, const quant::Registry& quantized, models::Decoder* teacher,
                const losses::Objective& objective, const losses::Neighbourhood& neighbourhood, int64_t chunk_tokens,
-               double damping = 0);
+               double damping = 0, const dist::Sharing& sharing = dist::not_shared());
 
   /// `progress` in [0, 1). Losses are means over the scored tokens of all micro-batches together, so that how the
   /// step is split into micro-batches changes results by rounding only. With branch tokens (losses/branches.h) those of
@@ -35,8 +38,11 @@ class TrainingStep {
   /// target, over the text. A branch is scored where its token of the text is. Does not wait for the device.
   /// Throws UserError when no token of the step is scored.
   /// Batches with a stored teacher bring the neighbours, and the losses' teacher where nothing is perturbed. Where they
-  /// bring its perturbed copies too, these are the contexts.
+  /// bring its perturbed copies too, these are the contexts. Losses in the result are this process's part of the sum.
   StepResult run(const std::vector<data::Batch>& micro_batches, double progress);
+
+  /// After an update: whole copies of what processes own by rows.
+  void parameters_changed() { shared_.gather(); }
 
  private:
   struct Context;
@@ -55,6 +61,8 @@ class TrainingStep {
   const losses::Neighbourhood& neighbourhood_;
   int64_t chunk_tokens_;
   double damping_;
+  const dist::Sharing& sharing_;
+  SharedParameters shared_;
 };
 
 }  // namespace satin::train

@@ -8,6 +8,7 @@
 #include "core/file.h"
 #include "core/interrupt.h"
 #include "core/log.h"
+#include "dist/in_order.h"
 #include "io/checkpoint.h"
 #include "io/safetensors.h"
 #include "ops/device.h"
@@ -20,6 +21,7 @@
 #include "train/neighbours.h"
 #include "train/quantization_table.h"
 #include "train/run_length.h"
+#include "train/sharing.h"
 #include "train/stored_teacher.h"
 #include "train/training_data.h"
 
@@ -27,6 +29,35 @@ namespace satin::train {
 namespace {
 
 double now_s() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+/// The run's directory, made by rank 0.
+RunDirectory open_run_directory(const fs::path& path, const Resume& resume, dist::Communicator& world) {
+  dist::on_first(world, [&] { RunDirectory(path, resume); });
+  return RunDirectory(path, world.rank() == 0 ? resume : Resume{true, {}});  // the first has looked
+}
+
+/// A parameter's state -> this process's rows of it.
+at::Tensor own_rows(const at::Tensor& state, const nn::Parameter* parameter) {
+  if (!parameter || !parameter->is_split() || state.dim() == 0) return state;
+  return state.narrow(0, parameter->first_row, parameter->value.size(0));
+}
+
+/// Losses of this process -> of all.
+void sum_losses(dist::Communicator& world, StepResult& result) {
+  if (world.size() == 1) return;
+  std::vector<at::Tensor> values{result.total};
+  for (const auto& [name, value] : result.losses) values.push_back(value);
+  std::vector<at::Tensor> sums = dist::ListReduce(world, values, result.total.scalar_type()).finish();
+  result.total = sums[0];
+  size_t next = 1;
+  for (auto& [name, value] : result.losses) value = sums[next++];
+}
+
+/// What the processes have of a tensor by rows -> all of it.
+at::Tensor whole_of(const at::Tensor& rows, const nn::Parameter* parameter, dist::Communicator& shards) {
+  if (!parameter || !parameter->is_split() || rows.dim() == 0) return rows;
+  return dist::RowGather(shards, {rows}, {parameter->full_shape[0]}).finish()[0];
+}
 
 /// Lines of the stored config that differ from the new one, for the log.
 void warn_about_changes(const std::string& before, const std::string& after) {
@@ -37,14 +68,15 @@ void warn_about_changes(const std::string& before, const std::string& after) {
 
 }  // namespace
 
-Trainer::Trainer(const config::Config& config, const Resume& resume)
+Trainer::Trainer(const config::Config& config, const Resume& resume, std::shared_ptr<dist::Communicator> world)
     : config_(config),
       device_(ops::resolve_device(config.train.device)),
       compute_dtype_(ops::resolve_compute_dtype(config.train.compute_dtype, device_)),
-      directory_(config.train.output_dir, resume),
+      sharing_(make_sharing(config, std::move(world))),
+      directory_(open_run_directory(config.train.output_dir, resume, *sharing_.world)),
       tokenizer_(tokenizer::Tokenizer::load(config.model.path)),
       total_steps_(total_steps(config.train)) {
-  log_to_file(directory_.log());
+  if (speaks()) log_to_file(directory_.log());
   ops::configure_numerics(config.train.deterministic);
   std::optional<fs::path> checkpoint;
   if (resume.enabled) checkpoint = resume.checkpoint ? resume.checkpoint : io::latest_checkpoint(directory_.path());
@@ -72,51 +104,72 @@ Trainer::Trainer(const config::Config& config, const Resume& resume)
   neighbourhood_ = std::make_unique<losses::Neighbourhood>(build_neighbourhood(config_, tokenizer_, model));
   if (neighbourhood_->enabled()) log_info(neighbourhood_text(effective_neighbourhood(config_.loss), total_steps_));
   if (runs_teacher(config_)) teacher_ = build_teacher(config_, options, model);
+  const int64_t samples_per_step = config_.train.micro_batch_size * config_.train.gradient_accumulation_steps;
+
+  dist::first_then_others(*sharing_.world, [&] {  // the first tokenises what is not yet
+    dataset_ = std::make_unique<data::Dataset>(open_training_data(config_, tokenizer_, directory_.tokens()));
+  });
+  if (auto cache = open_teacher_cache(config_, tokenizer_, model.vocab_size)) dataset_->attach(std::move(cache));
+  for (const auto& line : dataset_->mixture_summary(static_cast<uint64_t>(total_steps_ * samples_per_step)))
+    log_info(line);
+  if (!checkpoint && stage_.on && needs_calibration(student_)) calibrate(config_, student_, *dataset_);
+  split();
+
   step_ = std::make_unique<TrainingStep>(*student_.decoder, *student_.registry, teacher_.get(), *objective_,
                                          *neighbourhood_, config_.loss.chunk_tokens,
-                                         config_.quantization ? config_.quantization->damping : 0);
-  const int64_t samples_per_step = config_.train.micro_batch_size * config_.train.gradient_accumulation_steps;
+                                         config_.quantization ? config_.quantization->damping : 0, sharing_);
   if (penalises(config_.loss.lgr)) {
     penalty_ = std::make_unique<GradientPenalty>(*student_.decoder, *student_.registry, config_.loss.lgr,
                                                  config_.loss.chunk_tokens);
     log_info(penalty_text(config_.loss.lgr, samples_per_step, total_steps_));
   }
   optimizer_ = std::make_unique<optim::AdamW>(student_.decoder->parameters().all(), config_.optimizer);
-
-  dataset_ = std::make_unique<data::Dataset>(open_training_data(config_, tokenizer_, directory_.tokens()));
-  if (auto cache = open_teacher_cache(config_, tokenizer_, model.vocab_size)) dataset_->attach(std::move(cache));
-  for (const auto& line : dataset_->mixture_summary(static_cast<uint64_t>(total_steps_ * samples_per_step)))
-    log_info(line);
-
-  if (checkpoint) {
-    const io::SafetensorsFile state(*checkpoint / "optimizer.safetensors");
-    optimizer_->load_state(
-        [&](const std::string& name) { return state.tensors().contains(name) ? state.tensor(name) : at::Tensor(); });
-    position_ = data::Position::from_json(manifest.state.at("position"), checkpoint->string());
-    if (penalty_ && manifest.state.contains("lgr")) penalty_->weight().load_state(manifest.state["lgr"]);
-    steps_done_ = manifest.step;
-    if (steps_done_ > total_steps_)
-      throw UserError(cat(checkpoint->string(), " is at step ", steps_done_, ", the config ends at step ", total_steps_,
-                          ": raise train.max_steps or train.max_tokens"));
-    std::error_code ignored;
-    if (fs::equivalent(checkpoint->parent_path(), directory_.path() / "checkpoints", ignored))
-      last_saved_ = steps_done_;
-    tokens_done_ = manifest.tokens;
-  }
-  if (!checkpoint && stage_.on && needs_calibration(student_)) calibrate(config_, student_, *dataset_);
+  if (checkpoint) load_state(*checkpoint, manifest);
   if (stage_.on) store_keys_and_values();
-  loader_ = std::make_unique<data::Loader>(
-      *dataset_, data::Loader::Options{config_.train.micro_batch_size, device_.is_cuda()}, position_);
-  write_file_atomically(directory_.config(), config::dump(config_));
-  write_file_atomically(directory_.quantization_table(), quantization_json(table).dump(1) + "\n");
-  metrics_ = std::make_unique<report::MetricsLog>(directory_.metrics(), checkpoint ? steps_done_ : -1);
-  if (config_.logging.quantizers_every_n_steps > 0 && !student_.registry->modules().empty()) {
+  const data::StepShare share{samples_per_step, config_.train.micro_batch_size, sharing_.world->rank(),
+                              sharing_.world->size()};
+  micro_batches_per_step_ = share.num_micro_batches();
+  loader_ = std::make_unique<data::Loader>(*dataset_, data::Loader::Options{share, device_.is_cuda()}, position_);
+  if (config_.logging.quantizers_every_n_steps > 0 && !student_.registry->modules().empty())
     health_ = std::make_unique<quant::HealthMonitor>(*student_.registry);
-    quantizer_log_ = std::make_unique<report::MetricsLog>(directory_.quantizer_health(), checkpoint ? steps_done_ : -1);
+  if (speaks()) {
+    write_file_atomically(directory_.config(), config::dump(config_));
+    write_file_atomically(directory_.quantization_table(), quantization_json(table).dump(1) + "\n");
+    open_logs(checkpoint.has_value());
   }
-  if (config_.logging.tensorboard)
-    tensorboard_ = std::make_unique<report::TensorBoardWriter>(directory_.path(), checkpoint ? steps_done_ : -1);
   peak_flops_ = report::peak_flops_per_second(ops::device_name(device_));
+}
+
+void Trainer::split() {
+  if (sharing_.world->size() == 1) return;
+  for (const nn::Parameter& parameter : student_.decoder->parameters().all())  // should two devices have rounded apart
+    sharing_.world->broadcast(parameter.value.detach(), 0).wait();
+  if (!sharing_.is_split()) return;
+  student_ = split_student(config_, std::move(student_), {sharing_.shards->rank(), sharing_.shards->size()}, stage_);
+}
+
+void Trainer::load_state(const fs::path& checkpoint, const io::Manifest& manifest) {
+  const io::SafetensorsFile state(checkpoint / "optimizer.safetensors");
+  optimizer_->load_state([&](const std::string& name) {
+    if (!state.tensors().contains(name)) return at::Tensor();
+    return own_rows(state.tensor(name), student_.decoder->parameters().find(name.substr(0, name.rfind('.'))));
+  });
+  position_ = data::Position::from_json(manifest.state.at("position"), checkpoint.string());
+  if (penalty_ && manifest.state.contains("lgr")) penalty_->weight().load_state(manifest.state["lgr"]);
+  steps_done_ = manifest.step;
+  if (steps_done_ > total_steps_)
+    throw UserError(cat(checkpoint.string(), " is at step ", steps_done_, ", the config ends at step ", total_steps_,
+                        ": raise train.max_steps or train.max_tokens"));
+  std::error_code ignored;
+  if (fs::equivalent(checkpoint.parent_path(), directory_.path() / "checkpoints", ignored)) last_saved_ = steps_done_;
+  tokens_done_ = manifest.tokens;
+}
+
+void Trainer::open_logs(bool continues) {
+  const int64_t after = continues ? steps_done_ : -1;
+  metrics_ = std::make_unique<report::MetricsLog>(directory_.metrics(), after);
+  if (health_) quantizer_log_ = std::make_unique<report::MetricsLog>(directory_.quantizer_health(), after);
+  if (config_.logging.tensorboard) tensorboard_ = std::make_unique<report::TensorBoardWriter>(directory_.path(), after);
 }
 
 Trainer::~Trainer() { close_log_file(); }
@@ -135,7 +188,7 @@ void Trainer::run() {
           config_.train.micro_batch_size * config_.train.gradient_accumulation_steps * config_.train.sequence_length,
           " tokens on ", ops::device_name(device_)));
   ops::reset_peak_memory(device_);
-  if (health_) health_->measure();  // what later measurements compare with
+  if (health_) health_->measure(sharing_.shards.get());  // what later measurements compare with
   rate_.mark(now_s(), 0);
   while (steps_done_ < total_steps_) {
     try {
@@ -160,7 +213,7 @@ void Trainer::run() {
     }
     if (health_ && stage_.on && steps_done_ % config_.logging.quantizers_every_n_steps == 0)
       log_quantizers(steps_done_);
-    if (const int signal = interrupt_signal()) {
+    if (const int signal = agreed_signal()) {
       save(steps_done_);
       throw InterruptedError(cat("stopped by signal ", signal, " after step ", steps_done_,
                                  "; everything is saved, continue with --resume auto"));
@@ -178,7 +231,16 @@ void Trainer::run() {
   penalty_.reset();
   student_.decoder.reset();
   teacher_.reset();
+  if (!speaks()) return;
   finish_run(config_, directory_, *validation_, *io::latest_checkpoint(directory_.path()), device_, compute_dtype_);
+}
+
+int Trainer::agreed_signal() {
+  const int own = interrupt_signal();
+  if (sharing_.world->size() == 1) return own;
+  for (const std::string& signal : sharing_.world->gather(cat(own)))
+    if (signal != "0") return std::stoi(signal);
+  return 0;
 }
 
 void Trainer::store_keys_and_values() {
@@ -200,7 +262,7 @@ void Trainer::enter_stage() {
     warned_layers_.clear();
     if (health_) {  // changes and drift count from here
       health_ = std::make_unique<quant::HealthMonitor>(*student_.registry);
-      health_->measure();
+      health_->measure(sharing_.shards.get());
     }
   }
   stage_ = next;
@@ -211,7 +273,7 @@ void Trainer::enter_stage() {
 
 void Trainer::train_step(int64_t step) {
   std::vector<data::Batch> micro_batches;
-  for (int64_t i = 0; i < config_.train.gradient_accumulation_steps; ++i) {
+  for (int64_t i = 0; i < micro_batches_per_step_; ++i) {
     data::Loader::Item item = loader_->next();
     micro_batches.push_back(std::move(item.batch));
     position_ = std::move(item.position);
@@ -222,13 +284,14 @@ void Trainer::train_step(int64_t step) {
     if (const auto penalty = penalty_->add(micro_batches, step, progress); penalty && penalty->weight > 0)
       penalty_result_ = penalty;
   const auto& parameters = student_.decoder->parameters().all();
-  const optim::GradientNorms norms = optim::gradient_norms(parameters);
+  const optim::GradientNorms norms = optim::gradient_norms(parameters, sharing_.shards.get());
   const at::Tensor bad = optim::non_finite(norms);
   optim::clip_gradients(parameters, norms, config_.optimizer.clip_grad_norm);
   optimizer_->step(optim::learning_rate_multiplier(step, total_steps_, config_.optimizer),
                    bad);  // a bad step changes nothing
   if (bad.item<float>() != 0) diverged(step, result);
   optimizer_->zero_grad();
+  step_->parameters_changed();
   tokens_done_ += result.num_tokens;
   rate_.mark(now_s(), result.num_tokens);
   if ((step + 1) % config_.logging.every_n_steps == 0 || step + 1 == total_steps_ || step == 0)
@@ -236,7 +299,8 @@ void Trainer::train_step(int64_t step) {
 }
 
 void Trainer::diverged(int64_t step, const StepResult& result) {
-  const auto names = optim::non_finite_gradients(student_.decoder->parameters().all());
+  auto names = optim::non_finite_gradients(student_.decoder->parameters().all());
+  if (names.empty()) names.emplace_back("rows of another process");
   const auto last_good = io::latest_checkpoint(directory_.path());
   std::string losses;
   for (const auto& [name, value] : result.losses) losses += cat(" ", name, " ", value.item<double>());
@@ -270,7 +334,9 @@ double Trainer::flops_per_token(double progress) const {
   return flops + calls * report::forward_flops_per_token(neighbourhood_->needs_student() ? student : teacher, length);
 }
 
-void Trainer::log_step(int64_t step, const StepResult& result, double grad_norm) {
+void Trainer::log_step(int64_t step, StepResult result, double grad_norm) {
+  sum_losses(*sharing_.world, result);
+  if (!speaks()) return;
   const double tokens_per_second = rate_.tokens_per_second();
   const double total = result.total.item<double>();
   nlohmann::ordered_json entry = {{"step", step + 1}, {"tokens", tokens_done_}, {"loss", total}};
@@ -303,7 +369,8 @@ void Trainer::log_step(int64_t step, const StepResult& result, double grad_norm)
 }
 
 void Trainer::log_quantizers(int64_t steps_done) {
-  const std::vector<quant::LayerHealth> layers = health_->measure();
+  const std::vector<quant::LayerHealth> layers = health_->measure(sharing_.shards.get());
+  if (!speaks()) return;
   const quant::HealthSummary mean = quant::summary(layers);
   const nlohmann::ordered_json means = {
       {"clipped", mean.clipped}, {"changed", mean.changed}, {"scale_drift", mean.scale_drift}};
@@ -339,14 +406,21 @@ void Trainer::save(int64_t steps_done) {
   contents.manifest.state = {{"position", position_.to_json()}};
   if (penalty_) contents.manifest.state["lgr"] = penalty_->weight().state();
   contents.optimizer = optimizer_->state();
-  io::save_checkpoint(directory_.path(), contents, config_.checkpoint.keep);
+  const nn::ParameterStore& store = student_.decoder->parameters();
+  for (auto& [name, tensor] : contents.model) tensor = whole_of(tensor, store.find(name), *sharing_.shards);
+  for (auto& [name, tensor] : contents.optimizer)
+    tensor = whole_of(tensor, store.find(name.substr(0, name.rfind('.'))), *sharing_.shards);
+  dist::on_first(*sharing_.world, [&] { io::save_checkpoint(directory_.path(), contents, config_.checkpoint.keep); });
   last_saved_ = steps_done;
 }
 
 void Trainer::evaluate_live(int64_t steps_done) {
-  const quant::HeldWeights weights(*student_.registry, compute_dtype_, /*trainable=*/false);
+  dist::Sharing whole = sharing_;  // a process that a signal takes out of its evaluation must not be waited for in it
+  whole.gathers_blocks = false;
+  quant::HeldWeights weights(*student_.registry, compute_dtype_, /*trainable=*/false, whole);
+  weights.bring_all();
   const nlohmann::json results = validation_->evaluate(*student_.decoder, cat("step ", steps_done));
-  if (results.empty()) return;
+  if (results.empty() || !speaks()) return;
   metrics_->append({{"step", steps_done}, {"eval", results}});
   if (tensorboard_)
     for (const auto& [name, value] : results.items())

@@ -7,6 +7,7 @@
 
 #include "config/schema.h"
 #include "data/loader.h"
+#include "dist/sharing.h"
 #include "losses/neighbourhood.h"
 #include "losses/objective.h"
 #include "optim/adamw.h"
@@ -27,7 +28,9 @@ class Trainer {
  public:
   /// Builds everything, from the newest checkpoint when resuming. Throws UserError before anything long starts; a
   /// configured export that cannot hold a configured scheme exactly is such an error.
-  Trainer(const config::Config& config, const Resume& resume);
+  /// `world`: the processes of the job, each of which makes a Trainer with the same arguments.
+  Trainer(const config::Config& config, const Resume& resume,
+          std::shared_ptr<dist::Communicator> world = dist::Communicator::alone());
   ~Trainer();
 
   /// run() will record where the time of some early steps goes: profile.txt and trace.json in the run's directory.
@@ -38,13 +41,20 @@ class Trainer {
   void run();
 
  private:
+  void split();
+  void load_state(const fs::path& checkpoint, const io::Manifest& manifest);
+  void open_logs(bool continues);
+  /// Whether this process writes what the job says: metrics, events, the log.
+  bool speaks() const { return sharing_.world->rank() == 0; }
+  /// The signal that asked any process to stop, or 0.
+  int agreed_signal();
   void enter_stage();
   void store_keys_and_values();
   void train_step(int64_t step);
   [[noreturn]] void diverged(int64_t step, const StepResult& result);
   /// Floating-point operations of a token of text at this point of training.
   double flops_per_token(double progress) const;
-  void log_step(int64_t step, const StepResult& result, double grad_norm);
+  void log_step(int64_t step, StepResult result, double grad_norm);
   void log_quantizers(int64_t steps_done);
   void save(int64_t steps_done);
   void evaluate_live(int64_t steps_done);
@@ -52,6 +62,7 @@ class Trainer {
   config::Config config_;
   at::Device device_;
   at::ScalarType compute_dtype_;
+  dist::Sharing sharing_;
   RunDirectory directory_;
   tokenizer::Tokenizer tokenizer_;
   std::unique_ptr<Validation> validation_;
@@ -73,7 +84,7 @@ class Trainer {
   std::unique_ptr<StepProfile> profile_;  ///< null: not asked for
 
   quant::Stage stage_;
-  int64_t steps_done_ = 0, total_steps_ = 0, tokens_done_ = 0;
+  int64_t steps_done_ = 0, total_steps_ = 0, tokens_done_ = 0, micro_batches_per_step_ = 1;
   int64_t last_saved_ = -1;
   std::optional<PenaltyResult> penalty_result_;  ///< the latest that is not logged yet
   std::optional<double> peak_flops_;

@@ -1,0 +1,155 @@
+// GPUs over NCCL: collectives run on a stream of their own, of high priority.
+#define USE_C10D_NCCL  // what the header below asks for
+#include <ATen/ATen.h>
+#include <ATen/cuda/CUDAContext.h>
+#include <ATen/cuda/CUDAEvent.h>
+
+#include <cstdlib>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+#include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
+
+#include "core/error.h"
+#include "dist/backends.h"
+#include "dist/group.h"
+#include "dist/work.h"
+
+namespace satin::dist {
+namespace {
+
+/// The host runs ahead of the device; an event behind the last wait says whether the device is still in it.
+struct NcclMeter : Meter {
+  void record() {
+    const std::lock_guard lock(mutex);
+    behind_last_wait.record(at::cuda::getCurrentCUDAStream());
+    recorded = true;
+  }
+  bool outstanding() override {
+    const std::lock_guard lock(mutex);
+    try {
+      return recorded && !behind_last_wait.query();
+    } catch (const std::exception&) {  // the device failed; the main thread will say so
+      return false;
+    }
+  }
+  std::mutex mutex;
+  at::cuda::CUDAEvent behind_last_wait;
+  bool recorded = false;
+};
+
+template <class Function>
+auto translate_errors(int64_t rank, const Function& function) {
+  try {
+    return function();
+  } catch (const c10::DistError& error) {
+    throw PeerError(cat("rank ", rank, " lost another rank: ", error.what_without_backtrace()));
+  }
+}
+
+struct NcclWork : Pending::Work {
+  NcclWork(int64_t rank, c10::intrusive_ptr<c10d::Work> work, std::shared_ptr<NcclMeter> meter)
+      : rank(rank), work(std::move(work)), meter(std::move(meter)) {}
+  void wait() override {
+    translate_errors(rank, [&] { work->wait(); });
+    meter->record();
+  }
+  int64_t rank;
+  c10::intrusive_ptr<c10d::Work> work;
+  std::shared_ptr<NcclMeter> meter;
+};
+
+class NcclGroup : public Group {
+ public:
+  NcclGroup(c10::intrusive_ptr<c10d::Store> store, int64_t rank, int64_t size, c10::Device device,
+            std::shared_ptr<Communicator> host, std::shared_ptr<Meters> meters)
+      : Group(rank, size, device, std::move(meters)),
+        store_(std::move(store)),
+        host_(std::move(host)),
+        meter_(std::make_shared<NcclMeter>()) {
+    auto options = c10d::ProcessGroupNCCL::Options::create(/*is_high_priority_stream=*/true);
+    options->timeout = kNoLimit;
+    translate_errors(rank_, [&] {
+      group_ = c10::make_intrusive<c10d::ProcessGroupNCCL>(store_, static_cast<int>(rank_), static_cast<int>(size_),
+                                                           options);
+      group_->eagerConnectSingleDevice(device_);  // so that what is wrong with the network is found here
+    });
+    meters_->add(meter_);
+  }
+
+  ~NcclGroup() override {
+    try {
+      group_->shutdown();
+    } catch (const std::exception&) {  // a rank is lost, and this one is on its way out
+    }
+  }
+
+  Pending all_reduce(const at::Tensor& tensor) override {
+    std::vector<at::Tensor> tensors{tensor.detach()};
+    return start(tensor, [&] { return group_->allreduce(tensors); });
+  }
+  Pending all_gather(const at::Tensor& whole, const at::Tensor& part) override {
+    SATIN_CHECK_EQ(whole.numel(), part.numel() * size_, "all_gather");
+    at::Tensor to = whole.detach(), from = part.detach();
+    return start(part, [&] { return group_->_allgather_base(to, from); });
+  }
+  Pending reduce_scatter(const at::Tensor& part, const at::Tensor& whole) override {
+    SATIN_CHECK_EQ(whole.numel(), part.numel() * size_, "reduce_scatter");
+    at::Tensor to = part.detach(), from = whole.detach();
+    return start(part, [&] { return group_->_reduce_scatter_base(to, from); });
+  }
+  Pending broadcast(const at::Tensor& tensor, int64_t root) override {
+    std::vector<at::Tensor> tensors{tensor.detach()};
+    c10d::BroadcastOptions options;
+    options.rootRank = root;
+    return start(tensor, [&] { return group_->broadcast(tensors, options); });
+  }
+
+  std::vector<double> sum(const std::vector<double>& values) override {
+    return host_ ? host_->sum(values) : Group::sum(values);
+  }
+  std::vector<std::string> gather(const std::string& text) override {
+    return host_ ? host_->gather(text) : Group::gather(text);
+  }
+  void barrier() override { host_ ? host_->barrier() : Group::barrier(); }
+
+  std::shared_ptr<Communicator> duplicate() override {
+    return std::make_shared<NcclGroup>(
+        c10::make_intrusive<c10d::PrefixStore>(cat("duplicate", num_duplicates_++), store_), rank_, size_, device_,
+        host_ ? host_->duplicate() : nullptr, meters_);
+  }
+
+  std::vector<GroupProgress> progress() const override {
+    auto progress = Group::progress();
+    if (host_) {
+      const auto host = host_->progress();
+      progress.insert(progress.end(), host.begin(), host.end());
+    }
+    return progress;
+  }
+
+ private:
+  template <class Function>
+  Pending start(const at::Tensor& tensor, const Function& collective) {
+    ++meter_->entered;
+    if (tensor.numel() == 0) return {};
+    return Pending(std::make_shared<NcclWork>(rank_, translate_errors(rank_, collective), meter_));
+  }
+
+  const c10::intrusive_ptr<c10d::Store> store_;
+  const std::shared_ptr<Communicator> host_;  ///< null: host values go over the GPUs
+  const std::shared_ptr<NcclMeter> meter_;
+  c10::intrusive_ptr<c10d::ProcessGroupNCCL> group_;
+  int64_t num_duplicates_ = 0;
+};
+
+}  // namespace
+
+std::shared_ptr<Communicator> make_nccl(c10::intrusive_ptr<c10d::Store> store, int64_t rank, int64_t size,
+                                        c10::Device device, std::shared_ptr<Communicator> host, double timeout_s) {
+  setenv("NCCL_NVLS_ENABLE", "0", 0);  // NVLink multicast hangs on some hosts
+  // c10d would abort the process when a peer goes; Satin's watchdog ends it with the reason.
+  setenv("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0", 0);
+  store->setTimeout(std::chrono::milliseconds(std::llround(timeout_s * 1000)));
+  return std::make_shared<NcclGroup>(std::move(store), rank, size, device, std::move(host), nullptr);
+}
+
+}  // namespace satin::dist

@@ -1,0 +1,123 @@
+#include "dist/row_lists.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include "core/error.h"
+
+namespace satin::dist {
+namespace {
+
+int64_t rows_each(int64_t rows, int64_t size) { return (rows + size - 1) / size; }
+int64_t row_elements(const at::Tensor& matrix) { return matrix.size(0) == 0 ? 0 : matrix.numel() / matrix.size(0); }
+
+}  // namespace
+
+RowGather::RowGather(Communicator& group, const std::vector<at::Tensor>& parts, std::vector<int64_t> num_rows) {
+  const at::NoGradGuard no_grad;
+  SATIN_CHECK_EQ(parts.size(), num_rows.size());
+  int64_t total = 0;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    Matrix matrix{parts[i].sizes().vec(), rows_each(num_rows[i], group.size()) * row_elements(parts[i])};
+    matrix.shape[0] = num_rows[i];
+    total += matrix.chunk;
+    matrices_.push_back(std::move(matrix));
+  }
+  if (parts.empty()) return;
+  mine_ = at::empty({total}, parts[0].options().requires_grad(false));
+  int64_t at = 0;
+  for (size_t i = 0; i < parts.size(); at += matrices_[i++].chunk)
+    mine_.narrow(0, at, parts[i].numel()).copy_(parts[i].reshape(-1));
+  all_ = at::empty({group.size(), total}, mine_.options());
+  pending_ = group.all_gather(all_.view(-1), mine_);
+}
+
+std::vector<at::Tensor> RowGather::finish() {
+  const at::NoGradGuard no_grad;
+  pending_.wait();
+  std::vector<at::Tensor> wholes;
+  int64_t at = 0;
+  for (const Matrix& matrix : matrices_) {
+    const at::Tensor chunks = all_.narrow(1, at, matrix.chunk);
+    at += matrix.chunk;
+    const int64_t numel = c10::multiply_integers(matrix.shape);
+    wholes.push_back(at::empty(matrix.shape, all_.options()));
+    const int64_t full = numel / matrix.chunk;  // ranks whose rows are as many as c
+    at::Tensor flat = wholes.back().view(-1);
+    flat.narrow(0, 0, full * matrix.chunk).view({full, matrix.chunk}).copy_(chunks.narrow(0, 0, full));
+    const int64_t rest = numel - full * matrix.chunk;
+    if (rest > 0) flat.narrow(0, full * matrix.chunk, rest).copy_(chunks[full].narrow(0, 0, rest));
+  }
+  mine_ = all_ = at::Tensor();
+  return wholes;
+}
+
+RowReduce::RowReduce(Communicator& group, const std::vector<at::Tensor>& wholes, at::ScalarType dtype) {
+  const at::NoGradGuard no_grad;
+  int64_t total = 0;
+  for (const at::Tensor& whole : wholes) {
+    const int64_t each = rows_each(whole.size(0), group.size());
+    std::vector<int64_t> shape = whole.sizes().vec();
+    shape[0] = std::min(each, whole.size(0) - group.rank() * each);
+    SATIN_CHECK(shape[0] > 0, "a rank owns no row of ", whole.sizes());
+    shapes_.push_back(std::move(shape));
+    chunks_.push_back(each * row_elements(whole));
+    total += chunks_.back();
+  }
+  if (wholes.empty()) return;
+  const auto options = wholes[0].options().dtype(dtype).requires_grad(false);
+  all_ = at::empty({group.size(), total}, options);
+  int64_t at = 0;
+  for (size_t i = 0; i < wholes.size(); at += chunks_[i++]) {
+    const at::Tensor flat = wholes[i].reshape(-1), chunks = all_.narrow(1, at, chunks_[i]);
+    const int64_t full = flat.numel() / chunks_[i], rest = flat.numel() - full * chunks_[i];
+    chunks.narrow(0, 0, full).copy_(flat.narrow(0, 0, full * chunks_[i]).view({full, chunks_[i]}));
+    if (rest > 0) {
+      chunks[full].narrow(0, 0, rest).copy_(flat.narrow(0, full * chunks_[i], rest));
+      chunks[full].narrow(0, rest, chunks_[i] - rest).zero_();
+    }
+  }
+  mine_ = at::empty({total}, options);
+  pending_ = group.reduce_scatter(mine_, all_.view(-1));
+}
+
+std::vector<at::Tensor> RowReduce::finish() {
+  pending_.wait();
+  std::vector<at::Tensor> parts;
+  int64_t at = 0;
+  for (size_t i = 0; i < shapes_.size(); at += chunks_[i++])
+    parts.push_back(mine_.narrow(0, at, c10::multiply_integers(shapes_[i])).view(shapes_[i]));
+  all_ = at::Tensor();
+  return parts;
+}
+
+ListReduce::ListReduce(Communicator& group, const std::vector<at::Tensor>& tensors, at::ScalarType dtype) {
+  const at::NoGradGuard no_grad;
+  int64_t total = 0;
+  for (const at::Tensor& tensor : tensors) {
+    shapes_.push_back(tensor.sizes().vec());
+    total += tensor.numel();
+  }
+  if (tensors.empty()) return;
+  flat_ = at::empty({total}, tensors[0].options().dtype(dtype).requires_grad(false));
+  int64_t at = 0;
+  for (const at::Tensor& tensor : tensors) {
+    flat_.narrow(0, at, tensor.numel()).copy_(tensor.reshape(-1));
+    at += tensor.numel();
+  }
+  pending_ = group.all_reduce(flat_);
+}
+
+std::vector<at::Tensor> ListReduce::finish() {
+  pending_.wait();
+  std::vector<at::Tensor> sums;
+  int64_t at = 0;
+  for (const auto& shape : shapes_) {
+    const int64_t numel = c10::multiply_integers(shape);
+    sums.push_back(flat_.narrow(0, at, numel).view(shape));
+    at += numel;
+  }
+  return sums;
+}
+
+}  // namespace satin::dist

@@ -1,0 +1,61 @@
+// Collectives on lists of matrices that ranks own by rows: each packed into one message.
+//
+// Rank r of W owns rows [r c, min((r + 1) c, n)) of a matrix of n rows, c = ceil(n / W) (nn::rows_of).
+#pragma once
+#include <vector>
+
+#include "dist/communicator.h"
+
+namespace satin::dist {
+
+/// Every rank's rows -> whole matrices. One dtype and device.
+class RowGather {
+ public:
+  RowGather() = default;
+  /// Starts. parts[i]: this rank's rows of matrix i, which has num_rows[i] of them.
+  RowGather(Communicator& group, const std::vector<at::Tensor>& parts, std::vector<int64_t> num_rows);
+  /// The whole matrices, in new memory.
+  std::vector<at::Tensor> finish();
+
+ private:
+  struct Matrix {
+    std::vector<int64_t> shape;  ///< of the whole
+    int64_t chunk = 0;           ///< elements of c rows
+  };
+  std::vector<Matrix> matrices_;
+  at::Tensor mine_, all_;  ///< [sum of chunks], [W, the same]
+  Pending pending_;
+};
+
+/// Sums over ranks of whole matrices -> this rank's rows of them.
+class RowReduce {
+ public:
+  RowReduce() = default;
+  /// Starts; sums are made in `dtype`. The matrices may be released at once.
+  RowReduce(Communicator& group, const std::vector<at::Tensor>& wholes, at::ScalarType dtype);
+  /// This rank's rows of the sums, in `dtype`.
+  std::vector<at::Tensor> finish();
+
+ private:
+  std::vector<std::vector<int64_t>> shapes_;  ///< of this rank's rows
+  std::vector<int64_t> chunks_;
+  at::Tensor mine_, all_;
+  Pending pending_;
+};
+
+/// Sums over ranks of tensors of any shape.
+class ListReduce {
+ public:
+  ListReduce() = default;
+  /// Starts; sums are made in `dtype`. The tensors may be released at once.
+  ListReduce(Communicator& group, const std::vector<at::Tensor>& tensors, at::ScalarType dtype);
+  /// The sums, in `dtype`: views of one memory.
+  std::vector<at::Tensor> finish();
+
+ private:
+  std::vector<std::vector<int64_t>> shapes_;
+  at::Tensor flat_;
+  Pending pending_;
+};
+
+}  // namespace satin::dist

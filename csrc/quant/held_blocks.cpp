@@ -1,0 +1,183 @@
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include "core/error.h"
+#include "quant/held_weights.h"
+
+namespace satin::quant {
+namespace {
+
+/// Puts the memory of `from` under `to`, which graphs may have saved: they see the values again. Not a change to
+/// autograd, as these are the values that were saved.
+void move_memory(const at::Tensor& to, const at::Tensor& from) {
+  c10::StorageImpl* target = to.storage().unsafeGetStorageImpl();
+  c10::StorageImpl* source = from.storage().unsafeGetStorageImpl();
+  const size_t num_bytes = source->nbytes();
+  target->set_data_ptr_noswap(source->set_data_ptr({nullptr, from.device()}));
+  target->set_nbytes(num_bytes);
+  source->set_nbytes(0);
+}
+
+void drop_memory(const at::Tensor& tensor) {
+  c10::StorageImpl* storage = tensor.storage().unsafeGetStorageImpl();
+  storage->set_data_ptr_noswap({nullptr, tensor.device()});
+  storage->set_nbytes(0);
+}
+
+void add_to(at::Tensor& sum, const at::Tensor& latest) {
+  if (!sum.defined()) {
+    sum = latest;
+    return;
+  }
+  if (sum.scalar_type() == at::kBFloat16) sum = sum.to(at::kFloat);
+  sum.add_(latest);
+}
+
+}  // namespace
+
+void HeldWeights::make_blocks(bool trainable) {
+  for (Batch& batch : batches_)
+    for (Layer& layer : batch.layers) {
+      blocks_[nn::block_of(layer.linear->name())].layers.push_back(&layer);
+      if (!layer.linear->is_split()) layer.held = at::Tensor(layer.own).requires_grad_(trainable);
+    }
+  for (auto& [index, block] : blocks_) {
+    const bool split = std::any_of(block.layers.begin(), block.layers.end(),
+                                   [](const Layer* layer) { return layer->linear->is_split(); });
+    block.here = !split;
+    if (!split) continue;
+    for (Layer* layer : block.layers) {
+      if (!layer->linear->is_split()) continue;
+      std::vector<int64_t> shape = layer->own.sizes().vec();
+      shape[0] = layer->linear->out_features();
+      layer->held = at::empty(shape, layer->own.options());
+      drop_memory(layer->held);
+      layer->held.requires_grad_(trainable);
+    }
+    if (index < 0 || !sharing_.gathers_blocks) start_gather(block);
+  }
+  if (const auto rest = blocks_.find(-1); rest != blocks_.end()) bring(rest->second);
+}
+
+void HeldWeights::start_gather(Block& block) {
+  if (block.here || block.gathering) return;
+  std::vector<at::Tensor> parts;
+  std::vector<int64_t> num_rows;
+  for (const Layer* layer : block.layers) {
+    if (!layer->linear->is_split()) continue;
+    parts.push_back(layer->own);
+    num_rows.push_back(layer->linear->out_features());
+  }
+  block.gather = dist::RowGather(*sharing_.shards, parts, num_rows);
+  block.gathering = true;
+}
+
+void HeldWeights::start_gather_of(int64_t block) {
+  if (!sharing_.gathers_blocks) return;
+  if (const auto found = blocks_.find(block); found != blocks_.end()) start_gather(found->second);
+}
+
+void HeldWeights::bring(Block& block) {
+  if (block.here) return;
+  start_gather(block);
+  const std::vector<at::Tensor> wholes = block.gather.finish();
+  auto whole = wholes.begin();
+  for (const Layer* layer : block.layers)
+    if (layer->linear->is_split()) move_memory(layer->held, *whole++);
+  block.gathering = false;
+  block.here = true;
+}
+
+void HeldWeights::release(Block& block) {
+  bool dropped = false;
+  for (const Layer* layer : block.layers) {
+    if (!layer->linear->is_split()) continue;
+    drop_memory(layer->held);
+    dropped = true;
+  }
+  if (dropped) block.here = false;
+}
+
+void HeldWeights::bring_all() {
+  for (auto& [index, block] : blocks_) bring(block);
+}
+
+void HeldWeights::before_forward(int64_t block) {
+  const auto found = blocks_.find(block);
+  if (found == blocks_.end()) return;
+  bring(found->second);
+  start_gather_of(block + 1);
+}
+
+void HeldWeights::after_forward(int64_t block) {
+  const auto found = blocks_.find(block);
+  if (found == blocks_.end() || !sharing_.gathers_blocks) return;
+  const bool backward_follows = trainable_ && at::GradMode::is_enabled() && !blocks_.contains(block + 1);
+  if (!backward_follows) release(found->second);
+}
+
+void HeldWeights::before_backward(int64_t block) {
+  const auto found = blocks_.find(block);
+  if (found == blocks_.end()) return;
+  bring(found->second);
+  if (block > 0) start_gather_of(block - 1);
+}
+
+void HeldWeights::after_backward(int64_t block) {
+  const auto found = blocks_.find(block);
+  if (found == blocks_.end()) return;
+  if (reducing_) start_reduce(found->second);
+  if (sharing_.gathers_blocks) release(found->second);
+}
+
+void HeldWeights::begin_micro_batch(bool last) {
+  reducing_ = sharing_.world->size() > 1 && (last || sharing_.reduces_each_micro_batch);
+  for (auto& [index, block] : blocks_) block.reduced = false;
+}
+
+void HeldWeights::start_reduce(Block& block) {
+  const at::NoGradGuard no_grad;
+  if (block.reduced) return;
+  block.reduced = true;
+  for (const bool split : {true, false}) {
+    std::map<at::ScalarType, std::pair<std::vector<Layer*>, std::vector<at::Tensor>>> lists;
+    for (Layer* layer : block.layers) {
+      if (layer->linear->is_split() != split) continue;
+      at::Tensor gradient = std::exchange(layer->held.mutable_grad(), at::Tensor());
+      if (!gradient.defined()) continue;
+      if (!sharing_.reduces_each_micro_batch) {  // all of the step's, at once
+        add_to(layer->gradient, gradient);
+        gradient = std::exchange(layer->gradient, at::Tensor());
+      }
+      auto& [layers, gradients] = lists[gradient.scalar_type()];
+      layers.push_back(layer);
+      gradients.push_back(gradient);
+    }
+    for (auto& [dtype, list] : lists)
+      block.reduces.emplace_back(std::move(list.first), dist::GradientReduce(sharing_, list.second, split));
+  }
+}
+
+void HeldWeights::finish_reduces(Block& block) {
+  for (auto& [layers, reduce] : block.reduces) {
+    const std::vector<at::Tensor> sums = reduce.finish();
+    for (size_t i = 0; i < layers.size(); ++i) add_to(layers[i]->gradient, sums[i]);
+  }
+  block.reduces.clear();
+}
+
+void HeldWeights::collect() {
+  const at::NoGradGuard no_grad;
+  for (auto& [index, block] : blocks_) {
+    if (reducing_) {
+      start_reduce(block);  // where no pass has told of it
+      continue;
+    }
+    for (Layer* layer : block.layers)
+      if (at::Tensor latest = std::exchange(layer->held.mutable_grad(), at::Tensor()); latest.defined())
+        add_to(layer->gradient, latest);
+  }
+  for (auto& [index, block] : blocks_) finish_reduces(block);
+}
+
+}  // namespace satin::quant

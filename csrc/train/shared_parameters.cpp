@@ -1,0 +1,69 @@
+#include "train/shared_parameters.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+namespace satin::train {
+namespace {
+
+at::Tensor& gradient_of(const nn::Parameter& parameter) {
+  return (parameter.whole.defined() ? parameter.whole : parameter.value).mutable_grad();
+}
+
+}  // namespace
+
+SharedParameters::SharedParameters(const std::vector<nn::Parameter>& parameters, const dist::Sharing& sharing)
+    : sharing_(sharing) {
+  for (const nn::Parameter& parameter : parameters) {
+    if (!parameter.is_split() || parameter.whole.defined()) blocks_[nn::block_of(parameter.name)].push_back(&parameter);
+    if (parameter.whole.defined()) gathered_.push_back(&parameter);
+  }
+  gather();
+}
+
+void SharedParameters::start_reduce(int64_t block) {
+  if (sharing_.world->size() == 1 || std::exchange(started_[block], true)) return;
+  const at::NoGradGuard no_grad;
+  std::map<std::pair<bool, at::ScalarType>, std::pair<std::vector<const nn::Parameter*>, std::vector<at::Tensor>>>
+      lists;
+  for (const nn::Parameter* parameter : blocks_[block]) {
+    const at::Tensor& gradient = gradient_of(*parameter);
+    if (!gradient.defined()) continue;
+    auto& [owners, gradients] = lists[{parameter->whole.defined(), gradient.scalar_type()}];
+    owners.push_back(parameter);
+    gradients.push_back(gradient);
+  }
+  for (auto& [kind, list] : lists)
+    reduces_.push_back({std::move(list.first), kind.first, dist::GradientReduce(sharing_, list.second, kind.first)});
+}
+
+void SharedParameters::finish_reduce() {
+  const at::NoGradGuard no_grad;
+  for (const auto& [block, parameters] : blocks_) start_reduce(block);
+  for (Reduce& reduce : reduces_) {
+    const std::vector<at::Tensor> sums = reduce.sums.finish();
+    for (size_t i = 0; i < sums.size(); ++i) {
+      const nn::Parameter& parameter = *reduce.parameters[i];
+      gradient_of(parameter) = at::Tensor();
+      at::Tensor value = parameter.value;
+      value.mutable_grad() = sums[i].to(value.scalar_type());
+    }
+  }
+  reduces_.clear();
+  started_.clear();
+}
+
+void SharedParameters::gather() {
+  const at::NoGradGuard no_grad;
+  if (gathered_.empty()) return;
+  std::vector<at::Tensor> parts;
+  std::vector<int64_t> num_rows;
+  for (const nn::Parameter* parameter : gathered_) {
+    parts.push_back(parameter->value);
+    num_rows.push_back(parameter->full_shape[0]);
+  }
+  const std::vector<at::Tensor> wholes = dist::RowGather(*sharing_.shards, parts, num_rows).finish();
+  for (size_t i = 0; i < wholes.size(); ++i) at::Tensor(gathered_[i]->whole).copy_(wholes[i]);
+}
+
+}  // namespace satin::train

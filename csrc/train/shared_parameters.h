@@ -1,0 +1,39 @@
+// Parameters that are not quantized weights, shared by the processes of a job: sums of their gradients, and whole
+// copies of those that are owned by rows.
+#pragma once
+#include <map>
+#include <vector>
+
+#include "dist/sharing.h"
+#include "nn/parameters.h"
+
+namespace satin::train {
+
+class SharedParameters {
+ public:
+  /// `parameters` and `sharing` outlive this. Fills the whole copies.
+  SharedParameters(const std::vector<nn::Parameter>& parameters, const dist::Sharing& sharing);
+
+  /// Starts to sum the gradients of a block's parameters (-1: all that no block has), after the step's last backward
+  /// through it.
+  void start_reduce(int64_t block);
+  /// Sums the rest; from here on each gradient is that of all processes (of its rows). Call when the step's backward
+  /// passes are done and before quantizers get theirs (HeldWeights::fold), which are sums already.
+  void finish_reduce();
+  /// Whole copies from the rows, after an update.
+  void gather();
+
+ private:
+  struct Reduce {
+    std::vector<const nn::Parameter*> parameters;
+    bool split;
+    dist::GradientReduce sums;
+  };
+  const dist::Sharing& sharing_;
+  std::map<int64_t, std::vector<const nn::Parameter*>> blocks_;
+  std::map<int64_t, bool> started_;
+  std::vector<Reduce> reduces_;
+  std::vector<const nn::Parameter*> gathered_;
+};
+
+}  // namespace satin::train

@@ -1,0 +1,176 @@
+// Ranks as real processes over Gloo, against sums computed here: over the ranks in their order, in fp32 or fp64,
+// rounded once.
+#include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
+
+#include <thread>
+
+#include "core/error.h"
+#include "dist/backends.h"
+#include "dist/ranks.h"
+#include "support/test_support.h"
+
+namespace satin::dist {
+namespace {
+
+/// What rank `rank` holds: values that round in every addition.
+at::Tensor values(int64_t rank, int64_t n, at::ScalarType dtype) {
+  auto generator = at::detail::createCPUGenerator(static_cast<uint64_t>(100 + rank));
+  return at::randn({n}, generator, at::kDouble).mul(1 + static_cast<double>(rank)).to(dtype);
+}
+
+at::Tensor expected_sum(int64_t size, int64_t n, at::ScalarType dtype) {
+  at::Tensor sum = values(0, n, dtype).to(dtype == at::kBFloat16 ? at::kFloat : dtype);
+  for (int64_t rank = 1; rank < size; ++rank) sum = sum + values(rank, n, dtype).to(sum.scalar_type());
+  return sum.to(dtype);
+}
+
+void check(bool condition, const std::string& what) {
+  if (!condition) throw InternalError(what);
+}
+
+int all_operations(const Launch& launch) {
+  auto group = join(launch, at::kCPU, 60);
+  const int64_t rank = group->rank(), size = group->size();
+  check(rank == launch.rank && size == launch.size, "rank and size");
+  for (const auto dtype : {at::kDouble, at::kFloat, at::kBFloat16}) {
+    for (const int64_t n : {0, 1, 2, 5, 1000, 65537}) {
+      const std::string name = cat(at::toString(dtype), " ", n);
+      at::Tensor tensor = values(rank, n, dtype);
+      group->all_reduce(tensor).wait();
+      check(tensor.equal(expected_sum(size, n, dtype)), "all_reduce " + name);
+
+      at::Tensor whole = at::empty({size * n}, dtype);
+      group->all_gather(whole, values(rank, n, dtype)).wait();
+      for (int64_t i = 0; i < size; ++i)
+        check(whole.narrow(0, i * n, n).equal(values(i, n, dtype)), "all_gather " + name);
+
+      at::Tensor part = at::empty({n}, dtype);
+      group->reduce_scatter(part, values(rank, size * n, dtype)).wait();
+      check(part.equal(expected_sum(size, size * n, dtype).narrow(0, rank * n, n)), "reduce_scatter " + name);
+
+      for (int64_t root = 0; root < size; ++root) {
+        tensor = values(rank, n, dtype);
+        group->broadcast(tensor, root).wait();
+        check(tensor.equal(values(root, n, dtype)), "broadcast " + name);
+      }
+    }
+  }
+  // Matrices, integers, a tensor that autograd knows.
+  at::Tensor counts = at::full({3, 2}, rank + 1, at::kLong);
+  group->all_reduce(counts).wait();
+  check(counts.eq(size * (size + 1) / 2).all().item<bool>(), "integers");
+  at::Tensor leaf = at::full({2, 3}, static_cast<double>(rank), at::kFloat).set_requires_grad(true);
+  group->broadcast(leaf, size - 1).wait();
+  check(leaf.eq(size - 1).all().item<bool>(), "broadcast into a leaf");
+
+  // Many under way, waited for in another order.
+  std::vector<at::Tensor> tensors;
+  std::vector<Pending> pending;
+  for (int i = 0; i < 20; ++i) {
+    tensors.push_back(values(rank, 100 + i, at::kFloat));
+    pending.push_back(group->all_reduce(tensors.back()));
+  }
+  for (int i = 19; i >= 0; --i) {
+    pending[static_cast<size_t>(i)].wait();
+    check(tensors[static_cast<size_t>(i)].equal(expected_sum(size, 100 + i, at::kFloat)), "many");
+  }
+  return 0;
+}
+const test::RegisterJob kAllOperations("all_operations", all_operations);
+
+int host_values(const Launch& launch) {
+  auto group = join(launch, at::kCPU, 60);
+  const double rank = static_cast<double>(group->rank()), size = static_cast<double>(group->size());
+  const auto sums = group->sum({rank, 1, 0.1});
+  double tenths = 0;
+  for (int i = 0; i < group->size(); ++i) tenths += 0.1;
+  check(sums == std::vector<double>({size * (size - 1) / 2, size, tenths}), "sum");
+  const auto text_of = [](int64_t r) { return std::string(static_cast<size_t>(r * 1000), 'a') + std::string(1, '\0'); };
+  const auto texts = group->gather(text_of(group->rank()));
+  check(texts.size() == static_cast<size_t>(group->size()), "gather: number");
+  for (int64_t i = 0; i < group->size(); ++i) check(texts[static_cast<size_t>(i)] == text_of(i), "gather");
+  check(group->gather("") == std::vector<std::string>(texts.size()), "gather of nothing");
+  group->barrier();
+  return 0;
+}
+const test::RegisterJob kHostValues("host_values", host_values);
+
+/// Two threads, each with its own group of the same ranks, in no particular order.
+int two_threads(const Launch& launch) {
+  auto first = join(launch, at::kCPU, 60);
+  auto second = first->duplicate(), third = second->duplicate();
+  const auto work = [](Communicator& group) {
+    for (int i = 1; i <= 200; ++i) {
+      at::Tensor tensor = values(group.rank(), i, at::kFloat);
+      group.all_reduce(tensor).wait();
+      check(tensor.equal(expected_sum(group.size(), i, at::kFloat)), "sum beside another thread");
+    }
+  };
+  std::thread other([&] { work(*second); });
+  work(*first);
+  other.join();
+  third->barrier();
+  const auto progress = first->progress();
+  check(progress.size() == 3 && progress[0].entered == 200 && progress[1].entered == 200 && progress[2].entered == 1,
+        "progress");
+  for (const auto& p : progress) check(!p.outstanding, "outstanding");
+  return 0;
+}
+const test::RegisterJob kTwoThreads("two_threads", two_threads);
+
+/// The last rank leaves without a word; the others' collective throws PeerError.
+int one_leaves(const Launch& launch) {
+  auto group = join(launch, at::kCPU, 60);
+  group->barrier();
+  if (group->rank() == group->size() - 1) _exit(0);
+  try {
+    for (int i = 0; i < 1000; ++i) group->all_reduce(at::ones({10})).wait();
+  } catch (const PeerError&) {
+    _exit(0);
+  }
+  return 1;
+}
+const test::RegisterJob kOneLeaves("one_leaves", one_leaves);
+
+int missing_ranks(const Launch& launch) {
+  try {
+    join(launch, at::kCPU, 1);
+  } catch (const PeerError& error) {
+    const std::string text = error.what();
+    check(text.find("2 of 4 ranks did not come within 1 s: 2, 3") != std::string::npos, text);
+    return 0;
+  }
+  return 1;
+}
+const test::RegisterJob kMissingRanks("missing_ranks", missing_ranks);
+
+class Communicators : public testing::TestWithParam<int> {
+ protected:
+  void SetUp() override {
+    if (!has_gloo()) GTEST_SKIP() << "this build has no Gloo (libgloo-dev)";
+  }
+};
+
+TEST_P(Communicators, DoEveryOperationInEveryDtype) { test::run_job("all_operations", GetParam()); }
+TEST_P(Communicators, CarryHostValues) { test::run_job("host_values", GetParam()); }
+TEST_P(Communicators, WorkInTwoThreads) { test::run_job("two_threads", GetParam()); }
+TEST_P(Communicators, ThrowWhenARankLeaves) { test::run_job("one_leaves", GetParam()); }
+INSTANTIATE_TEST_SUITE_P(Sizes, Communicators, testing::Values(2, 3, 4));
+
+TEST(Communicator, NamesRanksThatDoNotCome) {
+  if (!has_gloo()) GTEST_SKIP() << "this build has no Gloo (libgloo-dev)";
+  test::run_job("missing_ranks", 2, {"WORLD_SIZE=4", "LOCAL_WORLD_SIZE=4"});
+}
+
+TEST(Communicator, OfOneSendsNothing) {
+  auto group = join(Launch{}, at::kCPU, 1);
+  at::Tensor tensor = at::ones({3}), whole = at::empty({3});
+  group->all_reduce(tensor).wait();
+  group->all_gather(whole, tensor).wait();
+  EXPECT_TRUE(whole.equal(at::ones({3})));
+  EXPECT_EQ(group->gather("x"), std::vector<std::string>{"x"});
+}
+
+}  // namespace
+}  // namespace satin::dist
