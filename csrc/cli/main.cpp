@@ -17,7 +17,7 @@ namespace {
 
 int fail(int code, const std::string& message) {
   satin::end_progress();
-  std::fprintf(stderr, "satin: %s\n", message.c_str());
+  std::fprintf(stderr, "satin: %s%s\n", satin::background_name().c_str(), message.c_str());
   return code;
 }
 

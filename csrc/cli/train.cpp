@@ -1,15 +1,16 @@
 // satin train: the main job.
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
 #include "cli/json_file.h"
+#include "cli/rank.h"
 #include "config/config.h"
 #include "core/error.h"
 #include "core/interrupt.h"
-#include "dist/launch.h"
-#include "ops/device.h"
+#include "dist/spawn.h"
 #include "train/dry_run.h"
 #include "train/trainer.h"
 
@@ -22,6 +23,7 @@ void add_train(CLI::App& app) {
     bool dry_run = false, profile = false, help_config = false, print_config = false;
     std::string resume = "never", json;
     train::DryRunOptions plan;
+    int64_t gpus = 1;
   };
   auto options = std::make_shared<Options>();
   auto* command =
@@ -47,6 +49,11 @@ void add_train(CLI::App& app) {
   command->add_option("--json", options->json, "with --world-size: write the numbers to this file")->needs(many);
   command->add_option("--resume", options->resume,
                       "never, auto (the newest checkpoint of train.output_dir) or a checkpoint directory");
+  command
+      ->add_option("--gpus", options->gpus,
+                   "processes on this host, one a GPU (with train.device=cpu: that many on the CPU); across hosts "
+                   "use torchrun, srun or mpirun")
+      ->check(CLI::Range(1, 1024));
   command->add_flag("--profile", options->profile,
                     "record where the time of a few steps goes: profile.txt and trace.json in train.output_dir");
   command->add_flag("--help-config", options->help_config, "print every key with its default, unit and meaning");
@@ -64,17 +71,21 @@ void add_train(CLI::App& app) {
     const config::Config config = config::load(options->config, options->overrides);
     if (options->print_config)
       std::printf("%s", config::dump(config).c_str());
-    else if (options->dry_run)
+    else if (options->dry_run) {
+      if (options->gpus > 1 && options->plan.world_size == 0)
+        options->plan.world_size = options->plan.gpus_per_host = options->gpus;
       write_json_file(options->json, train::dry_run(config, train::Resume::parse(options->resume), options->plan));
-    else {
+    } else {
+      if (options->gpus > 1 && !dist::is_spawned()) {
+        check_gpus(config, options->gpus);
+        std::exit(dist::spawn(options->gpus));
+      }
       install_interrupt_handlers();
-      const dist::Launch launch = dist::detect_launch();
-      const at::Device device = ops::resolve_device(config.train.device);
-      const at::Device own = device.is_cuda() ? at::Device(at::kCUDA, static_cast<int8_t>(launch.local_rank)) : device;
-      train::Trainer trainer(config, train::Resume::parse(options->resume),
-                             dist::join(launch, own, config.parallel.timeout_s));
-      if (options->profile) trainer.profile_steps();
-      trainer.run();
+      as_rank(config, [&](std::shared_ptr<dist::Communicator> world, dist::Watchdog& watchdog) {
+        train::Trainer trainer(config, train::Resume::parse(options->resume), std::move(world), &watchdog);
+        if (options->profile) trainer.profile_steps();
+        trainer.run();
+      });
     }
   });
 }

@@ -18,6 +18,7 @@ struct State {
       std::make_shared<spdlog::logger>("satin", std::make_shared<spdlog::sinks::stderr_sink_mt>());
   std::shared_ptr<spdlog::logger> file;
   bool quiet = false;
+  std::string background;
   bool line_open = false;
   std::chrono::steady_clock::time_point last_plain{};
   State() { console->set_pattern("%v"); }
@@ -31,7 +32,7 @@ State& state() {
 void write(spdlog::level::level_enum level, const std::string& message) {
   end_progress();
   if (!(state().quiet && level == spdlog::level::info)) {
-    state().console->log(level, "{}{}", level == spdlog::level::warn ? "warning: " : "", message);
+    state().console->log(level, "{}{}{}", state().background, level == spdlog::level::warn ? "warning: " : "", message);
     state().console->flush();
   }
   if (state().file) {
@@ -57,6 +58,14 @@ void log_to_file(const std::string& path) {
 
 void close_log_file() { state().file.reset(); }
 void set_quiet(bool quiet) { state().quiet = quiet; }
+
+void set_background(const std::string& name) {
+  state().background = name + " ";
+  state().quiet = true;
+  if (!std::freopen("/dev/null", "w", stdout)) log_warning("stdout stays open");
+}
+
+const std::string& background_name() { return state().background; }
 
 void progress(const std::string& line, double plain_every_s) {
   if (state().quiet) return;

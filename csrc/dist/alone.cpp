@@ -23,6 +23,7 @@ class Alone : public Communicator {
   std::vector<std::string> gather(const std::string& text) override { return {text}; }
   void barrier() override {}
   std::shared_ptr<Communicator> duplicate() override { return alone(); }
+  std::shared_ptr<Communicator> subgroup(const std::vector<int64_t>&) override { return alone(); }
 };
 
 }  // namespace

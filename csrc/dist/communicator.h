@@ -58,6 +58,9 @@ class Communicator {
   /// Of this group and its duplicates, in the order of their making. Any thread may ask at any time.
   virtual std::vector<GroupProgress> progress() const { return {}; }
 
+  /// A group of some of these ranks, in this order. Called by every one of them, and by no other, in the same order.
+  virtual std::shared_ptr<Communicator> subgroup(const std::vector<int64_t>& ranks) = 0;
+
   /// The group of one: nothing is sent.
   static std::shared_ptr<Communicator> alone();
 };

@@ -117,6 +117,12 @@ class GlooGroup : public Group {
     });
   }
 
+  std::shared_ptr<Communicator> part(const std::string& name, int64_t rank,
+                                     const std::vector<int64_t>& ranks) override {
+    return std::make_shared<GlooGroup>(c10::make_intrusive<c10d::PrefixStore>(name, store_), rank,
+                                       static_cast<int64_t>(ranks.size()), address_, timeout_s_, meters_);
+  }
+
   std::shared_ptr<Communicator> duplicate() override {
     return std::make_shared<GlooGroup>(
         c10::make_intrusive<c10d::PrefixStore>(cat("duplicate", num_duplicates_++), store_), rank_, size_, address_,

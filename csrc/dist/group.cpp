@@ -2,6 +2,10 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+
+#include "core/error.h"
+
 namespace satin::dist {
 
 std::vector<double> Group::sum(const std::vector<double>& values) {
@@ -9,6 +13,15 @@ std::vector<double> Group::sum(const std::vector<double>& values) {
   all_reduce(tensor).wait();
   const at::Tensor host = tensor.cpu();
   return {host.data_ptr<double>(), host.data_ptr<double>() + host.numel()};
+}
+
+std::shared_ptr<Communicator> Group::subgroup(const std::vector<int64_t>& ranks) {
+  std::string name = cat("part", num_parts_++);
+  for (int64_t rank : ranks) name += cat("-", rank);
+  const auto own = std::find(ranks.begin(), ranks.end(), rank_);
+  SATIN_CHECK(own != ranks.end(), "rank ", rank_, " is not in ", name);
+  if (ranks.size() == 1) return alone();
+  return part(name, own - ranks.begin(), ranks);
 }
 
 std::vector<std::string> Group::gather(const std::string& text) {

@@ -16,11 +16,17 @@ class Group : public Communicator {
   std::vector<std::string> gather(const std::string& text) override;
   void barrier() override { sum({0}); }
   std::vector<GroupProgress> progress() const override { return meters_->read(); }
+  std::shared_ptr<Communicator> subgroup(const std::vector<int64_t>& ranks) override;
 
  protected:
+  /// A group of `ranks`, of which this one is the `rank`th; `name` is theirs alone.
+  virtual std::shared_ptr<Communicator> part(const std::string& name, int64_t rank,
+                                             const std::vector<int64_t>& ranks) = 0;
+
   const int64_t rank_, size_;
   const c10::Device device_;
   const std::shared_ptr<Meters> meters_;
+  int64_t num_parts_ = 0;
 };
 
 }  // namespace satin::dist

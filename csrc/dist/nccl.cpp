@@ -111,6 +111,13 @@ class NcclGroup : public Group {
   }
   void barrier() override { host_ ? host_->barrier() : Group::barrier(); }
 
+  std::shared_ptr<Communicator> part(const std::string& name, int64_t rank,
+                                     const std::vector<int64_t>& ranks) override {
+    return std::make_shared<NcclGroup>(c10::make_intrusive<c10d::PrefixStore>(name, store_), rank,
+                                       static_cast<int64_t>(ranks.size()), device_,
+                                       host_ ? host_->subgroup(ranks) : nullptr, meters_);
+  }
+
   std::shared_ptr<Communicator> duplicate() override {
     return std::make_shared<NcclGroup>(
         c10::make_intrusive<c10d::PrefixStore>(cat("duplicate", num_duplicates_++), store_), rank_, size_, device_,

@@ -1,6 +1,7 @@
 #include "dist/store.h"
 
 #include <arpa/inet.h>
+#include <c10/util/Logging.h>
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <netdb.h>
@@ -59,6 +60,8 @@ std::string first_outside_address() {
 }  // namespace
 
 c10::intrusive_ptr<c10d::Store> connect_store(const Launch& launch, bool serve, double timeout_s) {
+  // c10d warns, with stack traces, of what is reported in words.
+  if (!std::getenv("TORCH_CPP_LOG_LEVEL")) FLAGS_caffe2_log_level = c10::GLOG_ERROR;
   c10d::TCPStoreOptions options;
   options.port = static_cast<uint16_t>(launch.master_port);
   options.isServer = serve;

@@ -1,35 +1,94 @@
 #include "train/sharing.h"
 
+#include <unistd.h>
+
+#include <map>
+
 #include "core/error.h"
 #include "core/log.h"
+#include "ops/device.h"
+#include "train/cluster_plan.h"
 #include "train/gradient_penalty.h"
+#include "train/stored_teacher.h"
 
 namespace satin::train {
+namespace {
 
-dist::Sharing make_sharing(const config::Config& config, std::shared_ptr<dist::Communicator> world) {
-  dist::Sharing sharing;
-  sharing.world = world;
-  if (world->size() == 1) return sharing;
-  const config::Parallel& parallel = config.parallel;
-  const int64_t samples = config.train.micro_batch_size * config.train.gradient_accumulation_steps;
-  if (samples < world->size())
-    throw UserError(cat("a step has ", samples, " samples (train.micro_batch_size ", config.train.micro_batch_size,
-                        " x train.gradient_accumulation_steps ", config.train.gradient_accumulation_steps,
-                        "), the job ", world->size(), " processes: give each at least one, or start fewer"));
-  if (penalises(config.loss.lgr))
-    throw UserError(cat("loss.lgr: found with ", world->size(),
-                        " processes; it is computed in one process only: start one, or set its weight to 0"));
-  if (parallel.reduce_dtype != "auto")
-    sharing.reduce_dtype = parallel.reduce_dtype == "bfloat16" ? at::kBFloat16 : at::kFloat;
-  const std::string strategy = parallel.strategy == "auto" ? "ddp" : parallel.strategy;
-  if (strategy == "ddp") {
-    sharing.replicas = world;
-  } else {
-    sharing.shards = world;
-    sharing.gathers_blocks = strategy == "fsdp" || strategy == "hybrid";
-    sharing.reduces_each_micro_batch = strategy != "zero1";
+/// Ranks by host, the hosts in the order of their first rank.
+std::vector<std::vector<int64_t>> ranks_by_host(dist::Communicator& world) {
+  char name[256] = "";
+  ::gethostname(name, sizeof name - 1);
+  std::map<std::string, size_t> index;
+  std::vector<std::vector<int64_t>> hosts;
+  int64_t rank = 0;
+  for (const std::string& host : world.gather(name)) {
+    const auto [at, is_new] = index.try_emplace(host, hosts.size());
+    if (is_new) hosts.emplace_back();
+    hosts[at->second].push_back(rank++);
   }
-  log_info(cat("parallel.strategy ", strategy, " on ", world->size(), " processes, ", samples, " samples a step"));
+  return hosts;
+}
+
+void check_shares(const config::Config& config, int64_t num_processes) {
+  const int64_t samples = config.train.micro_batch_size * config.train.gradient_accumulation_steps;
+  if (samples < num_processes)
+    throw UserError(cat("a step has ", samples, " samples (train.micro_batch_size ", config.train.micro_batch_size,
+                        " x train.gradient_accumulation_steps ", config.train.gradient_accumulation_steps, "), the job ",
+                        num_processes, " processes: give each at least one, or start fewer"));
+  if (penalises(config.loss.lgr))
+    throw UserError(cat("loss.lgr: found with ", num_processes,
+                        " processes; it is computed in one process only: start one, or set its weight to 0"));
+}
+
+/// fsdp inside each host, ddp across.
+void share_inside_hosts(const std::vector<std::vector<int64_t>>& hosts, dist::Sharing& sharing) {
+  for (const auto& host : hosts)
+    if (host.size() != hosts[0].size())
+      throw UserError(cat("parallel.strategy hybrid: expected equally many processes on each host, found ",
+                          hosts[0].size(), " and ", host.size()));
+  const int64_t rank = sharing.world->rank();
+  std::vector<int64_t> inside, across;
+  for (const auto& host : hosts)
+    if (std::find(host.begin(), host.end(), rank) != host.end()) inside = host;
+  const auto place = std::find(inside.begin(), inside.end(), rank) - inside.begin();
+  for (const auto& host : hosts) across.push_back(host[static_cast<size_t>(place)]);
+  sharing.shards = sharing.world->subgroup(inside);
+  sharing.replicas = sharing.world->subgroup(across);
+}
+
+}  // namespace
+
+dist::Sharing make_sharing(const config::Config& config, std::shared_ptr<dist::Communicator> world, at::Device device,
+                           at::ScalarType compute_dtype) {
+  dist::Sharing sharing;
+  sharing.world = std::move(world);
+  const int64_t size = sharing.world->size();
+  if (size == 1) return sharing;
+  check_shares(config, size);
+  const auto hosts = ranks_by_host(*sharing.world);
+  Job job;
+  job.world_size = size;
+  job.gpus_per_host = static_cast<int64_t>(hosts[0].size());
+  job.device_memory_bytes = ops::total_memory_bytes(device);
+  std::optional<models::ModelConfig> teacher;
+  if (runs_teacher(config)) teacher = models::load_model_config(teacher_path(config));
+  const Strategy strategy = resolve_strategy(config, teacher ? &*teacher : nullptr, compute_dtype, device, job);
+  switch (strategy) {
+    case Strategy::kDdp:
+      sharing.replicas = sharing.world;
+      break;
+    case Strategy::kHybrid:
+      share_inside_hosts(hosts, sharing);
+      break;
+    default:
+      sharing.shards = sharing.world;
+  }
+  sharing.gathers_blocks = strategy == Strategy::kFsdp || strategy == Strategy::kHybrid;
+  sharing.reduces_each_micro_batch = strategy == Strategy::kZero2 || sharing.gathers_blocks;
+  if (config.parallel.reduce_dtype != "auto")
+    sharing.reduce_dtype = config.parallel.reduce_dtype == "bfloat16" ? at::kBFloat16 : at::kFloat;
+  log_info(cat("parallel.strategy ", strategy_name(strategy), ": ", size, " processes on ", hosts.size(),
+               hosts.size() == 1 ? " host" : " hosts"));
   return sharing;
 }
 

@@ -7,7 +7,9 @@
 
 namespace satin::train {
 
-/// Throws UserError when the job cannot be shared so: fewer samples a step than processes, LGR with several.
-dist::Sharing make_sharing(const config::Config& config, std::shared_ptr<dist::Communicator> world);
+/// Throws UserError when the job cannot be shared so: fewer samples a step than processes, LGR with several, hosts with
+/// unequal numbers of processes for hybrid. `device`: where this process trains.
+dist::Sharing make_sharing(const config::Config& config, std::shared_ptr<dist::Communicator> world, at::Device device,
+                           at::ScalarType compute_dtype);
 
 }  // namespace satin::train

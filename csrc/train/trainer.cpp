@@ -68,11 +68,13 @@ void warn_about_changes(const std::string& before, const std::string& after) {
 
 }  // namespace
 
-Trainer::Trainer(const config::Config& config, const Resume& resume, std::shared_ptr<dist::Communicator> world)
+Trainer::Trainer(const config::Config& config, const Resume& resume, std::shared_ptr<dist::Communicator> world,
+                 dist::Watchdog* watchdog)
     : config_(config),
       device_(ops::resolve_device(config.train.device)),
       compute_dtype_(ops::resolve_compute_dtype(config.train.compute_dtype, device_)),
-      sharing_(make_sharing(config, std::move(world))),
+      watchdog_(watchdog),
+      sharing_(make_sharing(config, std::move(world), device_, compute_dtype_)),
       directory_(open_run_directory(config.train.output_dir, resume, *sharing_.world)),
       tokenizer_(tokenizer::Tokenizer::load(config.model.path)),
       total_steps_(total_steps(config.train)) {
@@ -190,7 +192,9 @@ void Trainer::run() {
   ops::reset_peak_memory(device_);
   if (health_) health_->measure(sharing_.shards.get());  // what later measurements compare with
   rate_.mark(now_s(), 0);
+  if (watchdog_) watchdog_->resume();
   while (steps_done_ < total_steps_) {
+    if (watchdog_) watchdog_->step(steps_done_ + 1);
     try {
       enter_stage();
     } catch (const InterruptedError&) {  // while calibrating: what was trained is saved as it was
@@ -220,6 +224,7 @@ void Trainer::run() {
     }
   }
   save(total_steps_);
+  if (watchdog_) watchdog_->pause();  // the others leave; what follows takes as long as it takes
   end_progress();
   log_info(cat("trained ", tokens_done_, " tokens; peak memory ", report::bytes_text(ops::peak_memory_bytes(device_))));
   health_.reset();
@@ -256,6 +261,7 @@ void Trainer::enter_stage() {
   const bool starts = next.on && !stage_.on;
   quant::enter(*student_.registry, next, /*keep_range=*/!starts);
   if (starts) {  // the weights have moved since
+    const dist::Unbounded unbounded(watchdog_);
     needs_calibration(student_) ? calibrate(config_, student_, *dataset_)
                                 : quant::initialise_from_weights(*student_.registry);
     store_keys_and_values();
@@ -400,6 +406,7 @@ void Trainer::log_quantizers(int64_t steps_done) {
 
 void Trainer::save(int64_t steps_done) {
   if (steps_done == last_saved_) return;
+  const dist::Unbounded unbounded(watchdog_);
   io::CheckpointContents contents = checkpoint_contents(config_, student_);
   contents.manifest.step = steps_done;
   contents.manifest.tokens = tokens_done_;
@@ -415,6 +422,7 @@ void Trainer::save(int64_t steps_done) {
 }
 
 void Trainer::evaluate_live(int64_t steps_done) {
+  const dist::Unbounded unbounded(watchdog_);
   dist::Sharing whole = sharing_;  // a process that a signal takes out of its evaluation must not be waited for in it
   whole.gathers_blocks = false;
   quant::HeldWeights weights(*student_.registry, compute_dtype_, /*trainable=*/false, whole);

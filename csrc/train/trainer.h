@@ -8,6 +8,7 @@
 #include "config/schema.h"
 #include "data/loader.h"
 #include "dist/sharing.h"
+#include "dist/watchdog.h"
 #include "losses/neighbourhood.h"
 #include "losses/objective.h"
 #include "optim/adamw.h"
@@ -30,7 +31,8 @@ class Trainer {
   /// configured export that cannot hold a configured scheme exactly is such an error.
   /// `world`: the processes of the job, each of which makes a Trainer with the same arguments.
   Trainer(const config::Config& config, const Resume& resume,
-          std::shared_ptr<dist::Communicator> world = dist::Communicator::alone());
+          std::shared_ptr<dist::Communicator> world = dist::Communicator::alone(),
+          dist::Watchdog* watchdog = nullptr);
   ~Trainer();
 
   /// run() will record where the time of some early steps goes: profile.txt and trace.json in the run's directory.
@@ -62,6 +64,7 @@ class Trainer {
   config::Config config_;
   at::Device device_;
   at::ScalarType compute_dtype_;
+  dist::Watchdog* watchdog_;  ///< null: nobody watches
   dist::Sharing sharing_;
   RunDirectory directory_;
   tokenizer::Tokenizer tokenizer_;

@@ -42,7 +42,7 @@ TEST_F(LoaderTest, TheSequenceDoesNotDependOnTheBatchSize) {
   for (int i = 0; i < 240; ++i) samples.push_back(sampler.next());
   const at::Tensor expected = dataset_->read(samples).tokens;
   for (const int64_t batch_size : {1, 2, 3, 5, 8, 240}) {
-    Loader loader(*dataset_, {.batch_size = batch_size});
+    Loader loader(*dataset_, {.share = {batch_size, batch_size}});
     for (int64_t begin = 0; begin < 240; begin += batch_size) {
       const Loader::Item item = loader.next();
       ASSERT_TRUE(at::equal(item.batch.tokens, expected.slice(0, begin, begin + batch_size)));
@@ -54,11 +54,11 @@ TEST_F(LoaderTest, TheSequenceDoesNotDependOnTheBatchSize) {
 }
 
 TEST_F(LoaderTest, ResumesAfterAnyBatch) {
-  Loader whole(*dataset_, {.batch_size = 3});
+  Loader whole(*dataset_, {.share = {3, 3}});
   std::vector<Loader::Item> items;
   for (int i = 0; i < 60; ++i) items.push_back(whole.next());
   for (size_t i = 0; i + 2 < items.size(); ++i) {
-    Loader resumed(*dataset_, {.batch_size = 3}, items[i].position);
+    Loader resumed(*dataset_, {.share = {3, 3}}, items[i].position);
     for (size_t k = i + 1; k < i + 3; ++k) {
       const Loader::Item item = resumed.next();
       ASSERT_TRUE(at::equal(item.batch.tokens, items[k].batch.tokens));
@@ -72,7 +72,7 @@ TEST_F(LoaderTest, ResumesAfterAnyBatch) {
 
 TEST_F(LoaderTest, StopsWhileWaiting) {
   for (int i = 0; i < 200; ++i) {
-    Loader loader(*dataset_, {.batch_size = 2, .num_ahead = 1});
+    Loader loader(*dataset_, {.share = {2, 2}, .num_ahead = 1});
     if (i % 3 == 0) loader.next();
   }
 }
@@ -116,7 +116,7 @@ TEST(LoaderSpeed, LargeFilesAreMappedNotLoaded) {
   }
   EXPECT_GT(fs::file_size(dir / "large"), 200u << 20 >> 1);
   const Dataset dataset({{"large", dir / "large"}}, {.sequence_length = kLength});
-  Loader loader(dataset, {.batch_size = kBatch});
+  Loader loader(dataset, {.share = {kBatch, kBatch}});
   const auto start = std::chrono::steady_clock::now();
   int64_t tokens = 0;
   for (; tokens < kTokens; tokens += kBatch * kLength) loader.next();

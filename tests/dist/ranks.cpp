@@ -16,6 +16,8 @@
 #include <cstdlib>
 #include <map>
 
+#include "dist/spawn.h"
+
 namespace satin::test {
 namespace {
 
@@ -31,14 +33,13 @@ struct RunAsRank : testing::EmptyTestEventListener {
   void OnTestProgramStart(const testing::UnitTest&) override {
     const char* name = std::getenv("SATIN_TEST_JOB");
     if (!name) return;
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (!dist::is_spawned()) prctl(PR_SET_PDEATHSIG, SIGKILL);
     int status = 99;
     try {
       status = jobs().at(name)(dist::detect_launch());
     } catch (const std::exception& error) {
-      std::printf("%s\n", error.what());
+      std::fprintf(stderr, "%s\n", error.what());
     }
-    std::fflush(stdout);
     _exit(status);
   }
 };

@@ -1,0 +1,111 @@
+// Several processes train what one does: real processes over loopback, the shipped recipe.
+#include <ATen/ATen.h>
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "core/error.h"
+#include "integration/cli_fixture.h"
+#include "io/safetensors.h"
+
+namespace satin {
+namespace {
+
+struct Job {
+  std::string strategy;
+  int ranks;
+};
+
+class Parallel : public Cli {
+ protected:
+  /// Ranks of one job, as a launcher would start them; `arguments` of rank 0 and all others.
+  ProcessResult job(int ranks, const std::string& arguments) {
+    if (ranks == 1) return satin(arguments);
+    static int port = 21000 + static_cast<int>(::getpid()) % 20000;
+    ++port;
+    std::string script = "status=0; ";
+    for (int rank = 0; rank < ranks; ++rank)
+      script += cat("RANK=", rank, " WORLD_SIZE=", ranks, " LOCAL_RANK=", rank, " LOCAL_WORLD_SIZE=", ranks,
+                    " MASTER_ADDR=127.0.0.1 MASTER_PORT=", port, " OMP_NUM_THREADS=1 ", std::getenv("SATIN_BINARY"),
+                    " ", arguments, " & pids=\"$pids $!\"; ");
+    return test::run("(" + script + "for pid in $pids; do wait $pid || status=$?; done; exit $status)");
+  }
+  std::vector<double> losses(const std::string& run) {
+    std::vector<double> found;
+    std::istringstream lines(test::read_file(dir / run / "metrics.jsonl"));
+    for (std::string line; std::getline(lines, line);)
+      if (const auto entry = nlohmann::json::parse(line); entry.contains("loss")) found.push_back(entry["loss"]);
+    return found;
+  }
+  void expect_same_losses(const std::string& run, const std::string& other, double tolerance, size_t count) {
+    const std::vector<double> a = losses(run), b = losses(other);
+    ASSERT_EQ(a.size(), count) << run;
+    ASSERT_EQ(b.size(), count) << other;
+    for (size_t i = 0; i < count; ++i) EXPECT_NEAR(a[i], b[i], tolerance) << other << " step " << i + 1;
+  }
+  /// All of a checkpoint's tensors, the optimizer's too.
+  void expect_same_state(const std::string& run, const std::string& other, double tolerance) {
+    for (const std::string file : {"model.safetensors", "optimizer.safetensors"}) {
+      const io::SafetensorsFile a(dir / run / file), b(dir / other / file);
+      ASSERT_EQ(a.tensors().size(), b.tensors().size());
+      for (const auto& [name, entry] : a.tensors()) {
+        const at::Tensor x = a.tensor(name).to(at::kDouble), y = b.tensor(name).to(at::kDouble);
+        ASSERT_EQ(x.sizes(), y.sizes()) << name;
+        EXPECT_LE((x - y).abs().max().item<double>(), tolerance) << other << " " << name;
+      }
+    }
+  }
+  const std::vector<Job> jobs_ = {{"ddp", 2},   {"ddp", 3},   {"ddp", 4},   {"zero1", 2}, {"zero1", 3}, {"zero1", 4},
+                                  {"zero2", 2}, {"zero2", 3}, {"zero2", 4}, {"fsdp", 2},  {"fsdp", 3},  {"fsdp", 4}};
+  /// 6 samples a step, 2 or 1 a micro-batch: 4 processes have 2, 1, 2, 1 of them, so that some wait for others.
+  const std::string more_ = "loss.smoothness.weight=0.5 loss.neighbourhood.rate=0.15 train.gradient_accumulation_steps=6 "
+                            "train.micro_batch_size=1 train.sequence_length=32 eval.limit=1 export.formats=[] ";
+};
+
+TEST_F(Parallel, EqualsOneProcessInDouble) {
+  const std::string twenty = more_ + "train.compute_dtype=float64 train.max_steps=20";
+  expect(job(1, tiny("one", twenty)), 0, {});
+  for (const auto& [strategy, ranks] : jobs_) {
+    const std::string name = cat(strategy, ranks);
+    expect(job(ranks, tiny(name, cat(twenty, " parallel.strategy=", strategy))), 0, {});
+    expect_same_losses("one", name, 1e-9, 20);
+    expect_same_state("one/checkpoints/step-20", name + "/checkpoints/step-20", 1e-9);
+  }
+}
+
+TEST_F(Parallel, EqualsOneProcessInFloat) {
+  const std::string ten = more_ + "train.compute_dtype=float32 train.max_steps=10";
+  expect(job(1, tiny("one", ten)), 0, {});
+  for (const auto& [strategy, ranks] : jobs_) {
+    const std::string name = cat(strategy, ranks);
+    expect(job(ranks, tiny(name, cat(ten, " parallel.strategy=", strategy))), 0, {});
+    expect_same_losses("one", name, 1e-5, 10);
+  }
+}
+
+TEST_F(Parallel, ResumesOnAnotherNumberOfProcesses) {
+  const std::string all = more_ + "train.compute_dtype=float64 checkpoint.every_n_steps=3 ";
+  expect(job(4, tiny("four", all + "train.max_steps=5 parallel.strategy=fsdp")), 0, {});
+  const fs::path checkpoint = dir / "four/checkpoints/step-3";
+  ASSERT_TRUE(fs::exists(checkpoint));
+  const std::vector<double> expected = losses("four");
+  for (const auto& [strategy, ranks] : std::vector<Job>{{"fsdp", 1}, {"fsdp", 2}, {"fsdp", 3}, {"ddp", 2}, {"zero1", 4}}) {
+    const std::string name = cat("resumed-", strategy, ranks);
+    expect(job(ranks, tiny(name, cat(all, "train.max_steps=5 parallel.strategy=", strategy, " --resume ",
+                                     checkpoint.string()))),
+           0, {});
+    const std::vector<double> found = losses(name);
+    ASSERT_EQ(found.size(), 2u) << name;
+    for (size_t i = 0; i < 2; ++i) EXPECT_NEAR(found[i], expected[3 + i], 1e-12) << name;
+  }
+}
+
+TEST_F(Parallel, RefusesWhatCannotBeShared) {
+  expect(job(2, tiny("few", "train.micro_batch_size=1 train.gradient_accumulation_steps=1")), 2,
+         {"1 samples", "2 processes"});
+  expect(job(2, tiny("lgr", "loss.lgr.weight=0.1")), 2, {"loss.lgr"});
+}
+
+}  // namespace
+}  // namespace satin
