@@ -5,7 +5,6 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
-#include "ops/device.h"
 #include "quant/policy.h"
 #include "report/throughput.h"
 #include "train/stored_teacher.h"
@@ -131,7 +130,7 @@ std::vector<Plan> plan_strategies(const config::Config& config, const models::Mo
   std::vector<Plan> plans;
   for (const Strategy strategy : kStrategies) {
     Plan plan;
-    plan.layout = {strategy, job.world_size, job.gpus_per_host};
+    plan.layout = {strategy, job.world_size, job.gpus_per_host, job.may_split_teacher};
     plan.memory = memory_of(config, teacher, compute_dtype, at::kCUDA, plan.layout);
     plan.fits = fits(plan.memory, job);
     plan.time = predict_step(workload, config.train, plan.layout, job.cluster);
@@ -145,23 +144,9 @@ Strategy resolve_strategy(const config::Config& config, const models::ModelConfi
                           at::ScalarType compute_dtype, at::Device device, const Job& job) {
   if (config.parallel.strategy != "auto") return strategy_of(config.parallel.strategy);
   return first_that_fits([&](Strategy strategy) {
-    const Layout layout{strategy, job.world_size, job.gpus_per_host};
+    const Layout layout{strategy, job.world_size, job.gpus_per_host, job.may_split_teacher};
     return fits(memory_of(config, teacher, compute_dtype, device, layout), job);
   });
-}
-
-Strategy strategy_here(const config::Config& config, int64_t world_size) {
-  if (config.parallel.strategy != "auto" || world_size == 1)
-    return world_size == 1 ? Strategy::kDdp : strategy_of(config.parallel.strategy);
-  const at::Device device = ops::resolve_device(config.train.device);
-  const at::ScalarType compute_dtype = ops::resolve_compute_dtype(config.train.compute_dtype, device);
-  std::optional<models::ModelConfig> teacher;
-  if (runs_teacher(config)) teacher = models::load_model_config(teacher_path(config));
-  Job job;
-  job.world_size = world_size;
-  job.gpus_per_host = world_size;  // none of the three depends on it
-  if (device.is_cuda()) job.device_memory_bytes = ops::total_memory_bytes(device);
-  return resolve_strategy(config, teacher ? &*teacher : nullptr, compute_dtype, device, job);
 }
 
 std::string plan_text(const std::vector<Plan>& plans, const config::Config& config, const Job& job) {

@@ -13,6 +13,7 @@ namespace satin::train {
 struct Job {
   int64_t world_size = 1, gpus_per_host = 8;
   int64_t device_memory_bytes = 0;  ///< of a GPU; 0: not known, everything fits
+  bool may_split_teacher = false;   ///< see Layout
   Cluster cluster;
 };
 
@@ -40,9 +41,6 @@ std::vector<Plan> plan_strategies(const config::Config& config, const models::Mo
 /// trains.
 Strategy resolve_strategy(const config::Config& config, const models::ModelConfig* teacher,
                           at::ScalarType compute_dtype, at::Device device, const Job& job);
-
-/// The same for a job on devices like this process's.
-Strategy strategy_here(const config::Config& config, int64_t world_size);
 
 std::string plan_text(const std::vector<Plan>& plans, const config::Config& config, const Job& job);
 nlohmann::json plan_json(const std::vector<Plan>& plans, const config::Config& config, const Job& job);

@@ -32,7 +32,7 @@ int64_t layer_parameters(const models::ModelConfig& c) {
 int64_t teacher_elements(const models::ModelConfig& c, const Layout& layout) {
   const int64_t blocks = c.num_layers * layer_parameters(c);
   const int64_t rest = c.hidden_size + c.vocab_size * c.hidden_size * (c.tied_embeddings ? 1 : 2);
-  if (!layout.gathers_blocks()) return blocks + rest;
+  if (!layout.splits_teacher()) return blocks + rest;
   const int64_t shards = layout.num_shards();
   return (blocks + shards - 1) / shards + std::min<int64_t>(c.num_layers, 2) * layer_parameters(c) + rest;
 }

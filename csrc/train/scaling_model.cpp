@@ -125,7 +125,7 @@ StepTime predict_step(const Workload& w, const config::Train& train, const Layou
       const double gather_s = transfers.gather(shards, in_block * gathered_bytes, m * (2 * blocks - 1));
       transfers.expose(gather_s, (blocks - 1) * gather_s, forward_s, m);
       transfers.expose(sum_s, (blocks - 1) * (gather_s + sum_s), backward_s, m);
-      const auto reads = static_cast<double>(w.teacher_forwards);
+      const auto reads = static_cast<double>(layout.splits_teacher() ? w.teacher_forwards : 0);
       const double teacher_gather_s =
           transfers.gather(shards, w.teacher_elements / blocks * w.compute_bytes, m * reads * blocks);
       transfers.expose(reads * teacher_gather_s, reads * (blocks - 1) * teacher_gather_s, teacher_s, m);

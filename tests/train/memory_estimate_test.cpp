@@ -108,7 +108,9 @@ TEST_F(Memory, EveryPartOfEveryStrategyByHand) {
   EXPECT_EQ(fsdp["held weights"], 2 * (2 * layer + blocks / 8 + vocabulary));
   EXPECT_EQ(zero2["teacher"], ddp["teacher"]);
   const int64_t teacher_layer = layer + 2 * 64;
-  EXPECT_EQ(fsdp["teacher"],
+  EXPECT_EQ(fsdp["teacher"], ddp["teacher"]);
+  const Layout split_too{Strategy::kFsdp, 8, 8, /*may_split_teacher=*/true};
+  EXPECT_EQ(parts(config, at::kBFloat16, true, split_too)["teacher"],
             2 * ((3 * teacher_layer + 7) / 8 + 2 * teacher_layer + 2 * vocabulary + 64) + teacher_state);
   EXPECT_EQ(of(Strategy::kHybrid), fsdp);  // one host
 }
