@@ -71,6 +71,8 @@ void as_rank(const config::Config& config,
       dist::check_agreement(*world, launch.host, facts_of(config));
     }
     work(world, watchdog);
+    watchdog.pause();
+    world->barrier();  // rank 0 may have finished the run alone; groups of GPUs are taken down by all together
   });
 }
 

@@ -71,9 +71,11 @@ void add_train(CLI::App& app) {
     const config::Config config = config::load(options->config, options->overrides);
     if (options->print_config)
       std::printf("%s", config::dump(config).c_str());
-    else if (options->dry_run)
+    else if (options->dry_run) {
+      if (options->gpus > 1 && options->plan.world_size == 0)
+        options->plan.world_size = options->plan.gpus_per_host = options->gpus;
       write_json_file(options->json, train::dry_run(config, train::Resume::parse(options->resume), options->plan));
-    else {
+    } else {
       if (options->gpus > 1 && !dist::is_spawned()) {
         check_gpus(config, options->gpus);
         std::exit(dist::spawn(options->gpus));

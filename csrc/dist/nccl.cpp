@@ -5,6 +5,7 @@
 #include <ATen/cuda/CUDAEvent.h>
 
 #include <cstdlib>
+#include <exception>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 
@@ -77,7 +78,8 @@ class NcclGroup : public Group {
 
   ~NcclGroup() override {
     try {
-      group_->shutdown();
+      // A shutdown needs the others; one that unwinds has lost them, or they are about to follow.
+      std::uncaught_exceptions() > 0 ? group_->abort() : group_->shutdown();
     } catch (const std::exception&) {  // a rank is lost, and this one is on its way out
     }
   }
@@ -155,6 +157,7 @@ std::shared_ptr<Communicator> make_nccl(c10::intrusive_ptr<c10d::Store> store, i
   setenv("NCCL_NVLS_ENABLE", "0", 0);  // NVLink multicast hangs on some hosts
   // c10d would abort the process when a peer goes; Satin's watchdog ends it with the reason.
   setenv("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0", 0);
+  setenv("TORCH_NCCL_ENABLE_MONITORING", "0", 0);
   store->setTimeout(std::chrono::milliseconds(std::llround(timeout_s * 1000)));
   return std::make_shared<NcclGroup>(std::move(store), rank, size, device, std::move(host), nullptr);
 }

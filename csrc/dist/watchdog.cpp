@@ -69,7 +69,8 @@ class Watchdog::Impl {
   }
 
   void set_step(int64_t step) { step_ = step; }
-  void set_paused(bool paused) { state_ = paused ? Beat::State::kPaused : Beat::State::kRunning; }
+  void pause() { ++num_pauses_; }
+  void resume() { --num_pauses_; }
 
   void fail(const std::string& reason) {
     std::unique_lock lock(mutex_);
@@ -110,6 +111,7 @@ class Watchdog::Impl {
     beat.count = ++count_;
     beat.step = step_;
     beat.state = state_;
+    if (beat.state == Beat::State::kRunning && num_pauses_ > 0) beat.state = Beat::State::kPaused;
     beat.host = launch_.host;
     beat.groups = group_->progress();
     store_->set(key(launch_.rank), beat.to_text());
@@ -246,7 +248,7 @@ class Watchdog::Impl {
   c10::intrusive_ptr<c10d::Store> store_;
   std::thread talker_, monitor_;
 
-  std::atomic<int64_t> step_{0};
+  std::atomic<int64_t> step_{0}, num_pauses_{0};
   std::atomic<Beat::State> state_{Beat::State::kRunning};
   std::atomic<bool> peer_lost_{false}, dying_{false}, stopping_{false};
   std::atomic<double> exchanged_s_{0};  ///< when the store last answered
@@ -272,10 +274,10 @@ void Watchdog::step(int64_t step) {
   if (impl_) impl_->set_step(step);
 }
 void Watchdog::pause() {
-  if (impl_) impl_->set_paused(true);
+  if (impl_) impl_->pause();
 }
 void Watchdog::resume() {
-  if (impl_) impl_->set_paused(false);
+  if (impl_) impl_->resume();
 }
 void Watchdog::fail(const std::string& reason) {
   if (impl_) impl_->fail(reason);

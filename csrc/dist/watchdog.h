@@ -26,6 +26,7 @@ class Watchdog {
   /// The step that this rank is at, for the messages.
   void step(int64_t step);
   /// From here to resume() others may wait for this rank as long as it takes; that its process lives is still watched.
+  /// Pauses nest.
   void pause();
   void resume();
 

@@ -13,15 +13,18 @@
 
 namespace satin::ops {
 
+/// Of several processes each has made its own current.
+static c10::Device current_gpu() { return {c10::kCUDA, at::accelerator::getDeviceIndex()}; }
+
 c10::Device resolve_device(const std::string& name) {
   if (name == "cpu") return c10::kCPU;
-  if (name == "auto") return at::hasCUDA() ? c10::Device(c10::kCUDA, 0) : c10::Device(c10::kCPU);
+  if (name == "auto") return at::hasCUDA() ? current_gpu() : c10::Device(c10::kCPU);
   if (name != "cuda") throw UserError(cat("device: expected auto, cpu or cuda, found '", name, "'"));
   if (!at::hasCUDA())
     throw UserError(
         "device: cuda was asked for, but torch sees no CUDA device (`satin doctor` says what is missing); use cpu or "
         "auto");
-  return c10::Device(c10::kCUDA, 0);
+  return current_gpu();
 }
 
 c10::ScalarType resolve_compute_dtype(const std::string& name, c10::Device device) {

@@ -130,7 +130,7 @@ std::vector<Plan> plan_strategies(const config::Config& config, const models::Mo
   std::vector<Plan> plans;
   for (const Strategy strategy : kStrategies) {
     Plan plan;
-    plan.layout = {strategy, job.world_size, job.gpus_per_host};
+    plan.layout = {strategy, job.world_size, job.gpus_per_host, job.may_split_teacher};
     plan.memory = memory_of(config, teacher, compute_dtype, at::kCUDA, plan.layout);
     plan.fits = fits(plan.memory, job);
     plan.time = predict_step(workload, config.train, plan.layout, job.cluster);
@@ -144,7 +144,7 @@ Strategy resolve_strategy(const config::Config& config, const models::ModelConfi
                           at::ScalarType compute_dtype, at::Device device, const Job& job) {
   if (config.parallel.strategy != "auto") return strategy_of(config.parallel.strategy);
   return first_that_fits([&](Strategy strategy) {
-    const Layout layout{strategy, job.world_size, job.gpus_per_host};
+    const Layout layout{strategy, job.world_size, job.gpus_per_host, job.may_split_teacher};
     return fits(memory_of(config, teacher, compute_dtype, device, layout), job);
   });
 }
@@ -167,7 +167,8 @@ std::string plan_text(const std::vector<Plan>& plans, const config::Config& conf
   const BatchShare share = share_of_step(config.train, job.world_size);
   const Layout layout{Strategy::kDdp, job.world_size, job.gpus_per_host};
   text += cat(job.world_size, " processes on ", layout.num_hosts(), layout.num_hosts() == 1 ? " host" : " hosts", ", ",
-              share.forwards, " x ", share.sequences, " sequences each; a model, not a measurement\n");
+              share.sequences, share.sequences == 1 ? " sequence" : " sequences", " each in ", share.forwards,
+              share.forwards == 1 ? " forward" : " forwards", "; a model, not a measurement\n");
   row("GiB a GPU", [](const Plan& plan) { return strategy_name(plan.layout.strategy); });
   for (size_t i = 0; i < plans[0].memory.parts.size(); ++i)
     numbers(plans[0].memory.parts[i].first, 3,
@@ -209,8 +210,8 @@ nlohmann::json plan_json(const std::vector<Plan>& plans, const config::Config& c
   nlohmann::json json = {{"world_size", job.world_size},
                          {"gpus_per_host", job.gpus_per_host},
                          {"device_memory_bytes", job.device_memory_bytes},
-                         {"micro_batches", share.forwards},
                          {"sequences", share.sequences},
+                         {"forwards", share.forwards},
                          {"strategy", strategy_name(chosen(plans, config))},
                          {"strategies", nlohmann::json::array()}};
   for (const Plan& plan : plans) {

@@ -13,6 +13,7 @@ namespace satin::train {
 struct Job {
   int64_t world_size = 1, gpus_per_host = 8;
   int64_t device_memory_bytes = 0;  ///< of a GPU; 0: not known, everything fits
+  bool may_split_teacher = false;   ///< see Layout
   Cluster cluster;
 };
 

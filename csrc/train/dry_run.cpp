@@ -36,7 +36,9 @@ void check_readable(const config::DataSource& source, const tokenizer::Tokenizer
 
 /// GPUs as this machine has, or as the model's constants are of.
 Job job_of(const DryRunOptions& options) {
-  Job job{options.world_size, options.gpus_per_host, 0, {}};
+  Job job;
+  job.world_size = options.world_size;
+  job.gpus_per_host = options.gpus_per_host;
   std::string name = "H100";
   double memory_gib = 80;
   if (at::hasCUDA()) {

@@ -7,9 +7,9 @@
 //   fsdp     split by rows      gathered a block at a time,  each micro-batch, under its backward
 //                               for forward and backward
 //   hybrid   fsdp inside a host, ddp across hosts
-// With fsdp and hybrid the teacher is split and gathered a block at a time too. Gathers run a block ahead of the
-// arithmetic, sums behind it. Nothing is computed twice: a block's activations stay from forward to backward.
-// Source: Rajbhandari et al. 2020 (ZeRO), section 5; Zhao et al. 2023 (PyTorch FSDP), sections 3 and 4.
+// Gathers run a block ahead of the arithmetic, sums behind it. Nothing is computed twice: a block's activations stay
+// from forward to backward. The teacher is whole on every process; what splitting it with fsdp would give can be asked
+// for. Source: Rajbhandari et al. 2020 (ZeRO), section 5; Zhao et al. 2023 (PyTorch FSDP), sections 3 and 4.
 #pragma once
 #include <string>
 #include <vector>
@@ -31,12 +31,15 @@ struct Layout {
   Strategy strategy = Strategy::kDdp;
   int64_t world_size = 1;     ///< processes, one a GPU
   int64_t gpus_per_host = 8;  ///< a job of fewer processes is on one host
+  bool may_split_teacher = false;
 
   int64_t num_hosts() const;
   /// Processes that one copy of the master weights is split over.
   int64_t num_shards() const;
-  /// Whether weights and teacher are there a block at a time.
+  /// Whether weights are there a block at a time.
   bool gathers_blocks() const;
+  /// Whether the teacher's are, too.
+  bool splits_teacher() const { return may_split_teacher && gathers_blocks(); }
   /// The first process, which has the most rows.
   nn::RowShard shard() const { return {0, num_shards()}; }
 };
@@ -44,13 +47,12 @@ struct Layout {
 /// Throws UserError when the processes do not fill their hosts.
 void check_hosts(int64_t world_size, int64_t gpus_per_host);
 
-/// What one process does of a step.
+/// What one process does of a step: data::StepShare, of the process with the most.
 struct BatchShare {
-  int64_t forwards;   ///< micro-batches
-  int64_t sequences;  ///< in each
+  int64_t sequences;   ///< of the step
+  int64_t forwards;    ///< micro-batches, as many on every process
+  int64_t in_forward;  ///< sequences in one, at most
 };
-/// The largest share: a step's micro_batch_size x gradient_accumulation_steps sequences are dealt out evenly, and each
-/// process takes its own at most micro_batch_size at a time.
 /// Throws UserError when there are fewer sequences than processes.
 BatchShare share_of_step(const config::Train& train, int64_t world_size);
 

@@ -97,7 +97,7 @@ StepTime predict_step(const Workload& w, const config::Train& train, const Layou
 
   StepTime step;
   const double flops_per_s = cluster.utilisation * cluster.peak_flops_per_s;
-  const auto tokens = static_cast<double>(share.sequences * w.tokens_in_sequence);
+  const double tokens = static_cast<double>(share.sequences * w.tokens_in_sequence) / m;  // of a micro-batch
   const double forward_s = tokens * w.student_flops_per_token / flops_per_s, backward_s = 2 * forward_s;
   const double teacher_s = tokens * w.teacher_flops_per_token / flops_per_s;
   step.student_s = m * (forward_s + backward_s);
@@ -125,7 +125,7 @@ StepTime predict_step(const Workload& w, const config::Train& train, const Layou
       const double gather_s = transfers.gather(shards, in_block * gathered_bytes, m * (2 * blocks - 1));
       transfers.expose(gather_s, (blocks - 1) * gather_s, forward_s, m);
       transfers.expose(sum_s, (blocks - 1) * (gather_s + sum_s), backward_s, m);
-      const auto reads = static_cast<double>(w.teacher_forwards);
+      const auto reads = static_cast<double>(layout.splits_teacher() ? w.teacher_forwards : 0);
       const double teacher_gather_s =
           transfers.gather(shards, w.teacher_elements / blocks * w.compute_bytes, m * reads * blocks);
       transfers.expose(reads * teacher_gather_s, reads * (blocks - 1) * teacher_gather_s, teacher_s, m);

@@ -15,7 +15,7 @@
 //   ddp      2 P r (W - 1)/W
 //   zero1    P (r + c) (W - 1)/W
 //   zero2    P (m r + c) (W - 1)/W
-//   fsdp     P m (r + 2 c) (W - 1)/W, and the teacher's P c a forward of it
+//   fsdp     P m (r + 2 c) (W - 1)/W, and a split teacher's P c a forward of it
 //   hybrid   fsdp with W = GPUs of a host, and 2 m (hosts - 1)/hosts of its own rows' sums across hosts
 // Embeddings, heads and other dense matrices are reduced in fp32 once a step and gathered in the masters' dtype (ddp:
 // reduced); norms and biases are reduced in fp32.

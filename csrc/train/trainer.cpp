@@ -167,7 +167,7 @@ void Trainer::open_logs(bool continues) {
 }
 
 Trainer::~Trainer() {
-  checkpoints_.reset();
+  checkpoints_.reset();  // what it has to say is for the log
   close_log_file();
 }
 
@@ -194,7 +194,7 @@ void Trainer::run() {
       enter_stage();
     } catch (const InterruptedError&) {  // while calibrating: what was trained is saved as it was
       quant::enter(*student_.registry, stage_, /*keep_range=*/false);
-      save(steps_done_, /*last=*/true);
+      save(steps_done_, /*wait=*/true);
       throw;
     }
     if (profile_) profile_->begin_step();
@@ -202,7 +202,7 @@ void Trainer::run() {
     if (profile_) profile_->end_step();
     ++steps_done_;
     const bool due = config_.checkpoint.every_n_steps > 0 && steps_done_ % config_.checkpoint.every_n_steps == 0;
-    if (due && steps_done_ < total_steps_) save(steps_done_);
+    if (due && steps_done_ < total_steps_) save(steps_done_, /*wait=*/!config_.checkpoint.asynchronous);
     const bool evaluates = config_.eval.every_n_steps > 0 && steps_done_ % config_.eval.every_n_steps == 0;
     if (evaluates && steps_done_ < total_steps_ && !interrupt_signal()) {
       try {
@@ -213,12 +213,12 @@ void Trainer::run() {
     if (health_ && stage_.on && steps_done_ % config_.logging.quantizers_every_n_steps == 0)
       log_quantizers(steps_done_);
     if (const int signal = agreed_signal()) {
-      save(steps_done_, /*last=*/true);
+      save(steps_done_, /*wait=*/true);
       throw InterruptedError(cat("stopped by signal ", signal, " after step ", steps_done_,
                                  "; everything is saved, continue with --resume auto"));
     }
   }
-  save(total_steps_, /*last=*/true);
+  save(total_steps_, /*wait=*/true);
   if (watchdog_) watchdog_->pause();  // the others leave; what follows takes as long as it takes
   end_progress();
   log_info(cat("trained ", tokens_done_, " tokens; peak memory ", report::bytes_text(ops::peak_memory_bytes(device_))));
@@ -401,12 +401,12 @@ void Trainer::log_quantizers(int64_t steps_done) {
     log_warning(cat("... and ", num_new - kMostLines, " more layers; see ", directory_.quantizer_health().string()));
 }
 
-void Trainer::save(int64_t steps_done, bool last) {
+void Trainer::save(int64_t steps_done, bool wait) {
   const dist::Unbounded unbounded(watchdog_);
+  if (!checkpoints_)
+    checkpoints_ = std::make_unique<io::AsyncCheckpointWriter>(directory_.path(), config_.checkpoint.keep,
+                                                               sharing_.world);
   if (steps_done != last_saved_) {
-    if (!checkpoints_)
-      checkpoints_ =
-          std::make_unique<io::AsyncCheckpointWriter>(directory_.path(), config_.checkpoint.keep, sharing_.world);
     io::CheckpointContents contents = checkpoint_contents(config_, student_);
     contents.manifest.step = steps_done;
     contents.manifest.tokens = tokens_done_;
@@ -416,7 +416,7 @@ void Trainer::save(int64_t steps_done, bool last) {
     checkpoints_->save(contents);
     last_saved_ = steps_done;
   }
-  if (checkpoints_ && (last || !config_.checkpoint.asynchronous)) checkpoints_->wait();
+  if (wait) checkpoints_->wait();
 }
 
 void Trainer::evaluate_live(int64_t steps_done) {

@@ -32,7 +32,8 @@ class Trainer {
   /// configured export that cannot hold a configured scheme exactly is such an error.
   /// `world`: the processes of the job, each of which makes a Trainer with the same arguments.
   Trainer(const config::Config& config, const Resume& resume,
-          std::shared_ptr<dist::Communicator> world = dist::Communicator::alone(), dist::Watchdog* watchdog = nullptr);
+          std::shared_ptr<dist::Communicator> world = dist::Communicator::alone(),
+          dist::Watchdog* watchdog = nullptr);
   ~Trainer();
 
   /// run() will record where the time of some early steps goes: profile.txt and trace.json in the run's directory.
@@ -58,8 +59,8 @@ class Trainer {
   double flops_per_token(double progress) const;
   void log_step(int64_t step, StepResult result, double grad_norm);
   void log_quantizers(int64_t steps_done);
-  /// Written while training goes on, unless nothing follows.
-  void save(int64_t steps_done, bool last = false);
+  /// wait: until it is on the disk; else that happens while training goes on.
+  void save(int64_t steps_done, bool wait);
   void evaluate_live(int64_t steps_done);
 
   config::Config config_;

@@ -23,8 +23,9 @@ SHAPES = {
     "70b": (8192, 80, 64, 8, 28672, False),
 }
 VOCABULARY = 128256
-# Sequences a GPU a step and in a forward, and their length, in the tables.
-BATCHES = {"1b": (8, 8, 2048), "8b": (4, 2, 2048), "70b": (4, 1, 1024)}
+# In the tables: sequences a GPU a step and in a forward, their length, the loss. The 70b's teacher would take 131 GiB of every
+# GPU; from a stored teacher a step lasts as long as with cross-entropy (results/README.md).
+BATCHES = {"1b": (8, 8, 2048, "kd"), "8b": (4, 2, 2048, "kd"), "70b": (4, 1, 1024, "ce")}
 
 
 def write_model(directory, shape):
@@ -68,14 +69,16 @@ class Planner:
 
 def model_tables(plan):
     lines = []
-    for shape, (sequences, micro_batch, length) in BATCHES.items():
-        lines += [f"## {shape}", f"{sequences} sequences of {length} tokens a GPU and step, {micro_batch} in a forward.", "",
+    for shape, (sequences, micro_batch, length, loss) in BATCHES.items():
+        teacher = "a teacher of the same shape" if loss == "kd" else "no teacher in memory (stored, or cross-entropy)"
+        lines += [f"## {shape}",
+                  f"{sequences} sequences of {length:,} tokens a GPU and step, {micro_batch} in a forward; {teacher}.", "",
                   "| GPUs | strategy | memory a GPU, GiB | fits 80 | tokens/s | a GPU | of one GPU | step, ms | student + teacher |"
                   " update | exposed | sent by a GPU, GB | gathering codes, GB | tokens/s a GPU |",
                   "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"]
-        alone = plan(shape, 1, sequences, micro_batch, length)["strategies"][0]["time"]["tokens_per_second"]
+        alone = plan(shape, 1, sequences, micro_batch, length, loss)["strategies"][0]["time"]["tokens_per_second"]
         for gpus in (8, 64, 512):
-            found = plan(shape, gpus, sequences * gpus, micro_batch, length)
+            found = plan(shape, gpus, sequences * gpus, micro_batch, length, loss)
             for row in found["strategies"]:
                 time, codes = row["time"], row["gathering_codes"]
                 rate = time["tokens_per_second"] / gpus
@@ -127,7 +130,7 @@ def main():
         lines = ["# Many GPUs, by the model",
                  "**A model, not a measurement**, written by `tests/bench/scaling.py`. Formulas, constants and their sources:"
                  " `csrc/train/scaling_model.h`; memory: `csrc/train/memory_estimate.h`. Hosts of eight H100, 400 Gb/s a GPU;"
-                 " 2 bits, groups of 64, distillation from a teacher of the same shape. \"auto\": what `parallel.strategy: auto`"
+                 " 2 bits, groups of 64. \"auto\": what `parallel.strategy: auto`"
                  " takes. \"of one GPU\": of its tokens/s if its memory were enough (above 100 %: processes share the update). \"gathering codes\": if codes and scales travelled instead of bf16 weights (2.28 bits a weight"
                  " instead of 16), which is not what is done now.", ""]
         lines += model_tables(plan) + measured_table(plan, arguments.measured)

@@ -1,5 +1,7 @@
 // A job of real processes loses a rank, at a random point: all others end within the bound and name it.
 #include <ATen/ATen.h>
+#include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -27,9 +29,12 @@ int64_t number(const char* name, int64_t otherwise) {
 
 void sleep_s(double seconds) { std::this_thread::sleep_for(std::chrono::duration<double>(seconds)); }
 
+void enter_own_network();
+
 /// Sums for ever. TEST_LINK_RANK's connections to the store go through TEST_LINK_PORT.
 int loop(Launch launch) {
   if (launch.rank == number("TEST_LINK_RANK", -1)) launch.master_port = number("TEST_LINK_PORT", 0);
+  if (launch.rank == number("TEST_NETWORK_RANK", -1)) enter_own_network();
   const int64_t culprit = number("TEST_CULPRIT", -1), last = number("TEST_STEP", 1 << 30);
   const std::string what = std::getenv("TEST_WHAT") ? std::getenv("TEST_WHAT") : "";
   auto group = join(launch, at::kCPU, 30);
@@ -66,7 +71,7 @@ int good_end(const Launch& launch) {
   auto group = join(launch, at::kCPU, 30);
   Watchdog watchdog(launch, group, kTimeout);
   if (launch.rank == 0) {
-    const Paused paused(watchdog);
+    const Unbounded unbounded(&watchdog);
     sleep_s(1.5 * kTimeout);
   }
   group->barrier();
@@ -136,6 +141,49 @@ TEST_F(Failure, CutLinkToTheStoreIsNoticedOnBothSides) {
     EXPECT_EQ(ended[1].status, 1);  // it cannot tell the cut from the end of rank 0, which serves the store
     EXPECT_NE(ended[1].output.find(": rank 0 on "), std::string::npos) << ended[1].output;
   }
+}
+
+/// One rank lives in a network of its own, joined to the others' by a virtual cable.
+void enter_own_network() {
+  const std::filesystem::path ready = std::getenv("TEST_READY");
+  if (unshare(CLONE_NEWNET) != 0) throw InternalError("unshare");
+  test::write_file(ready / "network", cat(getpid()));
+  for (int i = 0; i < 500 && !std::filesystem::exists(ready / "cable"); ++i) sleep_s(0.01);
+  const auto made = test::run("ip addr add 10.77.0.2/24 dev satin1 && ip link set satin1 up && ip link set lo up");
+  if (made.exit_code != 0) throw InternalError(made.output);
+}
+
+TEST_F(Failure, PulledCableIsNoticedOnBothSides) {
+  const int home = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+  if (test::run("ip -V && nsenter -V").exit_code != 0) GTEST_SKIP() << "needs the commands ip and nsenter";
+  if (unshare(CLONE_NEWNET) != 0) GTEST_SKIP() << "needs the right to make network namespaces (CAP_SYS_ADMIN)";
+  for (const size_t apart : {0, 0, 1, 1}) {  // rank 0 serves the store
+    std::filesystem::remove(ready_ / "network");
+    std::filesystem::remove(ready_ / "cable");
+    const auto made = test::run(
+        "ip link set lo up && ip link add satin0 type veth peer name satin1 && ip addr add 10.77.0.1/24 dev satin0 && "
+        "ip link set satin0 up");
+    ASSERT_EQ(made.exit_code, 0) << made.output;
+    const auto ranks =
+        start({cat("TEST_NETWORK_RANK=", apart), apart == 0 ? "MASTER_ADDR=10.77.0.2" : "MASTER_ADDR=10.77.0.1",
+               "LOCAL_WORLD_SIZE=2", "LOCAL_RANK=0"});
+    for (int i = 0; i < 2000 && test::read_file(ready_ / "network").empty(); ++i) sleep_s(0.01);
+    const std::string pid = cat(ranks[apart].pid);
+    EXPECT_EQ(test::run("ip link set satin1 netns " + pid).exit_code, 0);
+    test::write_file(ready_ / "cable", "");
+    wait_a_while();
+    EXPECT_EQ(test::run("nsenter -t " + pid + " -n ip link set satin1 down").exit_code, 0);
+    const auto ended = test::wait_all(ranks, kTimeout + kSlack);
+    for (size_t rank = 0; rank < 3; ++rank) {
+      std::printf("rank %zu ended %.2f s after the cut\n", rank, ended[rank].after_s);
+      EXPECT_EQ(ended[rank].status, 1) << ended[rank].output;
+      EXPECT_NE(ended[rank].output.find(cat(": rank ", rank != apart ? apart : 1 - apart, " on ")), std::string::npos)
+          << ended[rank].output;
+    }
+    test::run("ip link del satin0");  // often gone with the other end
+  }
+  EXPECT_EQ(setns(home, CLONE_NEWNET), 0);
+  close(home);
 }
 
 struct Event {

@@ -12,8 +12,9 @@ TEST_F(Cli, DryRunOfManyGpusSaysWhatEachStrategyTakes) {
   const std::string file = (dir / "plan.json").string();
   const std::string many = "--dry-run train.micro_batch_size=16 --world-size 16 ";
   expect(satin(tiny("dry", many + "--json " + file)), 0,
-         {"16 processes on 2 hosts", "1 x 1 sequences", "ddp", "zero1", "zero2", "fsdp", "hybrid", "held weights",
-          "exposed communication", "a model, not a measurement", "auto takes ddp", "of 80.000 GiB", "in BFloat16"});
+         {"16 processes on 2 hosts", "1 sequence each in 1 forward", "ddp", "zero1", "zero2", "fsdp", "hybrid",
+          "held weights", "exposed communication", "a model, not a measurement", "auto takes ddp", "of 80.000 GiB",
+          "in BFloat16"});
   EXPECT_FALSE(fs::exists(dir / "dry"));
   const auto plan = nlohmann::json::parse(test::read_file(file));
   EXPECT_EQ(plan["strategy"], "ddp");
@@ -24,6 +25,7 @@ TEST_F(Cli, DryRunOfManyGpusSaysWhatEachStrategyTakes) {
     EXPECT_EQ(total, strategy["total_bytes"]);
     EXPECT_GT(strategy["time"]["tokens_per_second"], 0);
   }
+  expect(satin(tiny("dry", "--dry-run --gpus 4")), 0, {"4 processes on 1 host"});
   expect(satin(tiny("dry", many + "--hosts-gpus 4 parallel.strategy=zero2")), 0,
          {"16 processes on 4 hosts", "parallel.strategy: zero2"});
   expect(satin(tiny("dry", many + "--device-memory-gib 0.01")), 0,
@@ -47,10 +49,8 @@ class Cluster : public Cli {
     const std::string quickstart = quick.string();
     script("scripts/satin",
            "echo \"satin $*\" >> calls\n"
-           "arguments=()\n"  // starting processes is tested in tests/dist
-           "while [ $# -gt 0 ]; do case $1 in --gpus) shift 2 ;; *) arguments+=(\"$1\"); shift ;; esac; done\n"
-           "case \"${arguments[*]}\" in *--dry-run*) ;; *) arguments+=(--dry-run) ;; esac\n"
-           "exec \"$SATIN_BINARY\" \"${arguments[@]}\" model.path=" +
+           "case \"$*\" in *--dry-run*) ;; *) set -- \"$@\" --dry-run ;; esac\n"
+           "exec \"$SATIN_BINARY\" \"$@\" model.path=" +
                quickstart + "/teacher data.train=" + quickstart + "/text/train.jsonl data.valid=" + quickstart +
                "/text/valid.jsonl train.output_dir=" + (dir / "run").string());
     for (const char* launcher : {"srun", "mpirun", "torchrun"})

@@ -108,7 +108,9 @@ TEST_F(Memory, EveryPartOfEveryStrategyByHand) {
   EXPECT_EQ(fsdp["held weights"], 2 * (2 * layer + blocks / 8 + vocabulary));
   EXPECT_EQ(zero2["teacher"], ddp["teacher"]);
   const int64_t teacher_layer = layer + 2 * 64;
-  EXPECT_EQ(fsdp["teacher"],
+  EXPECT_EQ(fsdp["teacher"], ddp["teacher"]);
+  const Layout split_too{Strategy::kFsdp, 8, 8, /*may_split_teacher=*/true};
+  EXPECT_EQ(parts(config, at::kBFloat16, true, split_too)["teacher"],
             2 * ((3 * teacher_layer + 7) / 8 + 2 * teacher_layer + 2 * vocabulary + 64) + teacher_state);
   EXPECT_EQ(of(Strategy::kHybrid), fsdp);  // one host
 }
@@ -166,13 +168,13 @@ TEST_F(Memory, AShareOfAStep) {
   train.gradient_accumulation_steps = 6;  // 24 sequences
   const auto share = [&](int64_t world) {
     const BatchShare found = share_of_step(train, world);
-    return std::vector{found.forwards, found.sequences};
+    return std::vector{found.sequences, found.forwards, found.in_forward};
   };
-  EXPECT_EQ(share(1), (std::vector<int64_t>{6, 4}));
-  EXPECT_EQ(share(2), (std::vector<int64_t>{3, 4}));
-  EXPECT_EQ(share(4), (std::vector<int64_t>{2, 3}));
-  EXPECT_EQ(share(5), (std::vector<int64_t>{2, 3}));  // 5 at most
-  EXPECT_EQ(share(24), (std::vector<int64_t>{1, 1}));
+  EXPECT_EQ(share(1), (std::vector<int64_t>{24, 6, 4}));
+  EXPECT_EQ(share(2), (std::vector<int64_t>{12, 3, 4}));
+  EXPECT_EQ(share(4), (std::vector<int64_t>{6, 2, 4}));
+  EXPECT_EQ(share(5), (std::vector<int64_t>{5, 2, 4}));  // 5 at most
+  EXPECT_EQ(share(24), (std::vector<int64_t>{1, 1, 1}));
   EXPECT_THROW(share(25), UserError);
 }
 

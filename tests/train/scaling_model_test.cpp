@@ -152,6 +152,18 @@ TEST(ScalingModel, TransfersHideUnderArithmeticButForTheFirstAndLastBlock) {
   EXPECT_NEAR(time.tokens_per_second(), 8 / (6000 + 23 * block_s), 1e-12);
 }
 
+TEST(ScalingModel, ASplitTeacherIsGatheredForEachOfItsForwards) {
+  Workload w = blocks_alone();
+  const auto sent = [&](bool may_split_teacher) {
+    return predict_step(w, batch(1, 32), {Strategy::kFsdp, 8, 8, may_split_teacher}, plain()).sent_bytes;
+  };
+  const double without = sent(true);
+  w.teacher_elements = 6000;
+  w.teacher_forwards = 3;
+  EXPECT_EQ(sent(false), without);
+  EXPECT_NEAR(sent(true) - without, 4 * 3 * 6000 * 2 * 7 / 8., 1e-9);  // 4 micro-batches
+}
+
 TEST(ScalingModel, OneProcessSendsNothing) {
   Workload w = blocks_alone();
   w.dense_elements = w.other_elements = 100;
