@@ -61,11 +61,7 @@ class Parallel : public Cli {
   /// 6 samples a step, 2 or 1 a micro-batch: 4 processes have 2, 1, 2, 1 of them, so that some wait for others.
   const std::string more_ =
       "loss.smoothness.weight=0.5 loss.neighbourhood.rate=0.15 train.gradient_accumulation_steps=6 "
-<<<<<<< HEAD
-      "train.micro_batch_size=1 train.sequence_length=32 eval.limit=1 export.formats=[] ";
-=======
       "train.micro_batch_size=1 train.sequence_length=16 eval.limit=1 export.formats=[] ";
->>>>>>> main
 };
 
 TEST_F(Parallel, EqualsOneProcessInDouble) {
