@@ -30,10 +30,10 @@ int ended(const std::function<void()>& body) {
   try {
     body();
   } catch (const UserError& error) {
-    std::printf("refused: %s\n", error.what());
+    std::fprintf(stderr, "refused: %s\n", error.what());
     return kRefused;
   } catch (const PeerError& error) {
-    std::printf("lost: %s\n", error.what());
+    std::fprintf(stderr, "lost: %s\n", error.what());
     return kLostARank;
   }
   return 0;
@@ -97,7 +97,7 @@ int save_nonsense(const dist::Launch& launch) {
     }
     try {
       save_checkpoint(scratch() / "run", contents, 1, *ranks);
-      std::printf("saved in spite of %s\n", wrong.c_str());
+      std::fprintf(stderr, "saved in spite of %s\n", wrong.c_str());
       return 1;
     } catch (const InternalError&) {
     }
