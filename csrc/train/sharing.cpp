@@ -69,7 +69,7 @@ dist::Sharing make_sharing(const config::Config& config, std::shared_ptr<dist::C
   Job job;
   job.world_size = size;
   job.gpus_per_host = static_cast<int64_t>(hosts[0].size());
-  job.device_memory_bytes = ops::total_memory_bytes(device);
+  if (device.is_cuda()) job.device_memory_bytes = ops::total_memory_bytes(device);
   std::optional<models::ModelConfig> teacher;
   if (runs_teacher(config)) teacher = models::load_model_config(teacher_path(config));
   const Strategy strategy = resolve_strategy(config, teacher ? &*teacher : nullptr, compute_dtype, device, job);
