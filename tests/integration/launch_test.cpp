@@ -114,6 +114,12 @@ TEST_F(Launched, AKilledRankEndsTheJob) {
   }
 }
 
+TEST_F(Launched, DivergenceIsTheStatusOfTheJob) {
+  expect(satin(shared("nan",
+                      "optimizer.learning_rate=1e30 optimizer.clip_grad_norm=0 optimizer.warmup_ratio=0 --gpus 2")),
+         4, {"diverged at step", "nearest to the cause: "});
+}
+
 TEST_F(Launched, ASignalToTheLauncherSavesOnce) {
   begin(shared("stop", long_run() + "--gpus 2"));
   wait_for_steps("stop");
