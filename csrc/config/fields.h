@@ -200,6 +200,7 @@ template <>
 inline constexpr auto kFields<Checkpoint> = std::tuple{
     field("every_n_steps", &Checkpoint::every_n_steps, {.help = "Save a resumable checkpoint this often; 0: only at the end (and when interrupted)", .unit = "steps", .at_least = 0, .known_as = "save_steps | save_every_n_steps"}),
     field("keep", &Checkpoint::keep, {.help = "Newest checkpoints kept; older ones are removed", .unit = "checkpoints", .at_least = 1, .known_as = "save_total_limit"}),
+    field("asynchronous", &Checkpoint::asynchronous, {.help = "Write while training goes on, from a copy in host memory (of masters and optimizer state, split over the processes); false: training waits", .known_as = "async_save | dist_save_async"}),
 };
 
 template <>

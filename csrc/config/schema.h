@@ -168,6 +168,7 @@ struct Parallel {
 struct Checkpoint {
   int64_t every_n_steps = 0;  ///< 0: only at the end
   int64_t keep = 2;
+  bool asynchronous = true;
   bool operator==(const Checkpoint&) const = default;
 };
 struct Eval {

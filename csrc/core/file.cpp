@@ -5,7 +5,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -140,60 +139,6 @@ void AtomicDirectory::commit() {
   committed_ = true;
   sync_path(parent);
   if (replaces) fs::remove_all(replaced, error);
-}
-
-namespace {
-
-uint32_t crc32c_by_tables(std::span<const std::byte> bytes, uint32_t crc) {
-  // Slicing by eight tables (Kounavis and Berry 2005): about 2 GB/s without special instructions.
-  static const auto tables = [] {
-    std::array<std::array<uint32_t, 256>, 8> t{};
-    for (uint32_t i = 0; i < 256; ++i) {
-      uint32_t c = i;
-      for (int k = 0; k < 8; ++k) c = (c & 1) ? 0x82f63b78u ^ (c >> 1) : c >> 1;
-      t[0][i] = c;
-    }
-    for (uint32_t i = 0; i < 256; ++i)
-      for (size_t k = 1; k < 8; ++k) t[k][i] = t[0][t[k - 1][i] & 0xff] ^ (t[k - 1][i] >> 8);
-    return t;
-  }();
-  crc = ~crc;
-  size_t i = 0;
-  for (; i + 8 <= bytes.size(); i += 8) {
-    uint64_t word;
-    std::memcpy(&word, bytes.data() + i, 8);  // little-endian hosts only, as the file formats are
-    word ^= crc;
-    crc = 0;
-    for (size_t k = 0; k < 8; ++k) crc ^= tables[7 - k][(word >> (8 * k)) & 0xff];
-  }
-  for (; i < bytes.size(); ++i) crc = tables[0][(crc ^ static_cast<uint32_t>(bytes[i])) & 0xff] ^ (crc >> 8);
-  return ~crc;
-}
-
-#ifdef __x86_64__
-/// The processor's own instruction for this polynomial.
-__attribute__((target("sse4.2"))) uint32_t crc32c_by_instruction(std::span<const std::byte> bytes, uint32_t crc) {
-  uint64_t state = ~crc;
-  size_t i = 0;
-  for (; i + 8 <= bytes.size(); i += 8) {
-    uint64_t word;
-    std::memcpy(&word, bytes.data() + i, 8);
-    state = __builtin_ia32_crc32di(state, word);
-  }
-  auto last = static_cast<uint32_t>(state);
-  for (; i < bytes.size(); ++i) last = __builtin_ia32_crc32qi(last, static_cast<uint8_t>(bytes[i]));
-  return ~last;
-}
-#endif
-
-}  // namespace
-
-uint32_t crc32c(std::span<const std::byte> bytes, uint32_t crc) {
-#ifdef __x86_64__
-  static const bool has_instruction = __builtin_cpu_supports("sse4.2");
-  if (has_instruction) return crc32c_by_instruction(bytes, crc);
-#endif
-  return crc32c_by_tables(bytes, crc);
 }
 
 }  // namespace satin

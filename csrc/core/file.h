@@ -7,6 +7,8 @@
 #include <string>
 #include <string_view>
 
+#include "core/crc32c.h"
+
 namespace satin {
 
 /// Whole file as bytes. Throws UserError naming the path and the system's reason.
@@ -58,8 +60,5 @@ class AtomicDirectory {
 
 /// fsync of a file or directory. Throws UserError.
 void sync_path(const std::filesystem::path& path);
-
-/// CRC-32C (Castagnoli) of `bytes`, continuing from `crc`.
-uint32_t crc32c(std::span<const std::byte> bytes, uint32_t crc = 0);
 
 }  // namespace satin

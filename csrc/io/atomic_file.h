@@ -1,9 +1,8 @@
 // A file written piece by piece, in any order, that appears whole or not at all.
 #pragma once
-#include <cstddef>
-#include <cstdint>
 #include <filesystem>
-#include <span>
+
+#include "io/output_file.h"
 
 namespace satin::io {
 
@@ -16,17 +15,15 @@ class AtomicFile {
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
 
-  /// From a byte of the file on; from several threads at once.
-  void write_at(int64_t offset, std::span<const std::byte> bytes);
-  /// Takes the space of a file of `size_bytes` now, so that a full disk is known before the work is done. (Nothing
-  /// where the file system cannot.)
-  void reserve(int64_t size_bytes);
+  /// As those of OutputFile.
+  void write_at(int64_t offset, std::span<const std::byte> bytes) { file_.write_at(offset, bytes); }
+  void reserve(int64_t size_bytes) { file_.reserve(size_bytes); }
   void commit();
 
  private:
-  [[noreturn]] void fail(const char* action) const;
   std::filesystem::path path_, temporary_;
-  int descriptor_ = -1;
+  OutputFile file_;
+  bool committed_ = false;
 };
 
 }  // namespace satin::io

@@ -5,6 +5,7 @@
 //   config.yaml             the run's resolved config
 //   config.json, tokenizer  as of the model that training started from
 //   satin.json              the manifest: where training stands, each module's scheme, each file's size and CRC-32C
+// Its bytes do not depend on how many ranks wrote it, nor on how they share the model: any number of them resumes.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -16,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "dist/communicator.h"
 #include "quant/scheme.h"
 
 namespace satin::io {
@@ -36,20 +38,31 @@ struct Manifest {
   std::map<std::string, CheckpointFile> files;  ///< every other file of the directory
 };
 
-/// What save_checkpoint writes. `manifest.files` is filled there.
+/// A tensor, or this rank's rows of it.
+struct CheckpointTensor {
+  std::string name;
+  at::Tensor tensor;
+  std::vector<int64_t> full_shape = {};  ///< of the tensor whose rows these are; empty: it is whole
+  int64_t first_row = 0;
+};
+
+/// What save_checkpoint writes. `manifest.files` is filled there. Every rank names the same tensors in the same order;
+/// what is not a tensor is rank 0's.
 struct CheckpointContents {
   Manifest manifest;
-  std::vector<std::pair<std::string, at::Tensor>> model, optimizer;
+  std::vector<CheckpointTensor> model, optimizer;
   std::string config_yaml;
   std::filesystem::path model_files;  ///< a directory with config.json and the tokenizer's files
 };
 
 /// Writes checkpoints/step-N of `run_directory` (replacing one of the same step), names it in `latest`, and only then
 /// removes all but the `keep` newest and what interrupted saves left. Returns its directory.
-/// Errors: UserError when it cannot be written (full disk, read-only directory); every earlier checkpoint is intact
-/// then.
+/// Several ranks call it together: each writes its own rows, and ranks that hold the same rows (all of a replicated
+/// tensor) share them. Rows must cover every tensor (InternalError). Host memory: 16 MiB for tensors on other devices.
+/// Errors: UserError, on every rank, when it cannot be written on any (full disk, read-only directory, a directory that
+/// ranks do not share); nothing is left of it and every earlier checkpoint is intact then.
 std::filesystem::path save_checkpoint(const std::filesystem::path& run_directory, const CheckpointContents& contents,
-                                      int64_t keep);
+                                      int64_t keep, dist::Communicator& ranks = *dist::Communicator::alone());
 
 /// The one that `latest` names, or the highest step when `latest` is absent or names none; nullopt when there is none.
 std::optional<std::filesystem::path> latest_checkpoint(const std::filesystem::path& run_directory);
@@ -64,7 +77,9 @@ bool is_checkpoint(const std::filesystem::path& directory);
 Manifest read_manifest(const std::filesystem::path& directory);
 
 /// As read_manifest, and checks that every listed file has its size and checksum: UserError naming each one that has
-/// not. `unread`: a file that the caller will not read and that need not be there.
-Manifest verify_checkpoint(const std::filesystem::path& directory, const std::string& unread = "");
+/// not. `unread`: a file that the caller will not read and that need not be there. Several ranks call it together, and
+/// each reads a share.
+Manifest verify_checkpoint(const std::filesystem::path& directory, const std::string& unread = "",
+                           dist::Communicator& ranks = *dist::Communicator::alone());
 
 }  // namespace satin::io

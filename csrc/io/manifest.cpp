@@ -4,10 +4,12 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "dist/together.h"
 #include "io/checkpoint.h"
 #include "io/json_file.h"
 #include "io/problems.h"
 #include "io/scheme_json.h"
+#include "io/shared_directory.h"
 
 namespace satin::io {
 namespace fs = std::filesystem;
@@ -18,18 +20,6 @@ constexpr const char* kManifest = "satin.json";
 constexpr int kFormatVersion = 1;
 
 uint32_t checksum(const std::string& text) { return crc32c(std::as_bytes(std::span(text))); }
-
-/// Of a file that may be larger than memory.
-uint32_t checksum(const MappedFile& file) {
-  constexpr size_t kPiece = size_t{64} << 20;
-  uint32_t crc = 0;
-  for (size_t begin = 0; begin < file.size(); begin += kPiece) {
-    const size_t size = std::min(kPiece, file.size() - begin);
-    crc = crc32c(file.bytes().subspan(begin, size), crc);
-    file.release(begin, size);
-  }
-  return crc;
-}
 
 /// The manifest's own checksum: of everything else in it, in canonical form.
 uint32_t checksum_of(json manifest) {
@@ -49,10 +39,11 @@ bool is_checkpoint(const fs::path& directory) {
 }
 
 void write_manifest(const fs::path& directory, Manifest manifest) {
-  for (const auto& entry : fs::directory_iterator(directory)) {
-    const MappedFile file(entry.path());
-    manifest.files[entry.path().filename().string()] = {file.size(), checksum(file)};
-  }
+  std::vector<fs::path> unlisted;
+  for (const auto& entry : fs::directory_iterator(directory))
+    if (!manifest.files.contains(entry.path().filename().string())) unlisted.push_back(entry.path());
+  const auto sums = checksums(unlisted, *dist::Communicator::alone());
+  for (size_t i = 0; i < sums.size(); ++i) manifest.files[unlisted[i].filename().string()] = sums[i];
   json object = {{"format_version", kFormatVersion}, {"step", manifest.step},         {"tokens", manifest.tokens},
                  {"state", manifest.state},          {"kv_cache", manifest.kv_cache}, {"schemes", json::object()},
                  {"files", json::object()}};
@@ -96,21 +87,26 @@ Manifest read_manifest(const fs::path& directory) {
   }
 }
 
-Manifest verify_checkpoint(const fs::path& directory, const std::string& unread) {
-  const Manifest manifest = read_manifest(directory);
+Manifest verify_checkpoint(const fs::path& directory, const std::string& unread, dist::Communicator& ranks) {
+  Manifest manifest;
   std::vector<std::string> problems;
-  for (const auto& [name, expected] : manifest.files) {
-    if (name == unread) continue;
-    if (!fs::exists(directory / name)) {
-      problems.push_back(name + " is missing");
-      continue;
+  std::vector<fs::path> whole;
+  dist::together(ranks, [&] {
+    manifest = read_manifest(directory);
+    for (const auto& [name, expected] : manifest.files) {
+      if (name == unread) continue;
+      if (!fs::exists(directory / name))
+        problems.push_back(name + " is missing");
+      else if (const uint64_t size = MappedFile(directory / name).size(); size != expected.size_bytes)
+        problems.push_back(cat(name, ": expected ", expected.size_bytes, " bytes, found ", size));
+      else
+        whole.push_back(directory / name);
     }
-    const MappedFile file(directory / name);
-    if (file.size() != expected.size_bytes)
-      problems.push_back(cat(name, ": expected ", expected.size_bytes, " bytes, found ", file.size()));
-    else if (checksum(file) != expected.crc32c)
+  });
+  const auto sums = checksums(whole, ranks);
+  for (size_t i = 0; i < whole.size(); ++i)
+    if (const auto name = whole[i].filename().string(); sums[i].crc32c != manifest.files[name].crc32c)
       problems.push_back(name + ": the checksum does not match its content");
-  }
   if (!problems.empty()) throw_problems(directory.string() + " is damaged; resume from another checkpoint", problems);
   return manifest;
 }

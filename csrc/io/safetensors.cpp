@@ -51,26 +51,45 @@ SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : file_(std:
 
 const std::filesystem::path& SafetensorsFile::path() const { return file_->path(); }
 
-at::Tensor SafetensorsFile::tensor(const std::string& name) const {
+const TensorInfo& SafetensorsFile::info(const std::string& name) const {
   const auto found = tensors_.find(name);
-  if (found == tensors_.end()) {
-    std::vector<std::string> names;
-    for (const auto& tensor : tensors_) names.push_back(tensor.first);
-    throw UserError(cat(file_->path().string(), ": no tensor named ", name, did_you_mean(name, names)));
-  }
-  const TensorInfo& info = found->second;
-  if (info.begin == info.end) return at::empty(info.shape, info.dtype);
-  const std::byte* data = file_->bytes().data() + data_begin_ + info.begin;
+  if (found != tensors_.end()) return found->second;
+  std::vector<std::string> names;
+  for (const auto& tensor : tensors_) names.push_back(tensor.first);
+  throw UserError(cat(file_->path().string(), ": no tensor named ", name, did_you_mean(name, names)));
+}
+
+at::Tensor SafetensorsFile::tensor(const std::string& name) const {
+  const TensorInfo& found = info(name);
+  return view(found.begin, found.shape, found.dtype);
+}
+
+at::Tensor SafetensorsFile::rows(const std::string& name, int64_t first, int64_t count) const {
+  SATIN_CHECK(first >= 0 && count >= 0, "rows ", first, " and ", count, " more of ", name);
+  const TensorInfo& found = info(name);
+  if (found.shape.empty() || count > found.shape[0] || first > found.shape[0] - count)
+    throw UserError(cat(file_->path().string(), ": ", name, ": expected ", count, " rows from row ", first,
+                        " on, found shape ", at::IntArrayRef(found.shape)));
+  if (count == found.shape[0]) return tensor(name);
+  // The header's check has seen that shape times element size is end - begin.
+  const size_t row_bytes = (found.end - found.begin) / static_cast<size_t>(found.shape[0]);
+  std::vector<int64_t> shape = found.shape;
+  shape[0] = count;
+  return view(found.begin + static_cast<size_t>(first) * row_bytes, shape, found.dtype);
+}
+
+at::Tensor SafetensorsFile::view(size_t begin, at::IntArrayRef shape, at::ScalarType dtype) const {
+  const size_t size = static_cast<size_t>(c10::multiply_integers(shape)) * at::elementSize(dtype);
+  if (size == 0) return at::empty(shape, dtype);
+  const std::byte* data = file_->bytes().data() + data_begin_ + begin;
   const at::Tensor view = at::from_blob(
-      const_cast<std::byte*>(data), info.shape,
-      [file = file_, begin = data_begin_ + info.begin, size = info.end - info.begin](void*) {
-        file->release(begin, size);
-      },
-      at::TensorOptions(info.dtype));
+      const_cast<std::byte*>(data), shape,
+      [file = file_, begin = data_begin_ + begin, size](void*) { file->release(begin, size); },
+      at::TensorOptions(dtype));
   // Kernels assume aligned elements; a file need not have them.
-  if (reinterpret_cast<uintptr_t>(data) % at::elementSize(info.dtype) == 0) return view;
-  at::Tensor copy = at::empty(info.shape, info.dtype);
-  std::copy(data, data + (info.end - info.begin), static_cast<std::byte*>(copy.data_ptr()));
+  if (reinterpret_cast<uintptr_t>(data) % at::elementSize(dtype) == 0) return view;
+  at::Tensor copy = at::empty(shape, dtype);
+  std::copy(data, data + size, static_cast<std::byte*>(copy.data_ptr()));
   return copy;
 }
 

@@ -30,8 +30,14 @@ class SafetensorsFile {
   /// last one its pages leave this process's memory. A copy where the file has it unaligned. Throws UserError when
   /// absent.
   at::Tensor tensor(const std::string& name) const;
+  /// As tensor(), of rows [first, first + count) alone: no other byte is read. Throws UserError also where the tensor
+  /// has not so many.
+  at::Tensor rows(const std::string& name, int64_t first, int64_t count) const;
 
  private:
+  const TensorInfo& info(const std::string& name) const;
+  /// Of what lies from byte `begin` of the data section on.
+  at::Tensor view(size_t begin, at::IntArrayRef shape, at::ScalarType dtype) const;
   std::shared_ptr<MappedFile> file_;
   size_t data_begin_ = 0;
   std::map<std::string, TensorInfo> tensors_;
@@ -45,6 +51,7 @@ class TensorDirectory {
   explicit TensorDirectory(const std::filesystem::path& directory);
   bool contains(const std::string& name) const;
   at::Tensor tensor(const std::string& name) const;
+  at::Tensor rows(const std::string& name, int64_t first, int64_t count) const;
   const TensorInfo& info(const std::string& name) const;
   std::vector<std::string> names() const;
   const std::filesystem::path& path() const { return directory_; }

@@ -2,50 +2,24 @@
 
 #include <ATen/Functions.h>
 
-#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
 #include "core/file.h"
 #include "io/safetensors.h"
-#include "io/safetensors_header.h"
 
 namespace satin::io {
 namespace fs = std::filesystem;
 
-int64_t TensorSpec::num_elements() const {
-  int64_t count = 1;
-  for (const int64_t dim : shape) count *= dim;
-  return count;
-}
-
-int64_t TensorSpec::size_bytes() const { return num_elements() * static_cast<int64_t>(at::elementSize(dtype)); }
-
 SafetensorsFileWriter::SafetensorsFileWriter(const fs::path& path, const std::vector<TensorSpec>& specs,
                                              const std::map<std::string, std::string>& metadata)
-    : file_(path) {
-  auto in_order = specs;
-  std::ranges::stable_sort(in_order, std::greater(),
-                           [](const TensorSpec& spec) { return at::elementSize(spec.dtype); });
-  std::vector<std::pair<std::string, HeaderEntry>> entries;
-  int64_t end = 0;
-  for (const TensorSpec& spec : in_order) {
-    const int64_t begin = end;
-    end += spec.size_bytes();
-    entries.emplace_back(spec.name, HeaderEntry{safetensors_dtype(spec.dtype), spec.shape, static_cast<size_t>(begin),
-                                                static_cast<size_t>(end)});
-    const bool added = places_.emplace(spec.name, Place{spec, begin}).second;
-    SATIN_CHECK(added, "tensor ", spec.name, " given twice for ", path.string());
-  }
-  const std::string header = format_safetensors_header(entries, metadata);
-  const auto data_begin = static_cast<int64_t>(header.size());
-  for (auto& entry : places_) entry.second.begin += data_begin;
-  file_.reserve(data_begin + end);
-  file_.write_at(0, std::as_bytes(std::span(header)));
+    : layout_(specs, metadata), file_(path) {
+  file_.reserve(layout_.size_bytes());
+  file_.write_at(0, std::as_bytes(std::span(layout_.header())));
 }
 
 void SafetensorsFileWriter::write(const std::string& name, const at::Tensor& value) {
-  const Place& place = places_.at(name);
+  const SafetensorsLayout::Place& place = layout_.places().at(name);
   SATIN_CHECK(value.scalar_type() == place.spec.dtype && value.sizes() == place.spec.shape, name, ": announced as ",
               at::toString(place.spec.dtype), " ", at::IntArrayRef(place.spec.shape), ", made as ",
               at::toString(value.scalar_type()), " ", value.sizes());
@@ -55,7 +29,7 @@ void SafetensorsFileWriter::write(const std::string& name, const at::Tensor& val
 }
 
 void SafetensorsFileWriter::check_complete() const {
-  SATIN_CHECK_EQ(num_written_.load(), places_.size(), "tensors written");
+  SATIN_CHECK_EQ(num_written_.load(), layout_.places().size(), "tensors written");
 }
 
 void SafetensorsFileWriter::commit() {

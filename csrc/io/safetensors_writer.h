@@ -11,21 +11,12 @@
 #include <vector>
 
 #include "io/atomic_file.h"
+#include "io/safetensors_layout.h"
 
 namespace satin::io {
 
-/// A tensor that is to be written.
-struct TensorSpec {
-  std::string name;
-  at::ScalarType dtype;
-  std::vector<int64_t> shape;
-
-  int64_t num_elements() const;
-  int64_t size_bytes() const;
-};
-
-/// One file: larger element sizes first (so that all are aligned), otherwise in the order given. Its space is reserved
-/// at once, where the file system can. Complete or absent. Errors: UserError when it cannot be written.
+/// One file, laid out as SafetensorsLayout says. Its space is reserved at once, where the file system can. Complete or
+/// absent. Errors: UserError when it cannot be written.
 class SafetensorsFileWriter {
  public:
   SafetensorsFileWriter(const std::filesystem::path& path, const std::vector<TensorSpec>& specs,
@@ -37,12 +28,8 @@ class SafetensorsFileWriter {
   void commit();
 
  private:
-  struct Place {
-    TensorSpec spec;
-    int64_t begin;  ///< byte of the file
-  };
+  SafetensorsLayout layout_;
   AtomicFile file_;
-  std::map<std::string, Place> places_;
   std::atomic<size_t> num_written_ = 0;
 };
 

@@ -90,6 +90,10 @@ const SafetensorsFile& TensorDirectory::file(const std::string& name) const {
 
 at::Tensor TensorDirectory::tensor(const std::string& name) const { return file(name).tensor(name); }
 
+at::Tensor TensorDirectory::rows(const std::string& name, int64_t first, int64_t count) const {
+  return file(name).rows(name, first, count);
+}
+
 const TensorInfo& TensorDirectory::info(const std::string& name) const { return file(name).tensors().at(name); }
 
 std::vector<std::string> TensorDirectory::names() const {

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "ops/device.h"
 #include "quant/policy.h"
 #include "report/throughput.h"
 #include "train/stored_teacher.h"
@@ -149,6 +150,20 @@ Strategy resolve_strategy(const config::Config& config, const models::ModelConfi
   });
 }
 
+Strategy strategy_here(const config::Config& config, int64_t world_size) {
+  if (config.parallel.strategy != "auto" || world_size == 1)
+    return world_size == 1 ? Strategy::kDdp : strategy_of(config.parallel.strategy);
+  const at::Device device = ops::resolve_device(config.train.device);
+  const at::ScalarType compute_dtype = ops::resolve_compute_dtype(config.train.compute_dtype, device);
+  std::optional<models::ModelConfig> teacher;
+  if (runs_teacher(config)) teacher = models::load_model_config(teacher_path(config));
+  Job job;
+  job.world_size = world_size;
+  job.gpus_per_host = world_size;  // none of the three depends on it
+  if (device.is_cuda()) job.device_memory_bytes = ops::total_memory_bytes(device);
+  return resolve_strategy(config, teacher ? &*teacher : nullptr, compute_dtype, device, job);
+}
+
 std::string plan_text(const std::vector<Plan>& plans, const config::Config& config, const Job& job) {
   std::string text;
   const auto row = [&](const std::string& name, const std::function<std::string(const Plan&)>& cell) {
@@ -167,7 +182,8 @@ std::string plan_text(const std::vector<Plan>& plans, const config::Config& conf
   const BatchShare share = share_of_step(config.train, job.world_size);
   const Layout layout{Strategy::kDdp, job.world_size, job.gpus_per_host};
   text += cat(job.world_size, " processes on ", layout.num_hosts(), layout.num_hosts() == 1 ? " host" : " hosts", ", ",
-              share.forwards, " x ", share.sequences, " sequences each; a model, not a measurement\n");
+              share.sequences, share.sequences == 1 ? " sequence" : " sequences", " each in ", share.forwards,
+              share.forwards == 1 ? " forward" : " forwards", "; a model, not a measurement\n");
   row("GiB a GPU", [](const Plan& plan) { return strategy_name(plan.layout.strategy); });
   for (size_t i = 0; i < plans[0].memory.parts.size(); ++i)
     numbers(plans[0].memory.parts[i].first, 3,
@@ -209,8 +225,8 @@ nlohmann::json plan_json(const std::vector<Plan>& plans, const config::Config& c
   nlohmann::json json = {{"world_size", job.world_size},
                          {"gpus_per_host", job.gpus_per_host},
                          {"device_memory_bytes", job.device_memory_bytes},
-                         {"micro_batches", share.forwards},
                          {"sequences", share.sequences},
+                         {"forwards", share.forwards},
                          {"strategy", strategy_name(chosen(plans, config))},
                          {"strategies", nlohmann::json::array()}};
   for (const Plan& plan : plans) {

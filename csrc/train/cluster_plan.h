@@ -41,6 +41,9 @@ std::vector<Plan> plan_strategies(const config::Config& config, const models::Mo
 Strategy resolve_strategy(const config::Config& config, const models::ModelConfig* teacher,
                           at::ScalarType compute_dtype, at::Device device, const Job& job);
 
+/// The same for a job on devices like this process's.
+Strategy strategy_here(const config::Config& config, int64_t world_size);
+
 std::string plan_text(const std::vector<Plan>& plans, const config::Config& config, const Job& job);
 nlohmann::json plan_json(const std::vector<Plan>& plans, const config::Config& config, const Job& job);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "data/step_share.h"
 
 namespace satin::train {
 namespace {
@@ -59,9 +60,9 @@ BatchShare share_of_step(const config::Train& train, int64_t world_size) {
                         ") x gradient_accumulation_steps (", train.gradient_accumulation_steps, ") = ", all,
                         " sequences, fewer than the ", world_size,
                         " processes that share them; raise one of the two, or use fewer processes"));
-  const int64_t share = ceil_divide(all, world_size);
-  const int64_t forwards = ceil_divide(share, train.micro_batch_size);
-  return {forwards, ceil_divide(share, forwards)};
+  const data::StepShare share{all, train.micro_batch_size, /*rank=*/0, world_size};
+  const int64_t most = ceil_divide(all, world_size);
+  return {most, share.num_micro_batches(), std::min(most, train.micro_batch_size)};
 }
 
 }  // namespace satin::train

@@ -44,13 +44,12 @@ struct Layout {
 /// Throws UserError when the processes do not fill their hosts.
 void check_hosts(int64_t world_size, int64_t gpus_per_host);
 
-/// What one process does of a step.
+/// What one process does of a step: data::StepShare, of the process with the most.
 struct BatchShare {
-  int64_t forwards;   ///< micro-batches
-  int64_t sequences;  ///< in each
+  int64_t sequences;   ///< of the step
+  int64_t forwards;    ///< micro-batches, as many on every process
+  int64_t in_forward;  ///< sequences in one, at most
 };
-/// The largest share: a step's micro_batch_size x gradient_accumulation_steps sequences are dealt out evenly, and each
-/// process takes its own at most micro_batch_size at a time.
 /// Throws UserError when there are fewer sequences than processes.
 BatchShare share_of_step(const config::Train& train, int64_t world_size);
 

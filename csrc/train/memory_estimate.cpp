@@ -37,12 +37,6 @@ int64_t teacher_elements(const models::ModelConfig& c, const Layout& layout) {
   return (blocks + shards - 1) / shards + std::min<int64_t>(c.num_layers, 2) * layer_parameters(c) + rest;
 }
 
-/// N of "model.layers.N.", else -1.
-int64_t block_of(const std::string& name) {
-  constexpr std::string_view kPrefix = "model.layers.";
-  return name.starts_with(kPrefix) ? std::stoll(name.substr(kPrefix.size())) : -1;
-}
-
 /// A process's part of a student.
 struct Owned {
   int64_t masters = 0;          ///< bytes of parameters, those on every process included
@@ -59,7 +53,7 @@ struct Owned {
     for (const nn::Parameter& parameter : store.all()) {
       masters += static_cast<int64_t>(parameter.value.nbytes());
       if (parameter.whole.defined()) whole += static_cast<int64_t>(parameter.whole.nbytes());
-      const int64_t elements = c10::multiply_integers(parameter.full_shape), block = block_of(parameter.name);
+      const int64_t elements = c10::multiply_integers(parameter.full_shape), block = nn::block_of(parameter.name);
       const bool is_gathered = parameter.is_split() && !parameter.whole.defined() && !is_quantizer(parameter.role);
       if (is_gathered && block < 0) {
         outside += elements;
@@ -100,7 +94,7 @@ MemoryEstimate estimate_memory(const config::Config& config, const models::Decod
       teacher && effective_neighbourhood(config.loss).rate > 0 && config.loss.neighbourhood.placement == "branch";
   const BatchShare share = share_of_step(config.train, layout.world_size);
   const int64_t context_length = config.train.sequence_length * (branches ? 2 : 1);
-  const int64_t m = share.sequences * context_length;
+  const int64_t m = share.in_forward * context_length;
   const int64_t h = c.hidden_size, f = c.intermediate_size, v = c.vocab_size;
   const int64_t q = c.num_heads * c.head_dim, kv = c.num_kv_heads * c.head_dim;
 
@@ -130,7 +124,7 @@ MemoryEstimate estimate_memory(const config::Config& config, const models::Decod
     const bool casts = config.quantization || element != wide;
     return casts ? owned.held_bytes(layout.gathers_blocks(), element, wide) : 0;
   };
-  const int64_t activations = activations_in(compute, share.sequences, context_length, branches);
+  const int64_t activations = activations_in(compute, share.in_forward, context_length, branches);
   const int64_t held = held_in(compute);
 
   const losses::HeadChunks chunks(config.loss.chunk_tokens, m, v, compute_dtype, device);
@@ -157,7 +151,7 @@ MemoryEstimate estimate_memory(const config::Config& config, const models::Decod
   if (const config::GradientPenalty& lgr = config.loss.lgr; penalises(lgr)) {
     // The losses' gradients lie aside, quantized weights have fp32 gradients of their own, and what fp32 activations
     // and their offset take beyond those of the step.
-    const int64_t all = share.sequences, length = config.train.sequence_length;
+    const int64_t all = share.in_forward, length = config.train.sequence_length;
     const int64_t sequences = lgr.sequences > 0 ? std::min(lgr.sequences, all) : all;
     const int64_t passes =
         activations_in(wide, sequences, length, false) + held_in(wide) + sequences * length * h * 2 * wide;

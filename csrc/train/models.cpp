@@ -174,10 +174,23 @@ io::CheckpointContents checkpoint_contents(const config::Config& config, const S
   contents.manifest.quantizing = modules.empty() || modules.front().linear->enabled();
   if (config.quantization) contents.manifest.kv_cache = config.quantization->kv_cache;
   for (const auto& parameter : student.decoder->parameters().all())
-    contents.model.emplace_back(parameter.name, parameter.value.detach());
+    contents.model.push_back({parameter.name, parameter.value.detach(), parameter.full_shape, parameter.first_row});
   contents.config_yaml = config::dump(config);
   contents.model_files = config.model.path;
   return contents;
+}
+
+std::vector<io::CheckpointTensor> checkpoint_state(const optim::AdamW& optimizer, const nn::ParameterStore& store) {
+  std::vector<io::CheckpointTensor> tensors;
+  for (auto& [name, tensor] : optimizer.state()) {
+    const nn::Parameter* parameter = store.find(name.substr(0, name.rfind('.')));
+    SATIN_CHECK(parameter, "optimizer state ", name, " of no parameter");
+    if (tensor.dim() > 0)  // the step counts of a split parameter are the same everywhere
+      tensors.push_back({name, tensor, parameter->full_shape, parameter->first_row});
+    else
+      tensors.push_back({name, tensor});
+  }
+  return tensors;
 }
 
 void check_vocabulary(const tokenizer::Tokenizer& tokenizer, const models::ModelConfig& model,

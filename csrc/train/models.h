@@ -7,6 +7,7 @@
 #include "config/schema.h"
 #include "io/checkpoint.h"
 #include "models/decoder.h"
+#include "optim/adamw.h"
 #include "quant/stages.h"
 #include "report/throughput.h"
 #include "tokenizer/tokenizer.h"
@@ -52,6 +53,8 @@ report::ModelSize model_size(const models::Decoder& decoder);
 
 /// The student as a checkpoint's contents; the caller adds step, tokens, state and optimizer.
 io::CheckpointContents checkpoint_contents(const config::Config& config, const Student& student);
+/// The optimizer's state, of the same rows as the parameters.
+std::vector<io::CheckpointTensor> checkpoint_state(const optim::AdamW& optimizer, const nn::ParameterStore& parameters);
 
 /// Throws UserError when the tokenizer has ids that the model has not.
 void check_vocabulary(const tokenizer::Tokenizer& tokenizer, const models::ModelConfig& model,

@@ -97,7 +97,7 @@ StepTime predict_step(const Workload& w, const config::Train& train, const Layou
 
   StepTime step;
   const double flops_per_s = cluster.utilisation * cluster.peak_flops_per_s;
-  const auto tokens = static_cast<double>(share.sequences * w.tokens_in_sequence);
+  const double tokens = static_cast<double>(share.sequences * w.tokens_in_sequence) / m;  // of a micro-batch
   const double forward_s = tokens * w.student_flops_per_token / flops_per_s, backward_s = 2 * forward_s;
   const double teacher_s = tokens * w.teacher_flops_per_token / flops_per_s;
   step.student_s = m * (forward_s + backward_s);

@@ -53,12 +53,6 @@ void sum_losses(dist::Communicator& world, StepResult& result) {
   for (auto& [name, value] : result.losses) value = sums[next++];
 }
 
-/// What the processes have of a tensor by rows -> all of it.
-at::Tensor whole_of(const at::Tensor& rows, const nn::Parameter* parameter, dist::Communicator& shards) {
-  if (!parameter || !parameter->is_split() || rows.dim() == 0) return rows;
-  return dist::RowGather(shards, {rows}, {parameter->full_shape[0]}).finish()[0];
-}
-
 /// Lines of the stored config that differ from the new one, for the log.
 void warn_about_changes(const std::string& before, const std::string& after) {
   std::istringstream old_lines(before), new_lines(after);
@@ -199,7 +193,7 @@ void Trainer::run() {
       enter_stage();
     } catch (const InterruptedError&) {  // while calibrating: what was trained is saved as it was
       quant::enter(*student_.registry, stage_, /*keep_range=*/false);
-      save(steps_done_);
+      save(steps_done_, /*wait=*/true);
       throw;
     }
     if (profile_) profile_->begin_step();
@@ -207,7 +201,7 @@ void Trainer::run() {
     if (profile_) profile_->end_step();
     ++steps_done_;
     const bool due = config_.checkpoint.every_n_steps > 0 && steps_done_ % config_.checkpoint.every_n_steps == 0;
-    if (due && steps_done_ < total_steps_) save(steps_done_);
+    if (due && steps_done_ < total_steps_) save(steps_done_, /*wait=*/!config_.checkpoint.asynchronous);
     const bool evaluates = config_.eval.every_n_steps > 0 && steps_done_ % config_.eval.every_n_steps == 0;
     if (evaluates && steps_done_ < total_steps_ && !interrupt_signal()) {
       try {
@@ -218,18 +212,19 @@ void Trainer::run() {
     if (health_ && stage_.on && steps_done_ % config_.logging.quantizers_every_n_steps == 0)
       log_quantizers(steps_done_);
     if (const int signal = agreed_signal()) {
-      save(steps_done_);
+      save(steps_done_, /*wait=*/true);
       throw InterruptedError(cat("stopped by signal ", signal, " after step ", steps_done_,
                                  "; everything is saved, continue with --resume auto"));
     }
   }
-  save(total_steps_);
+  save(total_steps_, /*wait=*/true);
   if (watchdog_) watchdog_->pause();  // the others leave; what follows takes as long as it takes
   end_progress();
   log_info(cat("trained ", tokens_done_, " tokens; peak memory ", report::bytes_text(ops::peak_memory_bytes(device_))));
   health_.reset();
   quantizer_log_.reset();
   metrics_.reset();  // closed; and nothing of training stays in memory for what follows
+  checkpoints_.reset();
   loader_.reset();
   optimizer_.reset();
   step_.reset();
@@ -307,6 +302,7 @@ void Trainer::train_step(int64_t step) {
 void Trainer::diverged(int64_t step, const StepResult& result) {
   auto names = optim::non_finite_gradients(student_.decoder->parameters().all());
   if (names.empty()) names.emplace_back("rows of another process");
+  if (checkpoints_) checkpoints_->wait();
   const auto last_good = io::latest_checkpoint(directory_.path());
   std::string losses;
   for (const auto& [name, value] : result.losses) losses += cat(" ", name, " ", value.item<double>());
@@ -404,21 +400,22 @@ void Trainer::log_quantizers(int64_t steps_done) {
     log_warning(cat("... and ", num_new - kMostLines, " more layers; see ", directory_.quantizer_health().string()));
 }
 
-void Trainer::save(int64_t steps_done) {
-  if (steps_done == last_saved_) return;
+void Trainer::save(int64_t steps_done, bool wait) {
   const dist::Unbounded unbounded(watchdog_);
-  io::CheckpointContents contents = checkpoint_contents(config_, student_);
-  contents.manifest.step = steps_done;
-  contents.manifest.tokens = tokens_done_;
-  contents.manifest.state = {{"position", position_.to_json()}};
-  if (penalty_) contents.manifest.state["lgr"] = penalty_->weight().state();
-  contents.optimizer = optimizer_->state();
-  const nn::ParameterStore& store = student_.decoder->parameters();
-  for (auto& [name, tensor] : contents.model) tensor = whole_of(tensor, store.find(name), *sharing_.shards);
-  for (auto& [name, tensor] : contents.optimizer)
-    tensor = whole_of(tensor, store.find(name.substr(0, name.rfind('.'))), *sharing_.shards);
-  dist::on_first(*sharing_.world, [&] { io::save_checkpoint(directory_.path(), contents, config_.checkpoint.keep); });
-  last_saved_ = steps_done;
+  if (!checkpoints_)
+    checkpoints_ = std::make_unique<io::AsyncCheckpointWriter>(directory_.path(), config_.checkpoint.keep,
+                                                               sharing_.world);
+  if (steps_done != last_saved_) {
+    io::CheckpointContents contents = checkpoint_contents(config_, student_);
+    contents.manifest.step = steps_done;
+    contents.manifest.tokens = tokens_done_;
+    contents.manifest.state = {{"position", position_.to_json()}};
+    if (penalty_) contents.manifest.state["lgr"] = penalty_->weight().state();
+    contents.optimizer = checkpoint_state(*optimizer_, student_.decoder->parameters());
+    checkpoints_->save(contents);
+    last_saved_ = steps_done;
+  }
+  if (wait) checkpoints_->wait();
 }
 
 void Trainer::evaluate_live(int64_t steps_done) {

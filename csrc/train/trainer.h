@@ -9,6 +9,7 @@
 #include "data/loader.h"
 #include "dist/sharing.h"
 #include "dist/watchdog.h"
+#include "io/checkpoint_writer.h"
 #include "losses/neighbourhood.h"
 #include "losses/objective.h"
 #include "optim/adamw.h"
@@ -57,7 +58,8 @@ class Trainer {
   double flops_per_token(double progress) const;
   void log_step(int64_t step, StepResult result, double grad_norm);
   void log_quantizers(int64_t steps_done);
-  void save(int64_t steps_done);
+  /// wait: until it is on the disk; else that happens while training goes on.
+  void save(int64_t steps_done, bool wait);
   void evaluate_live(int64_t steps_done);
 
   config::Config config_;
@@ -88,7 +90,8 @@ class Trainer {
   quant::Stage stage_;
   int64_t steps_done_ = 0, total_steps_ = 0, tokens_done_ = 0, micro_batches_per_step_ = 1;
   int64_t last_saved_ = -1;
-  std::optional<PenaltyResult> penalty_result_;  ///< the latest that is not logged yet
+  std::unique_ptr<io::AsyncCheckpointWriter> checkpoints_;  ///< null: nothing saved yet
+  std::optional<PenaltyResult> penalty_result_;             ///< the latest that is not logged yet
   std::optional<double> peak_flops_;
 };
 

@@ -8,13 +8,6 @@
 namespace satin {
 using test::TempDir;
 
-TEST(File, Crc32cCheckValue) {  // RFC 3720, appendix B.4: "123456789" and 32 zero bytes
-  const char* digits = "123456789";
-  EXPECT_EQ(crc32c(std::as_bytes(std::span(digits, 9))), 0xe3069283u);
-  const std::string zeros(32, '\0');
-  EXPECT_EQ(crc32c(std::as_bytes(std::span(zeros.data(), 32))), 0x8a9136aau);
-}
-
 TEST(File, AtomicWriteReplacesAndMapsBack) {
   TempDir dir;
   write_file_atomically(dir / "a", "one");

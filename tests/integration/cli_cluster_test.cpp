@@ -12,8 +12,9 @@ TEST_F(Cli, DryRunOfManyGpusSaysWhatEachStrategyTakes) {
   const std::string file = (dir / "plan.json").string();
   const std::string many = "--dry-run train.micro_batch_size=16 --world-size 16 ";
   expect(satin(tiny("dry", many + "--json " + file)), 0,
-         {"16 processes on 2 hosts", "1 x 1 sequences", "ddp", "zero1", "zero2", "fsdp", "hybrid", "held weights",
-          "exposed communication", "a model, not a measurement", "auto takes ddp", "of 80.000 GiB", "in BFloat16"});
+         {"16 processes on 2 hosts", "1 sequence each in 1 forward", "ddp", "zero1", "zero2", "fsdp", "hybrid",
+          "held weights", "exposed communication", "a model, not a measurement", "auto takes ddp", "of 80.000 GiB",
+          "in BFloat16"});
   EXPECT_FALSE(fs::exists(dir / "dry"));
   const auto plan = nlohmann::json::parse(test::read_file(file));
   EXPECT_EQ(plan["strategy"], "ddp");

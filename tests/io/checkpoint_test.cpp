@@ -60,8 +60,8 @@ TEST(Checkpoint, RoundTrip) {
   EXPECT_EQ(manifest.files.size(), 5u);
   EXPECT_EQ(test::read_file(saved / "config.yaml"), contents.config_yaml);
   EXPECT_EQ(test::read_file(saved / "tokenizer.json"), test::read_file(contents.model_files / "tokenizer.json"));
-  EXPECT_TRUE(at::equal(TensorDirectory(saved).tensor("w"), contents.model[0].second));
-  EXPECT_TRUE(at::equal(SafetensorsFile(saved / "optimizer.safetensors").tensor("w.m"), contents.optimizer[0].second));
+  EXPECT_TRUE(at::equal(TensorDirectory(saved).tensor("w"), contents.model[0].tensor));
+  EXPECT_TRUE(at::equal(SafetensorsFile(saved / "optimizer.safetensors").tensor("w.m"), contents.optimizer[0].tensor));
 }
 
 TEST(Checkpoint, KeepsTheNewestAndRemovesLeftovers) {

@@ -84,6 +84,27 @@ TEST(Safetensors, UnalignedDataIsCopied) {
   EXPECT_EQ(w[1].item<float>(), -2.f);
 }
 
+TEST(Safetensors, RowsAreThoseOfTheTensor) {
+  TempDir dir;
+  const at::Tensor w = at::arange(7 * 6).view({7, 2, 3}), odd = at::arange(9).to(at::kByte).view({9, 1});
+  write_safetensors(dir / "x.safetensors",
+                    {{"w", w}, {"odd", odd}, {"scalar", at::ones({})}, {"none", at::empty({4, 0})}});
+  const SafetensorsFile file(dir / "x.safetensors");
+  for (int64_t first = 0; first <= 7; ++first)
+    for (int64_t count = 0; first + count <= 7; ++count) {
+      EXPECT_TRUE(same_bytes(file.rows("w", first, count), w.narrow(0, first, count))) << first << " " << count;
+      EXPECT_TRUE(same_bytes(file.rows("odd", first, count), odd.narrow(0, first, count))) << first << " " << count;
+    }
+  EXPECT_EQ(file.rows("none", 1, 2).sizes(), (std::vector<int64_t>{2, 0}));
+  constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
+  for (const auto& [first, count] :
+       std::vector<std::pair<int64_t, int64_t>>{{7, 1}, {0, 8}, {kMost, 1}, {1, kMost}, {kMost, kMost}})
+    EXPECT_THROW(file.rows("w", first, count), UserError) << first << " " << count;
+  EXPECT_THROW(file.rows("scalar", 0, 1), UserError);
+  EXPECT_THROW(file.rows("absent", 0, 1), UserError);
+  EXPECT_THROW(file.rows("w", -1, 2), InternalError);
+}
+
 TEST(Safetensors, ReferenceLibraryReadsOurs) {
   SATIN_NEEDS_PYTHON("safetensors");
   TempDir dir;

@@ -166,13 +166,13 @@ TEST_F(Memory, AShareOfAStep) {
   train.gradient_accumulation_steps = 6;  // 24 sequences
   const auto share = [&](int64_t world) {
     const BatchShare found = share_of_step(train, world);
-    return std::vector{found.forwards, found.sequences};
+    return std::vector{found.sequences, found.forwards, found.in_forward};
   };
-  EXPECT_EQ(share(1), (std::vector<int64_t>{6, 4}));
-  EXPECT_EQ(share(2), (std::vector<int64_t>{3, 4}));
-  EXPECT_EQ(share(4), (std::vector<int64_t>{2, 3}));
-  EXPECT_EQ(share(5), (std::vector<int64_t>{2, 3}));  // 5 at most
-  EXPECT_EQ(share(24), (std::vector<int64_t>{1, 1}));
+  EXPECT_EQ(share(1), (std::vector<int64_t>{24, 6, 4}));
+  EXPECT_EQ(share(2), (std::vector<int64_t>{12, 3, 4}));
+  EXPECT_EQ(share(4), (std::vector<int64_t>{6, 2, 4}));
+  EXPECT_EQ(share(5), (std::vector<int64_t>{5, 2, 4}));  // 5 at most
+  EXPECT_EQ(share(24), (std::vector<int64_t>{1, 1, 1}));
   EXPECT_THROW(share(25), UserError);
 }
 
