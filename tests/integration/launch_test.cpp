@@ -115,9 +115,9 @@ TEST_F(Launched, AKilledRankEndsTheJob) {
 }
 
 TEST_F(Launched, DivergenceIsTheStatusOfTheJob) {
-  expect(satin(shared("nan",
-                      "optimizer.learning_rate=1e30 optimizer.clip_grad_norm=0 optimizer.warmup_ratio=0 --gpus 2")),
-         4, {"diverged at step", "nearest to the cause: "});
+  expect(
+      satin(shared("nan", "optimizer.learning_rate=1e30 optimizer.clip_grad_norm=0 optimizer.warmup_ratio=0 --gpus 2")),
+      4, {"diverged at step", "nearest to the cause: "});
 }
 
 TEST_F(Launched, ASignalToTheLauncherSavesOnce) {
