@@ -43,6 +43,7 @@ int loop(Launch launch) {
   const at::Device device = on_gpu ? at::Device(at::kCUDA, index) : at::Device(at::kCPU);
   if (on_gpu) at::accelerator::setDeviceIndex(index);
   auto group = join(launch, device, 60);
+  const auto other_group = group->duplicate();
   Watchdog watchdog(launch, group, kTimeout);
   try {
     watchdog.guard([&] {
@@ -51,6 +52,7 @@ int loop(Launch launch) {
         if (step == 3) test::write_file(std::filesystem::path(std::getenv("TEST_READY")) / cat(launch.rank), "");
         if (step == last && launch.rank == culprit) {
           if (what == "hang") sleep_s(1000);
+          other_group->all_reduce(at::ones({1}, device));  // nobody else comes: its end waits until they know
           if (what == "user error") throw UserError("the disk is full\nsecond line");
           if (what == "diverged") throw DivergedError("loss is nan");
           if (what == "exit") _exit(0);
