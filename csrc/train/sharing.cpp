@@ -33,8 +33,8 @@ void check_shares(const config::Config& config, int64_t num_processes) {
   const int64_t samples = config.train.micro_batch_size * config.train.gradient_accumulation_steps;
   if (samples < num_processes)
     throw UserError(cat("a step has ", samples, " samples (train.micro_batch_size ", config.train.micro_batch_size,
-                        " x train.gradient_accumulation_steps ", config.train.gradient_accumulation_steps, "), the job ",
-                        num_processes, " processes: give each at least one, or start fewer"));
+                        " x train.gradient_accumulation_steps ", config.train.gradient_accumulation_steps,
+                        "), the job ", num_processes, " processes: give each at least one, or start fewer"));
   if (penalises(config.loss.lgr))
     throw UserError(cat("loss.lgr: found with ", num_processes,
                         " processes; it is computed in one process only: start one, or set its weight to 0"));
