@@ -63,8 +63,8 @@ void remove_leftovers(const fs::path& checkpoints) {
   for (const auto& path : leftovers) remove_quietly(path);
 }
 
-constexpr int64_t kPieceBytes = int64_t{16} << 20;   // of another device's tensor on the host
-constexpr int64_t kRoundBytes = int64_t{256} << 20;  // written and synced before ranks meet again
+constexpr int64_t kPieceBytes = int64_t{16} << 20;  // of another device's tensor on the host
+constexpr int64_t kRoundBytes = int64_t{64} << 20;  // written and synced before ranks meet again
 
 void start_file(const fs::path& path, const TensorFilePart& part) {
   OutputFile file(path, OutputFile::Mode::kCreate, path);

@@ -46,7 +46,7 @@ bool appears(const fs::path& file) {
 }
 
 constexpr size_t kPieceBytes = size_t{16} << 20;   // of a file in memory
-constexpr size_t kRoundBytes = size_t{512} << 20;  // read before ranks meet again
+constexpr size_t kRoundBytes = size_t{256} << 20;  // read before ranks meet again
 
 /// A rank's part of a file.
 struct Share {

@@ -11,6 +11,7 @@
 #include "dist/in_order.h"
 #include "io/checkpoint.h"
 #include "io/safetensors.h"
+#include "io/shared_directory.h"
 #include "ops/device.h"
 #include "optim/clip.h"
 #include "optim/schedule.h"
@@ -33,13 +34,8 @@ double now_s() { return std::chrono::duration<double>(std::chrono::steady_clock:
 /// The run's directory, made by rank 0.
 RunDirectory open_run_directory(const fs::path& path, const Resume& resume, dist::Communicator& world) {
   dist::on_first(world, [&] { RunDirectory(path, resume); });
+  io::check_shared(path, world);
   return RunDirectory(path, world.rank() == 0 ? resume : Resume{true, {}});  // the first has looked
-}
-
-/// A parameter's state -> this process's rows of it.
-at::Tensor own_rows(const at::Tensor& state, const nn::Parameter* parameter) {
-  if (!parameter || !parameter->is_split() || state.dim() == 0) return state;
-  return state.narrow(0, parameter->first_row, parameter->value.size(0));
 }
 
 /// Losses of this process -> of all.
@@ -80,7 +76,7 @@ Trainer::Trainer(const config::Config& config, const Resume& resume, std::shared
 
   io::Manifest manifest;
   if (checkpoint) {
-    manifest = io::verify_checkpoint(*checkpoint);
+    manifest = io::verify_checkpoint(*checkpoint, "", *sharing_.world);
     log_info(cat("resuming from ", checkpoint->string(), ", step ", manifest.step));
     warn_about_changes(satin::read_file(*checkpoint / "config.yaml"), config::dump(config_));
   }
@@ -148,7 +144,9 @@ void Trainer::load_state(const fs::path& checkpoint, const io::Manifest& manifes
   const io::SafetensorsFile state(checkpoint / "optimizer.safetensors");
   optimizer_->load_state([&](const std::string& name) {
     if (!state.tensors().contains(name)) return at::Tensor();
-    return own_rows(state.tensor(name), student_.decoder->parameters().find(name.substr(0, name.rfind('.'))));
+    const nn::Parameter* parameter = student_.decoder->parameters().find(name.substr(0, name.rfind('.')));
+    if (!parameter || !parameter->is_split() || state.tensors().at(name).shape.empty()) return state.tensor(name);
+    return state.rows(name, parameter->first_row, parameter->value.size(0));
   });
   position_ = data::Position::from_json(manifest.state.at("position"), checkpoint.string());
   if (penalty_ && manifest.state.contains("lgr")) penalty_->weight().load_state(manifest.state["lgr"]);
@@ -168,7 +166,10 @@ void Trainer::open_logs(bool continues) {
   if (config_.logging.tensorboard) tensorboard_ = std::make_unique<report::TensorBoardWriter>(directory_.path(), after);
 }
 
-Trainer::~Trainer() { close_log_file(); }
+Trainer::~Trainer() {
+  checkpoints_.reset();  // what it has to say is for the log
+  close_log_file();
+}
 
 void Trainer::profile_steps() {
   constexpr int64_t kNeeded = StepProfile::kFirst + StepProfile::kSteps;
@@ -302,7 +303,7 @@ void Trainer::train_step(int64_t step) {
 void Trainer::diverged(int64_t step, const StepResult& result) {
   auto names = optim::non_finite_gradients(student_.decoder->parameters().all());
   if (names.empty()) names.emplace_back("rows of another process");
-  if (checkpoints_) checkpoints_->wait();
+  checkpoints_.reset();  // waits for one that is being written
   const auto last_good = io::latest_checkpoint(directory_.path());
   std::string losses;
   for (const auto& [name, value] : result.losses) losses += cat(" ", name, " ", value.item<double>());

@@ -7,6 +7,7 @@
 #include <random>
 
 #include "core/error.h"
+#include "dist/backends.h"
 #include "dist/ranks.h"
 #include "io/checkpoint_writer.h"
 #include "io/rank_contents.h"
@@ -125,6 +126,9 @@ int save_until_killed(const dist::Launch& launch) {
 }
 const test::RegisterJob kUntilKilled("save_until_killed", save_until_killed);
 
+#define SATIN_NEEDS_GLOO() \
+  if (!dist::has_gloo()) GTEST_SKIP() << "this build has no Gloo (libgloo-dev)"
+
 std::string scratch_variable(const TempDir& dir) { return "SCRATCH=" + dir.path().string(); }
 
 void expect_only(const fs::path& checkpoints, std::vector<std::string> names) {
@@ -139,6 +143,7 @@ void expect_only(const fs::path& checkpoints, std::vector<std::string> names) {
 class CheckpointRanks : public testing::TestWithParam<int> {};
 
 TEST_P(CheckpointRanks, WriteTheBytesThatOneProcessWrites) {
+  SATIN_NEEDS_GLOO();
   TempDir dir;
   const fs::path alone = save_checkpoint(dir / "alone", held_contents(dir.path(), 4, "ddp", 0, 1), 1);
   const TensorDirectory read_back(alone);
@@ -162,6 +167,7 @@ TEST_P(CheckpointRanks, WriteTheBytesThatOneProcessWrites) {
 INSTANTIATE_TEST_SUITE_P(Sizes, CheckpointRanks, testing::Values(1, 2, 3, 4));
 
 TEST(CheckpointRanksFailure, AFullDiskOfOneIsAllRanksError) {
+  SATIN_NEEDS_GLOO();
   for (const int limited : {0, 2})
     for (const std::string how : {"sync", "async"}) {
       TempDir dir;
@@ -179,6 +185,7 @@ TEST(CheckpointRanksFailure, AFullDiskOfOneIsAllRanksError) {
 }
 
 TEST(CheckpointRanksFailure, ADirectoryThatIsNotSharedIsRefused) {
+  SATIN_NEEDS_GLOO();
   TempDir dir;
   for (const auto& rank : test::wait_all(test::start("save_apart", 2, {scratch_variable(dir)}), 60)) {
     EXPECT_EQ(rank.status, kRefused) << rank.output;
@@ -188,11 +195,13 @@ TEST(CheckpointRanksFailure, ADirectoryThatIsNotSharedIsRefused) {
 }
 
 TEST(CheckpointRanksFailure, RowsThatDoNotCoverATensorAreABug) {
+  SATIN_NEEDS_GLOO();
   TempDir dir;
   test::run_job("save_nonsense", 3, {scratch_variable(dir)});
 }
 
 TEST(CheckpointRanksFailure, OneKilledAtAnyMomentLeavesTheLastCompleteOne) {
+  SATIN_NEEDS_GLOO();
   TempDir dir;
   const fs::path run = dir / "run";
   std::mt19937 random(3);
