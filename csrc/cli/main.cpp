@@ -51,6 +51,8 @@ int run(int argc, char** argv) {
     return fail(3, error.what());
   } catch (const satin::DivergedError& error) {
     return fail(4, error.what());
+  } catch (const satin::PeerError& error) {
+    return fail(1, error.what());
   } catch (const c10::OutOfMemoryError& error) {
     return fail(
         2, satin::cat(

@@ -22,10 +22,12 @@ at::Device own_device(const config::Config& config, const dist::Launch& launch) 
   const at::Device device = ops::resolve_device(config.train.device);
   if (!device.is_cuda()) return device;
   const int64_t found = at::accelerator::deviceCount();
-  if (launch.local_rank >= found)
+  // Slurm may show each task its own GPU only.
+  const int64_t index = launch.launcher == "srun" && found == 1 ? 0 : launch.local_rank;
+  if (index >= found)
     throw UserError(cat(launch.text(true), ": expected a GPU for each process of this host, found ", found));
-  at::accelerator::setDeviceIndex(static_cast<c10::DeviceIndex>(launch.local_rank));
-  return {at::kCUDA, static_cast<c10::DeviceIndex>(launch.local_rank)};
+  at::accelerator::setDeviceIndex(static_cast<c10::DeviceIndex>(index));
+  return {at::kCUDA, static_cast<c10::DeviceIndex>(index)};
 }
 
 /// What must be the same everywhere.

@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "cli/commands.h"
 #include "cli/json_file.h"
@@ -81,10 +82,12 @@ void add_train(CLI::App& app) {
         std::exit(dist::spawn(options->gpus));
       }
       install_interrupt_handlers();
+      // Outlives what it throws: taking it down may wait for other ranks, which must be told first.
+      std::optional<train::Trainer> trainer;
       as_rank(config, [&](std::shared_ptr<dist::Communicator> world, dist::Watchdog& watchdog) {
-        train::Trainer trainer(config, train::Resume::parse(options->resume), std::move(world), &watchdog);
-        if (options->profile) trainer.profile_steps();
-        trainer.run();
+        trainer.emplace(config, train::Resume::parse(options->resume), std::move(world), &watchdog);
+        if (options->profile) trainer->profile_steps();
+        trainer->run();
       });
     }
   });

@@ -60,8 +60,8 @@ std::string first_outside_address() {
 }  // namespace
 
 c10::intrusive_ptr<c10d::Store> connect_store(const Launch& launch, bool serve, double timeout_s) {
-  // c10d warns, with stack traces, of what is reported in words.
-  if (!std::getenv("TORCH_CPP_LOG_LEVEL")) FLAGS_caffe2_log_level = c10::GLOG_ERROR;
+  // c10d writes stack traces about what is reported in words.
+  if (!std::getenv("TORCH_CPP_LOG_LEVEL")) FLAGS_caffe2_log_level = c10::GLOG_FATAL;
   c10d::TCPStoreOptions options;
   options.port = static_cast<uint16_t>(launch.master_port);
   options.isServer = serve;

@@ -52,20 +52,23 @@ class Watchdog::Impl {
     monitor_ = std::thread([this] { watch_store(); });
   }
 
-  ~Impl() {
+  /// Says goodbye. False: the store does not answer, and what its threads use must stay.
+  bool close() {
     if (state_ != Beat::State::kLeaving) state_ = Beat::State::kDone;
-    {
-      const std::lock_guard lock(mutex_);
-      stopping_ = true;
-    }
+    std::unique_lock lock(mutex_);
+    stopping_ = true;
     changed_.notify_all();
-    talker_.join();
-    {
-      const std::lock_guard lock(mutex_);
-      talker_ended_ = true;
+    changed_.wait(lock, [&] { return talker_ended_ || abandoned_; });
+    const bool ended = talker_ended_;
+    lock.unlock();
+    if (ended) {
+      talker_.join();
+      monitor_.join();
+    } else {
+      talker_.detach();
+      monitor_.detach();
     }
-    changed_.notify_all();
-    monitor_.join();
+    return ended;
   }
 
   void set_step(int64_t step) { step_ = step; }
@@ -152,11 +155,7 @@ class Watchdog::Impl {
 
   void talk() {
     try {
-      for (;;) {
-        write_beat();
-        read();
-        exchanged_s_ = now_s();
-        if (!one_look()) return;
+      while (exchange()) {
         std::unique_lock lock(mutex_);
         const auto news = [&] { return stopping_ || (!published_ && !to_publish_.empty()); };
         if (stopping_)  // only the server gets here: it stays for the others
@@ -165,9 +164,18 @@ class Watchdog::Impl {
           changed_.wait_for(lock, std::chrono::duration<double>(period_s_), news);
       }
     } catch (const std::exception& error) {
-      if (stopping_) return;  // this rank is through
-      store_lost(cat("closed the connection (", first_line(error.what()), ")"));
+      if (!stopping_) store_lost(cat("closed the connection (", first_line(error.what()), ")"));
     }
+    const std::lock_guard lock(mutex_);
+    talker_ended_ = true;
+    changed_.notify_all();
+  }
+
+  bool exchange() {
+    write_beat();
+    read();
+    exchanged_s_ = now_s();
+    return one_look();
   }
 
   /// After an exchange with the store. False: nothing is left to do.
@@ -222,19 +230,22 @@ class Watchdog::Impl {
       changed_.wait_for(lock, std::chrono::duration<double>(period_s_ / 2), [&] { return talker_ended_; });
       const double silent_s = now_s() - exchanged_s_;
       if (talker_ended_ || silent_s < limit_s_) continue;
+      abandoned_ = state_ == Beat::State::kLeaving;
       lock.unlock();
-      store_lost(cat("does not answer for ", fixed(silent_s, 1), " s"));
+      return store_lost(cat("does not answer for ", fixed(silent_s, 1), " s"));
     }
   }
 
-  [[noreturn]] void store_lost(const std::string& how) {
+  void store_lost(const std::string& how) {
     {
       const std::lock_guard lock(mutex_);
       published_ = true;
     }
     changed_.notify_all();
-    if (state_ == Beat::State::kLeaving)
-      pause_thread(std::min(limit_s_, 5.0));  // the main thread ends with its own error
+    if (state_ == Beat::State::kLeaving) {  // the main thread has an error of its own to end with
+      for (const double end = now_s() + std::min(limit_s_, 5.0); now_s() < end; pause_thread(0.01))
+        if (stopping_ && !abandoned_) return;
+    }
     if (launch_.store_is_served) die(cat("the store of the launcher at ", launch_.master_address, " ", how));
     if (const auto silent = judge_.silent_before(2.5 * period_s_, /*server=*/0)) die(*silent);
     if (launch_.rank == 0) die(cat(judge_.name(0), ": its own store ", how));
@@ -251,6 +262,7 @@ class Watchdog::Impl {
   std::atomic<int64_t> step_{0}, num_pauses_{0};
   std::atomic<Beat::State> state_{Beat::State::kRunning};
   std::atomic<bool> peer_lost_{false}, dying_{false}, stopping_{false};
+  std::atomic<bool> abandoned_{false};  ///< the store is gone, the main thread ends on its own
   std::atomic<double> exchanged_s_{0};  ///< when the store last answered
 
   // Of the talker's thread.
@@ -268,7 +280,9 @@ class Watchdog::Impl {
 Watchdog::Watchdog(const Launch& launch, std::shared_ptr<Communicator> group, double timeout_s) {
   if (launch.size > 1) impl_ = std::make_unique<Impl>(launch, std::move(group), timeout_s);
 }
-Watchdog::~Watchdog() = default;
+Watchdog::~Watchdog() {
+  if (impl_ && !impl_->close()) (void)impl_.release();
+}
 
 void Watchdog::step(int64_t step) {
   if (impl_) impl_->set_step(step);

@@ -35,6 +35,7 @@ class Watchdog {
   /// After a PeerError: waits until it is known which rank was lost, prints that and ends the process.
   [[noreturn]] void lost(const std::string& error);
   /// Runs `work`: PeerError goes to lost(), InterruptedError passes, what else it throws goes to fail() and passes.
+  /// Objects whose destructors may wait for other ranks must outlive it: the others are told after `work` has unwound.
   void guard(const std::function<void()>& work);
 
  private:

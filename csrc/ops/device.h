@@ -8,7 +8,8 @@
 
 namespace satin::ops {
 
-/// "auto" (CUDA when there is one), "cpu" or "cuda": the current GPU. Throws UserError when CUDA is asked for and absent, saying why.
+/// "auto" (CUDA when there is one), "cpu" or "cuda": the current GPU. Throws UserError when CUDA is asked for and
+/// absent, saying why.
 c10::Device resolve_device(const std::string& name);
 /// "auto" (bfloat16 on CUDA, float32 on the CPU), "float32", "bfloat16", "float64".
 c10::ScalarType resolve_compute_dtype(const std::string& name, c10::Device device);

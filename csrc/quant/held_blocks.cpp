@@ -126,7 +126,11 @@ void HeldWeights::before_backward(int64_t block) {
 void HeldWeights::after_backward(int64_t block) {
   const auto found = blocks_.find(block);
   if (found == blocks_.end()) return;
-  if (reducing_) start_reduce(found->second);
+  if (reducing_) {
+    start_reduce(found->second);
+    const auto after = blocks_.find(block + 1);  // its sum had this block's backward to come; its packed copy goes
+    if (after != blocks_.end()) finish_reduces(after->second);
+  }
   if (sharing_.gathers_blocks) release(found->second);
 }
 
@@ -159,6 +163,7 @@ void HeldWeights::start_reduce(Block& block) {
 }
 
 void HeldWeights::finish_reduces(Block& block) {
+  const at::NoGradGuard no_grad;
   for (auto& [layers, reduce] : block.reduces) {
     const std::vector<at::Tensor> sums = reduce.finish();
     for (size_t i = 0; i < layers.size(); ++i) add_to(layers[i]->gradient, sums[i]);

@@ -33,8 +33,8 @@ void check_shares(const config::Config& config, int64_t num_processes) {
   const int64_t samples = config.train.micro_batch_size * config.train.gradient_accumulation_steps;
   if (samples < num_processes)
     throw UserError(cat("a step has ", samples, " samples (train.micro_batch_size ", config.train.micro_batch_size,
-                        " x train.gradient_accumulation_steps ", config.train.gradient_accumulation_steps, "), the job ",
-                        num_processes, " processes: give each at least one, or start fewer"));
+                        " x train.gradient_accumulation_steps ", config.train.gradient_accumulation_steps,
+                        "), the job ", num_processes, " processes: give each at least one, or start fewer"));
   if (penalises(config.loss.lgr))
     throw UserError(cat("loss.lgr: found with ", num_processes,
                         " processes; it is computed in one process only: start one, or set its weight to 0"));
@@ -69,7 +69,7 @@ dist::Sharing make_sharing(const config::Config& config, std::shared_ptr<dist::C
   Job job;
   job.world_size = size;
   job.gpus_per_host = static_cast<int64_t>(hosts[0].size());
-  job.device_memory_bytes = ops::total_memory_bytes(device);
+  if (device.is_cuda()) job.device_memory_bytes = ops::total_memory_bytes(device);
   std::optional<models::ModelConfig> teacher;
   if (runs_teacher(config)) teacher = models::load_model_config(teacher_path(config));
   const Strategy strategy = resolve_strategy(config, teacher ? &*teacher : nullptr, compute_dtype, device, job);

@@ -404,8 +404,8 @@ void Trainer::log_quantizers(int64_t steps_done) {
 void Trainer::save(int64_t steps_done, bool wait) {
   const dist::Unbounded unbounded(watchdog_);
   if (!checkpoints_)
-    checkpoints_ = std::make_unique<io::AsyncCheckpointWriter>(directory_.path(), config_.checkpoint.keep,
-                                                               sharing_.world);
+    checkpoints_ =
+        std::make_unique<io::AsyncCheckpointWriter>(directory_.path(), config_.checkpoint.keep, sharing_.world);
   if (steps_done != last_saved_) {
     io::CheckpointContents contents = checkpoint_contents(config_, student_);
     contents.manifest.step = steps_done;

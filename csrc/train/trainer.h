@@ -32,8 +32,7 @@ class Trainer {
   /// configured export that cannot hold a configured scheme exactly is such an error.
   /// `world`: the processes of the job, each of which makes a Trainer with the same arguments.
   Trainer(const config::Config& config, const Resume& resume,
-          std::shared_ptr<dist::Communicator> world = dist::Communicator::alone(),
-          dist::Watchdog* watchdog = nullptr);
+          std::shared_ptr<dist::Communicator> world = dist::Communicator::alone(), dist::Watchdog* watchdog = nullptr);
   ~Trainer();
 
   /// run() will record where the time of some early steps goes: profile.txt and trace.json in the run's directory.

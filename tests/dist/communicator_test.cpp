@@ -2,6 +2,7 @@
 // rounded once.
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
+#include <ATen/DeviceAccelerator.h>
 
 #include <thread>
 
@@ -144,6 +145,56 @@ int missing_ranks(const Launch& launch) {
   return 1;
 }
 const test::RegisterJob kMissingRanks("missing_ranks", missing_ranks);
+
+/// Small whole numbers: their sums are exact in every order and dtype.
+at::Tensor whole_numbers(int64_t rank, int64_t n, at::ScalarType dtype) {
+  return at::arange(n, at::kLong).add(rank * 7).remainder(5).sub(2).to(dtype).to(at::kCUDA);
+}
+
+int nccl_operations(const Launch& launch) {
+  const at::Device device(at::kCUDA, static_cast<c10::DeviceIndex>(launch.local_rank));
+  at::accelerator::setDeviceIndex(device.index());
+  auto first = join(launch, device, 120);
+  for (const auto& group : {first, first->duplicate()}) {
+    const int64_t rank = group->rank(), size = group->size();
+    for (const auto dtype : {at::kDouble, at::kFloat, at::kBFloat16}) {
+      for (const int64_t n : {0, 1, 5, 1000, 65537}) {
+        const std::string name = cat("NCCL ", at::toString(dtype), " ", n);
+        const auto sum = [&](int64_t numbers) {
+          at::Tensor total = whole_numbers(0, numbers, dtype);
+          for (int64_t i = 1; i < size; ++i) total = total + whole_numbers(i, numbers, dtype);
+          return total;
+        };
+        at::Tensor reduced = whole_numbers(rank, n, dtype), sent = whole_numbers(rank, n, dtype);
+        at::Tensor whole = at::empty({size * n}, sent.options()), part = at::empty({n}, sent.options());
+        Pending a = group->all_reduce(reduced), b = group->all_gather(whole, whole_numbers(rank, n, dtype)),
+                c = group->reduce_scatter(part, whole_numbers(rank, size * n, dtype)),
+                d = group->broadcast(sent, size - 1);
+        d.wait();
+        c.wait();
+        b.wait();
+        a.wait();
+        check(reduced.equal(sum(n)), "all_reduce " + name);
+        for (int64_t i = 0; i < size; ++i)
+          check(whole.narrow(0, i * n, n).equal(whole_numbers(i, n, dtype)), "all_gather " + name);
+        check(part.equal(sum(size * n).narrow(0, rank * n, n)), "reduce_scatter " + name);
+        check(sent.equal(whole_numbers(size - 1, n, dtype)), "broadcast " + name);
+      }
+    }
+    check(group->sum({1.5}) == std::vector<double>{1.5 * static_cast<double>(size)}, "sum");
+    check(group->gather(cat("rank ", rank)).back() == cat("rank ", size - 1), "gather");
+    group->barrier();
+  }
+  for (const auto& progress : first->progress()) check(!progress.outstanding, "outstanding");
+  return 0;
+}
+const test::RegisterJob kNcclOperations("nccl_operations", nccl_operations);
+
+TEST(Nccl, DoesEveryOperationInEveryDtype) {
+  const int64_t gpus = at::hasCUDA() ? at::accelerator::deviceCount() : 0;
+  if (gpus < 2) GTEST_SKIP() << "needs two GPUs";
+  test::run_job("nccl_operations", static_cast<int>(gpus));
+}
 
 class Communicators : public testing::TestWithParam<int> {
  protected:

@@ -1,5 +1,6 @@
 // A job of real processes loses a rank, at a random point: all others end within the bound and name it.
 #include <ATen/ATen.h>
+#include <ATen/DeviceAccelerator.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
@@ -37,7 +38,12 @@ int loop(Launch launch) {
   if (launch.rank == number("TEST_NETWORK_RANK", -1)) enter_own_network();
   const int64_t culprit = number("TEST_CULPRIT", -1), last = number("TEST_STEP", 1 << 30);
   const std::string what = std::getenv("TEST_WHAT") ? std::getenv("TEST_WHAT") : "";
-  auto group = join(launch, at::kCPU, 30);
+  const bool on_gpu = number("TEST_ON_GPU", 0) != 0;
+  const auto index = static_cast<c10::DeviceIndex>(launch.local_rank);
+  const at::Device device = on_gpu ? at::Device(at::kCUDA, index) : at::Device(at::kCPU);
+  if (on_gpu) at::accelerator::setDeviceIndex(index);
+  auto group = join(launch, device, 60);
+  const auto other_group = group->duplicate();
   Watchdog watchdog(launch, group, kTimeout);
   try {
     watchdog.guard([&] {
@@ -46,13 +52,15 @@ int loop(Launch launch) {
         if (step == 3) test::write_file(std::filesystem::path(std::getenv("TEST_READY")) / cat(launch.rank), "");
         if (step == last && launch.rank == culprit) {
           if (what == "hang") sleep_s(1000);
+          other_group->all_reduce(at::ones({1}, device));  // nobody else comes: its end waits until they know
           if (what == "user error") throw UserError("the disk is full\nsecond line");
           if (what == "diverged") throw DivergedError("loss is nan");
           if (what == "exit") _exit(0);
         }
         if (step == last && what == "all diverge") throw DivergedError("loss is nan");
-        at::Tensor tensor = at::ones({1000});
+        at::Tensor tensor = at::ones({1000}, device);
         group->all_reduce(tensor).wait();
+        if (on_gpu) tensor[0].item<float>();  // stuck here when a rank is lost
         sleep_s(0.005);
       }
     });
@@ -86,14 +94,14 @@ class Failure : public testing::Test {
     if (!has_gloo()) GTEST_SKIP() << "this build has no Gloo (libgloo-dev)";
   }
   std::vector<test::Rank> start(std::vector<std::string> environment = {}) {
-    for (int rank = 0; rank < 3; ++rank) std::filesystem::remove(ready_ / cat(rank));
+    for (int rank = 0; rank < size_; ++rank) std::filesystem::remove(ready_ / cat(rank));
     environment.push_back("TEST_READY=" + ready_.path().string());
-    return test::start("loop", 3, environment);
+    return test::start("loop", size_, environment);
   }
   /// Somewhere in the first second after all have started.
   void wait_a_while() {
-    for (int rank = 0; rank < 3; ++rank)
-      for (int i = 0; i < 2000 && !std::filesystem::exists(ready_ / cat(rank)); ++i) sleep_s(0.01);
+    for (int rank = 0; rank < size_; ++rank)
+      for (int i = 0; i < 6000 && !std::filesystem::exists(ready_ / cat(rank)); ++i) sleep_s(0.01);
     sleep_s(std::uniform_real_distribution<double>(0, 1)(random_));
   }
 
@@ -109,14 +117,15 @@ class Failure : public testing::Test {
       EXPECT_EQ(1, std::count(ended[rank].output.begin(), ended[rank].output.end(), '\n')) << ended[rank].output;
     }
   }
-  void send(int signal, size_t lost) {
+  void send(int signal, size_t lost, const std::vector<std::string>& environment = {}) {
     for (int trial = 0; trial < 2; ++trial) {
-      const auto ranks = start();
+      const auto ranks = start(environment);
       wait_a_while();
       kill(ranks[lost].pid, signal);
       expect_survivors(ranks, lost, cat("rank ", lost, " on "));
     }
   }
+  int size_ = 3;
   test::TempDir ready_;
   std::mt19937 random_{std::random_device{}()};
 };
@@ -125,6 +134,13 @@ TEST_F(Failure, KilledRankIsNamed) { send(SIGKILL, 1); }
 TEST_F(Failure, KilledRankZeroIsNamed) { send(SIGKILL, 0); }
 TEST_F(Failure, StoppedRankIsNamed) { send(SIGSTOP, 2); }
 TEST_F(Failure, StoppedRankZeroIsNamed) { send(SIGSTOP, 0); }
+
+TEST_F(Failure, OfARankWithAGpu) {
+  if (!at::hasCUDA() || at::accelerator::deviceCount() < 2) GTEST_SKIP() << "needs two GPUs";
+  size_ = 2;
+  for (const int signal : {SIGKILL, SIGSTOP})
+    for (const size_t lost : {0, 1}) send(signal, lost, {"TEST_ON_GPU=1"});
+}
 
 TEST_F(Failure, CutLinkToTheStoreIsNoticedOnBothSides) {
   for (int trial = 0; trial < 2; ++trial) {

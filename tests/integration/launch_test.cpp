@@ -1,0 +1,132 @@
+// Jobs as a user starts them: --gpus (on the CPU), torchrun; and what is left of them when a process is lost.
+#include <signal.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <thread>
+
+#include "core/error.h"
+#include "integration/cli_fixture.h"
+
+namespace satin {
+namespace {
+
+class Launched : public Cli {
+ protected:
+  /// A short run in two shares of its batch.
+  std::string shared(const std::string& name, const std::string& more = "") {
+    return tiny(name, "train.sequence_length=32 eval.limit=1 export.formats=[] parallel.timeout_s=4 " + more);
+  }
+  static std::string long_run() { return "train.max_steps=100000 "; }
+  /// Runs in the background; wait() gives what it wrote and its status.
+  void begin(const std::string& arguments) {
+    const std::string command = cat("cd ", dir.path().string(), "; ", std::getenv("SATIN_BINARY"), " ", arguments,
+                                    " > output 2>&1 & echo $! > pid; wait $!; echo $? > status");
+    worker_ = std::thread([command] { test::run("bash -c '" + command + "'"); });
+  }
+  ProcessResult wait() {
+    worker_.join();
+    return {std::stoi(test::read_file(dir / "status")), test::read_file(dir / "output")};
+  }
+  pid_t launcher() { return std::stoi(test::read_file(dir / "pid")); }
+  pid_t child(int rank) {
+    for (const auto& entry : fs::directory_iterator("/proc")) {
+      const std::string environment = test::read_file(entry.path() / "environ");
+      const std::string status = test::read_file(entry.path() / "status");
+      if (status.find(cat("\nPPid:\t", launcher(), "\n")) != std::string::npos &&
+          environment.find(std::string("\0RANK=", 6) + cat(rank)) != std::string::npos)
+        return std::stoi(entry.path().filename());
+    }
+    return -1;
+  }
+  void wait_for_steps(const std::string& run) {
+    for (int i = 0; i < 6000 && test::read_file(dir / run / "metrics.jsonl").empty(); ++i) sleep_s(0.01);
+  }
+  static void sleep_s(double seconds) { std::this_thread::sleep_for(std::chrono::duration<double>(seconds)); }
+  static size_t count(const std::string& text, const std::string& part) {
+    size_t n = 0;
+    for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++n;
+    return n;
+  }
+  std::thread worker_;
+};
+
+TEST_F(Launched, GpusStartsRanksAndOnlyOneSpeaks) {
+  const auto two = satin(shared("two", "train.max_steps=2 --gpus 2"));
+  expect(two, 0, {"rank 0 of 2 on ", "rank 1 of 2 on ", "(--gpus)", "trained "});
+  EXPECT_EQ(count(two.output, "trained "), 1u) << two.output;
+  EXPECT_EQ(count(two.output, "rank 1 of 2 on "), 1u) << two.output;
+  EXPECT_TRUE(fs::exists(dir / "two/checkpoints/step-2/model.safetensors"));
+}
+
+TEST_F(Launched, Torchrun) {
+  SATIN_NEEDS_PYTHON("torch");
+  const auto result = test::run(cat("OMP_NUM_THREADS=1 ", std::getenv("SATIN_PYTHON"),
+                                    " -m torch.distributed.run --no-python --standalone --nproc-per-node 2 ",
+                                    std::getenv("SATIN_BINARY"), " ", shared("torchrun", "train.max_steps=2")));
+  expect(result, 0, {"rank 1 of 2 on ", "(torchrun)", "trained "});
+  EXPECT_EQ(count(result.output, "trained "), 1u) << result.output;
+}
+
+TEST_F(Launched, SaysWhatIsWrongWithTheEnvironment) {
+  ::setenv("RANK", "1", 1);
+  expect(satin(shared("x")), 2, {"WORLD_SIZE is not"});
+  ::setenv("WORLD_SIZE", "2", 1);
+  ::setenv("LOCAL_RANK", "1", 1);
+  ::setenv("LOCAL_WORLD_SIZE", "2", 1);
+  ::setenv("MASTER_ADDR", "127.0.0.1", 1);
+  ::setenv("MASTER_PORT", "23456", 1);
+  expect(satin(shared("x", "--gpus 2")), 2, {"torchrun has started 2 processes already"});
+  expect(satin(shared("x", "parallel.timeout_s=1")), 1, {"[rank 1]", "rank 0"});
+  for (const char* name : {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"})
+    ::unsetenv(name);
+  EXPECT_FALSE(fs::exists(dir / "x"));
+}
+
+TEST_F(Launched, RanksWithAnotherConfigurationAreRefused) {
+  std::string script = "status=0; ";
+  for (int rank = 0; rank < 2; ++rank)
+    script += cat("RANK=", rank, " WORLD_SIZE=2 LOCAL_RANK=", rank, " LOCAL_WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 ",
+                  "MASTER_PORT=", 42000 + ::getpid() % 5000, " OMP_NUM_THREADS=1 ", std::getenv("SATIN_BINARY"), " ",
+                  shared("differ", rank == 1 ? "train.seed=7" : ""), " & ");
+  expect(
+      test::run("(" + script + "wait $!; exit $?)"), 2,
+      {"rank 1 on ", " differs from rank 0 on ", "in configuration: line ", "seed: 7' there, '", "seed: 0' on rank 0"});
+  EXPECT_FALSE(fs::exists(dir / "differ"));
+}
+
+TEST_F(Launched, AKilledRankEndsTheJob) {
+  for (const int rank : {0, 1}) {
+    const std::string run = cat("kill", rank);
+    begin(shared(run, long_run() + "--gpus 2"));
+    wait_for_steps(run);
+    sleep_s(0.5);
+    const pid_t lost = child(rank), other = child(1 - rank);
+    ASSERT_GT(lost, 0);
+    ASSERT_GT(other, 0);
+    kill(lost, SIGKILL);
+    const auto start = std::chrono::steady_clock::now();
+    const auto result = wait();
+    EXPECT_LT(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(), 4 + 1);
+    expect(result, 128 + SIGKILL,
+           {cat("rank ", rank, " was ended by signal 9"), cat(": rank ", rank, " on "), " at step "});
+    EXPECT_NE(kill(other, 0), 0);
+  }
+}
+
+TEST_F(Launched, DivergenceIsTheStatusOfTheJob) {
+  expect(
+      satin(shared("nan", "optimizer.learning_rate=1e30 optimizer.clip_grad_norm=0 optimizer.warmup_ratio=0 --gpus 2")),
+      4, {"diverged at step", "nearest to the cause: "});
+}
+
+TEST_F(Launched, ASignalToTheLauncherSavesOnce) {
+  begin(shared("stop", long_run() + "--gpus 2"));
+  wait_for_steps("stop");
+  kill(launcher(), SIGTERM);
+  expect(wait(), 3, {"stopped by signal 15", "everything is saved"});
+  EXPECT_TRUE(fs::exists(dir / "stop/checkpoints/latest"));
+}
+
+}  // namespace
+}  // namespace satin
