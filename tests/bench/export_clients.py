@@ -111,10 +111,6 @@ def llama_cpp_client(directory, windows, prompts, tokenizer):
     return "llama.cpp", model.perplexity(windows.flatten().tolist(), WINDOW)[0], None
 
 
-LLAMA_NAMES = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
-               "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down"}
-
-
 def rounded_as_llama_cpp(x, block_type):
     """x [..., columns] as ggml's matrix product sees it beside weights of this type (ggml-cpu.c, type_traits_cpu: vec_dot_type)."""
     if block_type in ("F16", "BF16"):
@@ -132,17 +128,20 @@ def rounded_as_llama_cpp(x, block_type):
 
 def llama_cpp_reference(hf, directory, windows):
     """Perplexity of transformers in fp32 on the `hf` export, with inputs rounded as llama.cpp rounds them for the types of this file."""
-    import gguf
+    import gguf_names
+    import gguf_reader
     from transformers import AutoModelForCausalLM
 
-    types = {t.name: t.tensor_type.name for t in gguf.GGUFReader(next(pathlib.Path(directory).glob("*.gguf"))).tensors}
+    file = gguf_reader.File(next(pathlib.Path(directory).glob("*.gguf")))
+    types = {name: kind for name, (kind, _, _) in file.tensors.items()}
     model = AutoModelForCausalLM.from_pretrained(hf, dtype=torch.float32)
     model.lm_head.register_forward_pre_hook(
         lambda _, inputs: (rounded_as_llama_cpp(inputs[0], types.get("output.weight", types["token_embd.weight"])),))
     for i, layer in enumerate(model.model.layers):
-        for name, its_name in LLAMA_NAMES.items():
-            layer.get_submodule(name).register_forward_pre_hook(
-                lambda _, inputs, kind=types[f"blk.{i}.{its_name}.weight"]: (rounded_as_llama_cpp(inputs[0], kind),))
+        for its_name, name in gguf_names.NAMES.items():
+            if "norm" not in its_name:
+                layer.get_submodule(name).register_forward_pre_hook(
+                    lambda _, inputs, kind=types[f"blk.{i}.{its_name}.weight"]: (rounded_as_llama_cpp(inputs[0], kind),))
     return torch_perplexity(model, windows)
 
 

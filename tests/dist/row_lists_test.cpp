@@ -1,0 +1,83 @@
+// Lists of matrices owned by rows: gathered, and summed, against what the ranks put in.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <cstdio>
+
+#include "dist/ranks.h"
+#include "dist/sharing.h"
+
+namespace satin::dist {
+namespace {
+
+const std::vector<std::vector<int64_t>> kShapes = {{7, 5}, {3, 4}, {12, 1}, {4, 2, 3}};
+
+/// Small integers, so that sums are exact in every dtype; other ones on each rank.
+at::Tensor matrix(size_t i, int64_t rank, at::ScalarType dtype) {
+  const at::Tensor count = at::arange(c10::multiply_integers(kShapes[i]), at::kDouble).view(kShapes[i]);
+  return count.mul(3).add(static_cast<double>(i)).mul(static_cast<double>(rank + 1)).remainder(17).to(dtype);
+}
+
+at::Tensor own_rows(const at::Tensor& whole, const Communicator& group) {
+  const int64_t rows = whole.size(0), each = (rows + group.size() - 1) / group.size();
+  return whole.slice(0, group.rank() * each, std::min(rows, (group.rank() + 1) * each));
+}
+
+int row_lists(const Launch& launch) {
+  const auto group = join(launch, at::kCPU, 30);
+  int failures = 0;
+  const auto expect = [&](bool right, const char* what) {
+    if (!right) std::printf("rank %ld: %s\n", launch.rank, what);
+    failures += !right;
+  };
+  for (const at::ScalarType dtype : {at::kFloat, at::kDouble, at::kBFloat16}) {
+    std::vector<at::Tensor> same, parts, mine, sums;
+    std::vector<int64_t> num_rows;
+    for (size_t i = 0; i < kShapes.size(); ++i) {
+      same.push_back(matrix(i, 0, dtype));
+      parts.push_back(own_rows(same[i], *group));
+      num_rows.push_back(kShapes[i][0]);
+      mine.push_back(matrix(i, group->rank(), dtype));
+      sums.push_back(at::zeros(kShapes[i], dtype));
+      for (int64_t rank = 0; rank < group->size(); ++rank) sums[i].add_(matrix(i, rank, dtype));
+    }
+    const std::vector<at::Tensor> gathered = RowGather(*group, parts, num_rows).finish();
+    Sharing split;
+    split.world = split.shards = group;
+    Sharing whole;
+    whole.world = whole.replicas = group;
+    const std::vector<at::Tensor> rows = GradientReduce(split, mine, true).finish();
+    const std::vector<at::Tensor> all = GradientReduce(whole, mine, false).finish();
+    for (size_t i = 0; i < kShapes.size(); ++i) {
+      expect(at::equal(gathered[i], same[i]), "gathered");
+      expect(at::equal(rows[i], own_rows(sums[i], *group)), "summed by rows");
+      expect(at::equal(all[i], sums[i]), "summed");
+    }
+  }
+  return failures;
+}
+const test::RegisterJob kRowLists("row_lists", row_lists);
+
+TEST(RowLists, EqualWhatTheRanksPutIn) {
+  for (int size : {1, 2, 3}) test::run_job("row_lists", size);
+}
+
+int hybrid(const Launch& launch) {  // 2 x 2: rows over pairs, sums over all
+  const auto world = join(launch, at::kCPU, 30);
+  const int64_t host = launch.rank / 2, place = launch.rank % 2;
+  Sharing sharing;
+  sharing.world = world;
+  sharing.shards = world->subgroup({2 * host, 2 * host + 1});
+  sharing.replicas = world->subgroup({place, place + 2});
+  if (sharing.shards->rank() != place || sharing.replicas->rank() != host) return 1;
+  at::Tensor sum = at::zeros(kShapes[0], at::kDouble);
+  for (int64_t rank = 0; rank < 4; ++rank) sum.add_(matrix(0, rank, at::kDouble));
+  const at::Tensor found = GradientReduce(sharing, {matrix(0, launch.rank, at::kDouble)}, true).finish()[0];
+  return at::equal(found, own_rows(sum, *sharing.shards)) ? 0 : 2;
+}
+const test::RegisterJob kHybrid("hybrid", hybrid);
+
+TEST(RowLists, SumOverShardsAndReplicas) { test::run_job("hybrid", 4); }
+
+}  // namespace
+}  // namespace satin::dist
