@@ -300,18 +300,21 @@ void Trainer::train_step(int64_t step) {
     log_step(step, result, norms.model.item<double>());
 }
 
-void Trainer::diverged(int64_t step, const StepResult& result) {
-  auto names = optim::non_finite_gradients(student_.decoder->parameters().all());
-  if (names.empty()) names.emplace_back("rows of another process");
+void Trainer::diverged(int64_t step, StepResult result) {
+  sum_losses(*sharing_.world, result);
+  const auto names = optim::non_finite_gradients(student_.decoder->parameters().all());
+  const auto total = static_cast<int64_t>(sharing_.shards->sum({static_cast<double>(names.size())})[0]);
+  std::string nearest = "?";  // of any process's rows
+  for (const std::string& name : sharing_.shards->gather(names.empty() ? "" : names.back()))
+    if (!name.empty()) nearest = name;
   checkpoints_.reset();  // waits for one that is being written
   const auto last_good = io::latest_checkpoint(directory_.path());
   std::string losses;
   for (const auto& [name, value] : result.losses) losses += cat(" ", name, " ", value.item<double>());
-  throw DivergedError(
-      cat("training diverged at step ", step + 1, ": ", names.size(),
-          " gradients are not finite, nearest to the cause: ", names.empty() ? "?" : names.back(), " (losses:", losses,
-          "). Last good checkpoint: ", last_good ? last_good->string() : "none",
-          ". Try a lower optimizer.learning_rate or scale_learning_rate, or a longer warm-up, and --resume auto"));
+  throw DivergedError(cat(
+      "training diverged at step ", step + 1, ": ", total, " gradients are not finite, nearest to the cause: ", nearest,
+      " (losses:", losses, "). Last good checkpoint: ", last_good ? last_good->string() : "none",
+      ". Try a lower optimizer.learning_rate or scale_learning_rate, or a longer warm-up, and --resume auto"));
 }
 
 double Trainer::flops_per_token(double progress) const {

@@ -53,7 +53,7 @@ class Trainer {
   void enter_stage();
   void store_keys_and_values();
   void train_step(int64_t step);
-  [[noreturn]] void diverged(int64_t step, const StepResult& result);
+  [[noreturn]] void diverged(int64_t step, StepResult result);
   /// Floating-point operations of a token of text at this point of training.
   double flops_per_token(double progress) const;
   void log_step(int64_t step, StepResult result, double grad_norm);

@@ -112,11 +112,11 @@ TEST_F(Parallel, ResumesOnAnotherNumberOfProcesses) {
 TEST_F(Parallel, TwoHosts) {
   const std::string id = cat("satin", ::getpid() % 100000);
   const std::string cleanup = cat("ip netns del ", id, "a; ip netns del ", id, "b; true");
-  const std::string network =
-      cat("set -e; ip netns add ", id, "a; ip netns add ", id, "b; ip link add ", id, "x netns ", id, "a type veth peer name ",
-          id, "y netns ", id, "b; ip -n ", id, "a addr add 10.78.0.1/24 dev ", id, "x; ip -n ", id,
-          "b addr add 10.78.0.2/24 dev ", id, "y; for n in a b; do ip -n ", id, "$n link set lo up; done; ip -n ", id,
-          "a link set ", id, "x up; ip -n ", id, "b link set ", id, "y up; ip netns exec ", id, "a unshare --uts true");
+  const std::string network = cat(
+      "set -e; ip netns add ", id, "a; ip netns add ", id, "b; ip link add ", id, "x netns ", id,
+      "a type veth peer name ", id, "y netns ", id, "b; ip -n ", id, "a addr add 10.78.0.1/24 dev ", id, "x; ip -n ",
+      id, "b addr add 10.78.0.2/24 dev ", id, "y; for n in a b; do ip -n ", id, "$n link set lo up; done; ip -n ", id,
+      "a link set ", id, "x up; ip -n ", id, "b link set ", id, "y up; ip netns exec ", id, "a unshare --uts true");
   if (const ProcessResult made = test::run("(" + network + ")"); made.exit_code != 0) {
     test::run("(" + cleanup + ")");
     GTEST_SKIP() << "needs the right to make network namespaces (CAP_SYS_ADMIN): " << made.output;
@@ -128,9 +128,10 @@ TEST_F(Parallel, TwoHosts) {
     for (int rank = 0; rank < 4; ++rank)
       script += cat("RANK=", rank, " WORLD_SIZE=4 LOCAL_RANK=", rank % 2, " LOCAL_WORLD_SIZE=2 MASTER_ADDR=10.78.0.1 ",
                     "MASTER_PORT=29500 OMP_NUM_THREADS=1 ip netns exec ", id, rank < 2 ? "a" : "b",
-                    " unshare --uts sh -c 'hostname ", rank < 2 ? "one" : "two", "; exec ", std::getenv("SATIN_BINARY"), " ",
-                    tiny(strategy, cat(five, " parallel.strategy=", strategy)), "' & pids=\"$pids $!\"; ");
-    const ProcessResult result = test::run("(" + script + "for pid in $pids; do wait $pid || status=$?; done; exit $status)");
+                    " unshare --uts sh -c 'hostname ", rank < 2 ? "one" : "two", "; exec ", std::getenv("SATIN_BINARY"),
+                    " ", tiny(strategy, cat(five, " parallel.strategy=", strategy)), "' & pids=\"$pids $!\"; ");
+    const ProcessResult result =
+        test::run("(" + script + "for pid in $pids; do wait $pid || status=$?; done; exit $status)");
     expect(result, 0, {strategy + ": 4 processes on 2 hosts"});
     expect_same_losses("one", strategy, 1e-9, 5);
     expect_same_state("one/checkpoints/step-5", strategy + "/checkpoints/step-5", 1e-9);
