@@ -191,7 +191,7 @@ inline constexpr auto kFields<Optimizer> = std::tuple{
 
 template <>
 inline constexpr auto kFields<Parallel> = std::tuple{
-    field("strategy", &Parallel::strategy, {.help = "How processes share the student: ddp (each has all of it), zero1 (optimizer and master weights split), zero2 (gradients too), fsdp (weights of a block gathered when it is used), hybrid (fsdp inside a host, ddp across hosts); auto: the first of ddp, zero2, fsdp that fits the device's memory", .one_of = "auto | ddp | zero1 | zero2 | fsdp | hybrid", .known_as = "fsdp_strategy | distributed"}),
+    field("strategy", &Parallel::strategy, {.help = "How processes share the student: each has all of it (ddp), or rows of it (zero1, zero2; fsdp: a block at a time; hybrid: inside a host); auto: the first of ddp, zero2, fsdp that fits", .one_of = "auto | ddp | zero1 | zero2 | fsdp | hybrid", .known_as = "fsdp_strategy | distributed"}),
     field("reduce_dtype", &Parallel::reduce_dtype, {.help = "Gradients are summed over processes in this dtype; auto: the one they come in", .one_of = "auto | float32 | bfloat16"}),
     field("timeout_s", &Parallel::timeout_s, {.help = "A process that is dead or has not moved for so long, while others wait for it, ends the job", .unit = "s", .above = 0}),
 };

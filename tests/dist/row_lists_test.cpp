@@ -10,7 +10,7 @@
 namespace satin::dist {
 namespace {
 
-const std::vector<std::vector<int64_t>> kShapes = {{7, 5}, {3, 4}, {12, 1}, {4, 2, 3}};
+const std::vector<std::vector<int64_t>> kShapes = {{7, 5}, {3, 4}, {12, 1}, {6, 2, 3}};
 
 /// Small integers, so that sums are exact in every dtype; other ones on each rank.
 at::Tensor matrix(size_t i, int64_t rank, at::ScalarType dtype) {
