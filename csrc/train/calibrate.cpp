@@ -8,6 +8,7 @@
 #include "core/interrupt.h"
 #include "core/log.h"
 #include "data/loader.h"
+#include "quant/held_weights.h"
 
 namespace satin::train {
 
@@ -17,7 +18,8 @@ bool needs_calibration(const Student& student) {
                      [](const auto& module) { return module.scheme.needs_calibration(); });
 }
 
-void calibrate(const config::Config& config, const Student& student, const data::Dataset& dataset) {
+void calibrate(const config::Config& config, const Student& student, const data::Dataset& dataset,
+               const dist::Sharing& sharing) {
   const at::NoGradGuard no_grad;
   const quant::Registry& registry = *student.registry;
   const auto observe = [&](bool on) {
@@ -26,6 +28,10 @@ void calibrate(const config::Config& config, const Student& student, const data:
   };
   registry.enable(false);
   observe(true);
+  std::optional<quant::HeldWeights> masters(std::in_place, registry,
+                                            student.decoder->parameters().options().compute_dtype,
+                                            /*trainable=*/false, sharing);  // whole, where they are split
+  masters->bring_all();
   data::Loader loader(dataset, {{config.train.micro_batch_size, config.train.micro_batch_size},
                                 student.decoder->parameters().options().device.is_cuda()});
   const int64_t wanted = config.quantization->calibration_sequences;
@@ -38,6 +44,7 @@ void calibrate(const config::Config& config, const Student& student, const data:
     student.decoder->hidden(batch.tokens.narrow(0, 0, count),
                             {.document_ids = ids.defined() ? ids.narrow(0, 0, count) : ids});
   }
+  masters.reset();
   observe(false);
   registry.enable(true);
   quant::initialise_from_weights(*student.registry);

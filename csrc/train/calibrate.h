@@ -1,6 +1,7 @@
 // What quantizers want to know of a layer's inputs before they start.
 #pragma once
 #include "data/dataset.h"
+#include "dist/sharing.h"
 #include "train/models.h"
 
 namespace satin::train {
@@ -10,6 +11,7 @@ bool needs_calibration(const Student& student);
 
 /// Reads quantization.calibration_sequences training sequences with every layer in full precision, then starts all
 /// quantizers anew from the weights and what was seen. Logs a line.
-void calibrate(const config::Config& config, const Student& student, const data::Dataset& dataset);
+void calibrate(const config::Config& config, const Student& student, const data::Dataset& dataset,
+               const dist::Sharing& sharing = dist::not_shared());
 
 }  // namespace satin::train

@@ -244,6 +244,12 @@ int Trainer::agreed_signal() {
   return 0;
 }
 
+dist::Sharing Trainer::whole_weights() const {
+  dist::Sharing sharing = sharing_;
+  sharing.gathers_blocks = false;
+  return sharing;
+}
+
 void Trainer::store_keys_and_values() {
   if (config_.quantization)
     student_.decoder->store_keys_and_values_as(
@@ -258,7 +264,7 @@ void Trainer::enter_stage() {
   quant::enter(*student_.registry, next, /*keep_range=*/!starts);
   if (starts) {  // the weights have moved since
     const dist::Unbounded unbounded(watchdog_);
-    needs_calibration(student_) ? calibrate(config_, student_, *dataset_)
+    needs_calibration(student_) ? calibrate(config_, student_, *dataset_, whole_weights())
                                 : quant::initialise_from_weights(*student_.registry);
     store_keys_and_values();
     warned_layers_.clear();
@@ -424,8 +430,7 @@ void Trainer::save(int64_t steps_done, bool wait) {
 
 void Trainer::evaluate_live(int64_t steps_done) {
   const dist::Unbounded unbounded(watchdog_);
-  dist::Sharing whole = sharing_;  // a process that a signal takes out of its evaluation must not be waited for in it
-  whole.gathers_blocks = false;
+  const dist::Sharing whole = whole_weights();
   quant::HeldWeights weights(*student_.registry, compute_dtype_, /*trainable=*/false, whole);
   weights.bring_all();
   const nlohmann::json results = validation_->evaluate(*student_.decoder, cat("step ", steps_done));

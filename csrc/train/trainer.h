@@ -50,6 +50,9 @@ class Trainer {
   bool speaks() const { return sharing_.world->rank() == 0; }
   /// The signal that asked any process to stop, or 0.
   int agreed_signal();
+  /// Of passes outside training, whose blocks nobody observes; nobody may have to wait there for a process that a
+  /// signal takes out.
+  dist::Sharing whole_weights() const;
   void enter_stage();
   void store_keys_and_values();
   void train_step(int64_t step);
