@@ -172,14 +172,15 @@ class Watchdog::Impl {
   }
 
   bool exchange() {
+    const bool stopping = stopping_;  // before the beat, which then is the goodbye
     write_beat();
     read();
     exchanged_s_ = now_s();
-    return one_look();
+    return one_look(stopping);
   }
 
   /// After an exchange with the store. False: nothing is left to do.
-  bool one_look() {
+  bool one_look(bool stopping) {
     std::string reason;
     {
       const std::lock_guard lock(mutex_);
@@ -193,7 +194,7 @@ class Watchdog::Impl {
       changed_.notify_all();
       return true;
     }
-    if (stopping_ && (!serves() || state_ != Beat::State::kDone || others_are(/*leaving_too=*/true))) return false;
+    if (stopping && (!serves() || state_ != Beat::State::kDone || others_are(/*leaving_too=*/true))) return false;
     if (state_ == Beat::State::kLeaving) return true;  // this rank ends by itself
     std::string verdict = verdict_;
     if (verdict == kNone) {

@@ -85,6 +85,12 @@ dist::Sharing make_sharing(const config::Config& config, std::shared_ptr<dist::C
   }
   sharing.gathers_blocks = strategy == Strategy::kFsdp || strategy == Strategy::kHybrid;
   sharing.reduces_each_micro_batch = strategy == Strategy::kZero2 || sharing.gathers_blocks;
+  if (sharing.gathers_blocks && effective_neighbourhood(config.loss).rate > 0 &&
+      config.loss.neighbourhood.source == "student") {
+    // How often the student reads a micro-batch depends on what was drawn: other ranks cannot gather with it.
+    sharing.gathers_blocks = false;
+    log_info("parallel: neighbours come from the student, so its quantized weights are gathered once a step");
+  }
   if (config.parallel.reduce_dtype != "auto")
     sharing.reduce_dtype = config.parallel.reduce_dtype == "bfloat16" ? at::kBFloat16 : at::kFloat;
   log_info(cat("parallel.strategy ", strategy_name(strategy), ": ", size, " processes on ", hosts.size(),

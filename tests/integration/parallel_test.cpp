@@ -2,6 +2,7 @@
 #include <ATen/ATen.h>
 #include <unistd.h>
 
+#include <map>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -72,6 +73,30 @@ TEST_F(Parallel, EqualsOneProcessInDouble) {
     expect(job(ranks, tiny(name, cat(twenty, " parallel.strategy=", strategy))), 0, {});
     expect_same_losses("one", name, 1e-9, 20);
     expect_same_state("one/checkpoints/step-20", name + "/checkpoints/step-20", 1e-9);
+  }
+}
+
+/// Layers that are not split (a scale a tensor, OneBit), whole copies, stages that calibrate in the middle, branches.
+TEST_F(Parallel, EqualsOneProcessWhateverIsTrained) {
+  const std::map<std::string, std::string> kinds = {
+      {"bitnet",
+       "quantization.default.method=bitnet quantization.default.bits=1.58 quantization.default.group_size=0 "
+       "quantization.default.activations=int8"},
+      {"onebit", "quantization.default.method=onebit quantization.default.bits=1 quantization.default.group_size=-1"},
+      {"embedding", "'quantization.overrides=[{match: model.embed_tokens, method: lsq, bits: 8, group_size: 64}]'"},
+      {"dense",
+       "quantization=null loss.kd.weight=0 loss.ce.weight=1 loss.smoothness.weight=0 loss.neighbourhood.rate=0"},
+      {"stages",
+       "quantization.fake_quant_after_n_steps=2 'quantization.hardening=[{bits: 8, until: 0.6}]' "
+       "quantization.default.activations=int8_static quantization.damping=0.001"},
+      {"branch", "loss.neighbourhood.placement=branch loss.neighbourhood.rate=0.5 loss.hidden.weight=0.1"},
+      {"student", "loss.neighbourhood.source=student eval.every_n_steps=2"}};
+  for (const auto& [name, kind] : kinds) {
+    const std::string five = more_ + "train.compute_dtype=float64 train.max_steps=5 " + kind;
+    expect(job(1, tiny(name, five)), 0, {});
+    expect(job(3, tiny(name + "3", five + " parallel.strategy=fsdp")), 0, {});
+    expect_same_losses(name, name + "3", 1e-9, 5);
+    expect_same_state(name + "/checkpoints/step-5", name + "3/checkpoints/step-5", 1e-9);
   }
 }
 
