@@ -2,11 +2,13 @@
 
 #include <algorithm>
 
+#include "core/portion.h"
+
 namespace satin::data {
 
 StepShare::Range StepShare::own() const {
-  const int64_t first = rank * samples_per_step / size;
-  return {first, (rank + 1) * samples_per_step / size - first};
+  const int64_t first = portion_begin(samples_per_step, size, rank);
+  return {first, portion_begin(samples_per_step, size, rank + 1) - first};
 }
 
 int64_t StepShare::num_micro_batches() const {

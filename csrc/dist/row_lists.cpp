@@ -9,6 +9,16 @@ namespace satin::dist {
 namespace {
 
 int64_t rows_each(int64_t rows, int64_t size) { return (rows + size - 1) / size; }
+/// chunks [W, c], every rank's rows and what fills up the last, and the flat matrix [n]: the same elements, as pairs of
+/// one shape (the full chunks, and the last rank's fewer).
+std::vector<std::pair<at::Tensor, at::Tensor>> same_elements(const at::Tensor& chunks, const at::Tensor& flat) {
+  const int64_t chunk = chunks.size(1), full = flat.numel() / chunk, rest = flat.numel() - full * chunk;
+  std::vector<std::pair<at::Tensor, at::Tensor>> pairs{
+      {chunks.narrow(0, 0, full), flat.narrow(0, 0, full * chunk).view({full, chunk})}};
+  if (rest > 0) pairs.emplace_back(chunks[full].narrow(0, 0, rest), flat.narrow(0, full * chunk, rest));
+  return pairs;
+}
+
 int64_t row_elements(const at::Tensor& matrix) { return matrix.size(0) == 0 ? 0 : matrix.numel() / matrix.size(0); }
 
 }  // namespace
@@ -38,15 +48,10 @@ std::vector<at::Tensor> RowGather::finish() {
   std::vector<at::Tensor> wholes;
   int64_t at = 0;
   for (const Matrix& matrix : matrices_) {
-    const at::Tensor chunks = all_.narrow(1, at, matrix.chunk);
-    at += matrix.chunk;
-    const int64_t numel = c10::multiply_integers(matrix.shape);
     wholes.push_back(at::empty(matrix.shape, all_.options()));
-    const int64_t full = numel / matrix.chunk;  // ranks whose rows are as many as c
-    at::Tensor flat = wholes.back().view(-1);
-    flat.narrow(0, 0, full * matrix.chunk).view({full, matrix.chunk}).copy_(chunks.narrow(0, 0, full));
-    const int64_t rest = numel - full * matrix.chunk;
-    if (rest > 0) flat.narrow(0, full * matrix.chunk, rest).copy_(chunks[full].narrow(0, 0, rest));
+    for (const auto& [chunk, rows] : same_elements(all_.narrow(1, at, matrix.chunk), wholes.back().view(-1)))
+      rows.copy_(chunk);
+    at += matrix.chunk;
   }
   mine_ = all_ = at::Tensor();
   return wholes;
@@ -70,12 +75,8 @@ RowReduce::RowReduce(Communicator& group, const std::vector<at::Tensor>& wholes,
   int64_t at = 0;
   for (size_t i = 0; i < wholes.size(); at += chunks_[i++]) {
     const at::Tensor flat = wholes[i].reshape(-1), chunks = all_.narrow(1, at, chunks_[i]);
-    const int64_t full = flat.numel() / chunks_[i], rest = flat.numel() - full * chunks_[i];
-    chunks.narrow(0, 0, full).copy_(flat.narrow(0, 0, full * chunks_[i]).view({full, chunks_[i]}));
-    if (rest > 0) {
-      chunks[full].narrow(0, 0, rest).copy_(flat.narrow(0, full * chunks_[i], rest));
-      chunks[full].narrow(0, rest, chunks_[i] - rest).zero_();
-    }
+    for (const auto& [chunk, rows] : same_elements(chunks, flat)) chunk.copy_(rows);
+    if (const int64_t rest = flat.numel() % chunks_[i]; rest > 0) chunks[-1].narrow(0, rest, chunks_[i] - rest).zero_();
   }
   mine_ = at::empty({total}, options);
   pending_ = group.reduce_scatter(mine_, all_.view(-1));

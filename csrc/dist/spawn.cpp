@@ -20,6 +20,7 @@
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 #include <vector>
 
+#include "core/clock.h"
 #include "core/error.h"
 
 extern char** environ;
@@ -29,8 +30,6 @@ namespace {
 
 constexpr double kGrace_s = 2;  ///< for the others to end by themselves, saying why
 constexpr double kTerm_s = 5;   ///< from SIGTERM to SIGKILL
-
-double now_s() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 std::atomic<int> num_signals{0};
 std::atomic<int> last_signal{0};

@@ -11,14 +11,13 @@
 #include <thread>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 
+#include "core/clock.h"
 #include "core/error.h"
 #include "dist/judge.h"
 #include "dist/store.h"
 
 namespace satin::dist {
 namespace {
-
-double now_s() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 constexpr const char* kVerdict = "verdict";
 constexpr const char* kNone = "-";  ///< no verdict yet: reading a key that is not there would wait

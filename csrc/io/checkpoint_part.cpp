@@ -6,6 +6,7 @@
 
 #include "core/crc32c.h"
 #include "core/error.h"
+#include "core/portion.h"
 #include "dist/together.h"
 
 namespace satin::io {
@@ -86,8 +87,8 @@ TensorFilePart file_part(const std::string& name, const std::vector<CheckpointTe
     const int64_t num_holders = std::ranges::count(rows[i], own);
     const int64_t holder = std::count(rows[i].begin(), rows[i].begin() + ranks.rank(), own);
     const auto element_bytes = static_cast<int64_t>(at::elementSize(specs[i].dtype));
-    int64_t first = num_own / num_holders * holder + num_own % num_holders * holder / num_holders;
-    int64_t last = num_own / num_holders * (holder + 1) + num_own % num_holders * (holder + 1) / num_holders;
+    int64_t first = portion_begin(num_own, num_holders, holder);
+    int64_t last = portion_begin(num_own, num_holders, holder + 1);
     if (num_own * element_bytes < kSharedBytes) {
       first = 0;
       last = static_cast<int64_t>(i) % num_holders == holder ? num_own : 0;

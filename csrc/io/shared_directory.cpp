@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/portion.h"
 #include "dist/together.h"
 
 namespace satin::io {
@@ -88,9 +89,7 @@ void check_shared(const fs::path& directory, dist::Communicator& ranks) {
 
 std::vector<CheckpointFile> checksums(const std::vector<fs::path>& files, dist::Communicator& ranks) {
   const auto rank = static_cast<size_t>(ranks.rank()), size = static_cast<size_t>(ranks.size());
-  const auto share_begin = [&](size_t file_size, size_t of_rank) {
-    return file_size / size * of_rank + file_size % size * of_rank / size;
-  };
+  const auto share_begin = [&](size_t file_size, size_t of_rank) { return portion_begin(file_size, size, of_rank); };
   std::vector<Share> shares;
   dist::together(ranks, [&] {
     for (const auto& path : files) {

@@ -35,11 +35,11 @@ void add_to(at::Tensor& sum, const at::Tensor& latest) {
 
 }  // namespace
 
-void HeldWeights::make_blocks(bool trainable) {
+void HeldWeights::make_blocks() {
   for (Batch& batch : batches_)
     for (Layer& layer : batch.layers) {
       blocks_[nn::block_of(layer.linear->name())].layers.push_back(&layer);
-      if (!layer.linear->is_split()) layer.held = at::Tensor(layer.own).requires_grad_(trainable);
+      if (!layer.linear->is_split()) layer.held = at::Tensor(layer.own).requires_grad_(trainable_);
     }
   for (auto& [index, block] : blocks_) {
     const bool split = std::any_of(block.layers.begin(), block.layers.end(),
@@ -52,7 +52,7 @@ void HeldWeights::make_blocks(bool trainable) {
       shape[0] = layer->linear->out_features();
       layer->held = at::empty(shape, layer->own.options());
       drop_memory(layer->held);
-      layer->held.requires_grad_(trainable);
+      layer->held.requires_grad_(trainable_);
     }
     if (index < 0 || !sharing_.gathers_blocks) start_gather(block);
   }

@@ -34,7 +34,7 @@ HeldWeights::HeldWeights(const Registry& registry, at::ScalarType dtype, bool tr
   add_layers(registry, dtype);
   const at::NoGradGuard no_grad;
   for (Batch& batch : batches_) quantize(batch);
-  make_blocks(trainable);
+  make_blocks();
   for (Batch& batch : batches_)  // last, where nothing can fail: no layer keeps a weight that nobody takes back
     for (Layer& layer : batch.layers) layer.linear->hold(layer.held);
 }

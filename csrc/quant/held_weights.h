@@ -82,7 +82,7 @@ class HeldWeights {
   static ops::FakeQuantBatch inputs(const Batch& batch, const std::vector<const Layer*>& layers);
 
   // held_blocks.cpp: who has which weight when, and sums over processes
-  void make_blocks(bool trainable);
+  void make_blocks();
   void start_gather(Block& block);
   void bring(Block& block);
   void release(Block& block);

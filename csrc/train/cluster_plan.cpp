@@ -5,7 +5,6 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
-#include "quant/policy.h"
 #include "report/throughput.h"
 #include "train/stored_teacher.h"
 
@@ -64,13 +63,9 @@ nlohmann::json time_json(const StepTime& time) {
 }  // namespace
 
 Student student_shapes(const config::Config& config, at::ScalarType compute_dtype, const nn::RowShard& shard) {
-  Student student{std::make_unique<quant::Registry>(), nullptr};
-  nn::LinearFactory factory = nn::dense_linear_factory();
-  if (config.quantization)
-    factory = quant::quant_linear_factory(quant::Policy(*config.quantization), *student.registry);
   nn::BuildOptions options = student_options(at::kMeta, compute_dtype);
   options.shard = shard;
-  student.decoder = std::make_unique<models::Decoder>(models::load_model_config(config.model.path), factory, options);
+  Student student = empty_student(config, models::load_model_config(config.model.path), options);
   student.registry->check_all_rules_match();
   return student;
 }

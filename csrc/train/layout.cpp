@@ -45,6 +45,8 @@ bool Layout::gathers_blocks() const {
   return num_shards() > 1 && (strategy == Strategy::kFsdp || strategy == Strategy::kHybrid);
 }
 
+bool Layout::reduces_each_micro_batch() const { return strategy != Strategy::kDdp && strategy != Strategy::kZero1; }
+
 void check_hosts(int64_t world_size, int64_t gpus_per_host) {
   if (world_size < 1) throw UserError(cat("--world-size: expected 1 or more processes, found ", world_size));
   if (gpus_per_host < 1) throw UserError(cat("--hosts-gpus: expected 1 or more GPUs a host, found ", gpus_per_host));
@@ -56,7 +58,7 @@ void check_hosts(int64_t world_size, int64_t gpus_per_host) {
 BatchShare share_of_step(const config::Train& train, int64_t world_size) {
   const int64_t all = train.micro_batch_size * train.gradient_accumulation_steps;
   if (all < world_size)
-    throw UserError(cat("train: a step has micro_batch_size (", train.micro_batch_size,
+    throw UserError(cat("train: a step of ", all, " samples: micro_batch_size (", train.micro_batch_size,
                         ") x gradient_accumulation_steps (", train.gradient_accumulation_steps, ") = ", all,
                         " sequences, fewer than the ", world_size,
                         " processes that share them; raise one of the two, or use fewer processes"));

@@ -38,6 +38,8 @@ struct Layout {
   int64_t num_shards() const;
   /// Whether weights are there a block at a time.
   bool gathers_blocks() const;
+  /// Whether gradients are summed over processes after each micro-batch, not once a step.
+  bool reduces_each_micro_batch() const;
   /// Whether the teacher's are, too.
   bool splits_teacher() const { return may_split_teacher && gathers_blocks(); }
   /// The first process, which has the most rows.

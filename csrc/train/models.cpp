@@ -48,6 +48,12 @@ nn::LinearFactory linear_factory(const config::Config& config, quant::Registry& 
 
 }  // namespace
 
+Student empty_student(const config::Config& config, const models::ModelConfig& model, const nn::BuildOptions& options) {
+  Student student{std::make_unique<quant::Registry>(), nullptr};
+  student.decoder = std::make_unique<models::Decoder>(model, linear_factory(config, *student.registry), options);
+  return student;
+}
+
 Student build_student(const config::Config& config, const nn::BuildOptions& options,
                       const std::optional<fs::path>& checkpoint, const quant::Stage& stage) {
   Student student{std::make_unique<quant::Registry>(), nullptr};
@@ -60,7 +66,7 @@ Student build_student(const config::Config& config, const nn::BuildOptions& opti
     return student;
   }
   if (config.model.init == "random") {
-    student.decoder = std::make_unique<models::Decoder>(models::load_model_config(config.model.path), factory, options);
+    student = empty_student(config, models::load_model_config(config.model.path), options);
     models::initialise_randomly(*student.decoder, config.train.seed);
   } else {
     student.decoder = io::load_pretrained(config.model.path, factory, options);
@@ -74,9 +80,7 @@ Student split_student(const config::Config& config, Student whole, const nn::Row
                       const quant::Stage& stage) {
   nn::BuildOptions options = whole.decoder->parameters().options();
   options.shard = shard;
-  Student student{std::make_unique<quant::Registry>(), nullptr};
-  student.decoder =
-      std::make_unique<models::Decoder>(whole.decoder->config(), linear_factory(config, *student.registry), options);
+  Student student = empty_student(config, whole.decoder->config(), options);
   quant::enter(*student.registry, stage, /*keep_range=*/false);
   const at::NoGradGuard no_grad;
   for (const nn::Parameter& parameter : student.decoder->parameters().all()) {

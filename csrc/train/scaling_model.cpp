@@ -89,7 +89,7 @@ StepTime predict_step(const Workload& w, const config::Train& train, const Layou
                       Gathered gathered) {
   const BatchShare share = share_of_step(train, layout.world_size);
   const bool hybrid = layout.strategy == Strategy::kHybrid && layout.num_shards() < layout.world_size;
-  const bool each_micro_batch = layout.strategy == Strategy::kZero2 || layout.gathers_blocks();
+  const bool each_micro_batch = layout.reduces_each_micro_batch();
   const Group world{layout.world_size, layout.num_hosts()};
   const Group shards{layout.num_shards(), hybrid || layout.num_shards() == 1 ? 1 : layout.num_hosts()};
   const Group replicas{hybrid ? layout.num_hosts() : 1, hybrid ? layout.num_hosts() : 1};

@@ -29,17 +29,6 @@ std::vector<std::vector<int64_t>> ranks_by_host(dist::Communicator& world) {
   return hosts;
 }
 
-void check_shares(const config::Config& config, int64_t num_processes) {
-  const int64_t samples = config.train.micro_batch_size * config.train.gradient_accumulation_steps;
-  if (samples < num_processes)
-    throw UserError(cat("a step has ", samples, " samples (train.micro_batch_size ", config.train.micro_batch_size,
-                        " x train.gradient_accumulation_steps ", config.train.gradient_accumulation_steps,
-                        "), the job ", num_processes, " processes: give each at least one, or start fewer"));
-  if (penalises(config.loss.lgr))
-    throw UserError(cat("loss.lgr: found with ", num_processes,
-                        " processes; it is computed in one process only: start one, or set its weight to 0"));
-}
-
 /// fsdp inside each host, ddp across.
 void share_inside_hosts(const std::vector<std::vector<int64_t>>& hosts, dist::Sharing& sharing) {
   for (const auto& host : hosts)
@@ -64,7 +53,10 @@ dist::Sharing make_sharing(const config::Config& config, std::shared_ptr<dist::C
   sharing.world = std::move(world);
   const int64_t size = sharing.world->size();
   if (size == 1) return sharing;
-  check_shares(config, size);
+  share_of_step(config.train, size);  // for its error
+  if (penalises(config.loss.lgr))
+    throw UserError(cat("loss.lgr: found with ", size,
+                        " processes; it is computed in one process only: start one, or set its weight to 0"));
   const auto hosts = ranks_by_host(*sharing.world);
   Job job;
   job.world_size = size;
@@ -83,8 +75,9 @@ dist::Sharing make_sharing(const config::Config& config, std::shared_ptr<dist::C
     default:
       sharing.shards = sharing.world;
   }
-  sharing.gathers_blocks = strategy == Strategy::kFsdp || strategy == Strategy::kHybrid;
-  sharing.reduces_each_micro_batch = strategy == Strategy::kZero2 || sharing.gathers_blocks;
+  const Layout layout{strategy, size, job.gpus_per_host};
+  sharing.gathers_blocks = layout.gathers_blocks();
+  sharing.reduces_each_micro_batch = layout.reduces_each_micro_batch();
   if (sharing.gathers_blocks && effective_neighbourhood(config.loss).rate > 0 &&
       config.loss.neighbourhood.source == "student") {
     // How often the student reads a micro-batch depends on what was drawn: other ranks cannot gather with it.

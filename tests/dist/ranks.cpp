@@ -16,6 +16,7 @@
 #include <cstdlib>
 #include <map>
 
+#include "core/clock.h"
 #include "dist/spawn.h"
 
 namespace satin::test {
@@ -25,8 +26,6 @@ std::map<std::string, Job>& jobs() {
   static std::map<std::string, Job> instance;
   return instance;
 }
-
-double now_s() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 /// A copy that was started as a rank runs its job instead of the tests.
 struct RunAsRank : testing::EmptyTestEventListener {

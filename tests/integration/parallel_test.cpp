@@ -20,17 +20,9 @@ struct Job {
 
 class Parallel : public Cli {
  protected:
-  /// Ranks of one job, as a launcher would start them; `arguments` of rank 0 and all others.
+  /// `ranks` processes of this host.
   ProcessResult job(int ranks, const std::string& arguments) {
-    if (ranks == 1) return test::run(cat("OMP_NUM_THREADS=1 ", std::getenv("SATIN_BINARY"), " ", arguments));
-    static int port = 21000 + static_cast<int>(::getpid()) % 20000;
-    ++port;
-    std::string script = "status=0; ";
-    for (int rank = 0; rank < ranks; ++rank)
-      script += cat("RANK=", rank, " WORLD_SIZE=", ranks, " LOCAL_RANK=", rank, " LOCAL_WORLD_SIZE=", ranks,
-                    " MASTER_ADDR=127.0.0.1 MASTER_PORT=", port, " OMP_NUM_THREADS=1 ", std::getenv("SATIN_BINARY"),
-                    " ", arguments, " & pids=\"$pids $!\"; ");
-    return test::run("(" + script + "for pid in $pids; do wait $pid || status=$?; done; exit $status)");
+    return test::run(cat("OMP_NUM_THREADS=1 ", std::getenv("SATIN_BINARY"), " ", arguments, " --gpus ", ranks));
   }
   std::vector<double> losses(const std::string& run) {
     std::vector<double> found;
