@@ -167,6 +167,7 @@ inline constexpr auto kFields<Train> = std::tuple{
     field("sequence_length", &Train::sequence_length, {.help = "Tokens of one packed training sequence", .unit = "tokens", .at_least = 2, .known_as = "sequence_len | seq_len | seqlen | max_seq_len | model_max_length | block_size | context_length"}),
     field("micro_batch_size", &Train::micro_batch_size, {.help = "Sequences in one forward, at most, on each device; lower it when memory is short", .unit = "sequences", .at_least = 1, .known_as = "batch_size | per_device_train_batch_size"}),
     field("gradient_accumulation_steps", &Train::gradient_accumulation_steps, {.help = "Micro-batches per optimizer step: a step has this x micro_batch_size sequences, dealt out to the devices of a job", .unit = "micro-batches", .at_least = 1, .known_as = "grad_accum | accumulation_steps"}),
+    field("activation_checkpointing", &Train::activation_checkpointing, {.help = "Keep the input of each decoder block alone and compute the block again in the backward: less memory, about a third more time; the result is the same", .known_as = "gradient_checkpointing | recompute_granularity"}),
     field("output_dir", &Train::output_dir, {.help = "Run directory: config.yaml, metrics.jsonl, checkpoints, exports, report.html; must be new or empty unless resuming", .unit = "directory", .path = true, .required = true}),
     field("device", &Train::device, {.help = "Where to train; auto: CUDA when there is one", .one_of = "auto | cpu | cuda"}),
     field("compute_dtype", &Train::compute_dtype, {.help = "Type of activations and products (master weights stay float32 or wider); auto: bfloat16 on CUDA, float32 on CPU", .one_of = "auto | float32 | bfloat16 | float64", .known_as = "dtype | bf16 | precision"}),
@@ -193,6 +194,7 @@ template <>
 inline constexpr auto kFields<Parallel> = std::tuple{
     field("strategy", &Parallel::strategy, {.help = "How processes share the student: each has all of it (ddp), or rows of it (zero1, zero2; fsdp: a block at a time; hybrid: inside a host); auto: the first of ddp, zero2, fsdp that fits", .one_of = "auto | ddp | zero1 | zero2 | fsdp | hybrid", .known_as = "fsdp_strategy | distributed"}),
     field("reduce_dtype", &Parallel::reduce_dtype, {.help = "Gradients are summed over processes in this dtype; auto: the one they come in", .one_of = "auto | float32 | bfloat16"}),
+    field("teacher", &Parallel::teacher, {.help = "The teacher with fsdp and hybrid: whole on each process, or rows of it, gathered a block at a time; auto: whole where it fits", .one_of = "auto | whole | split"}),
     field("timeout_s", &Parallel::timeout_s, {.help = "A process that is dead or has not moved for so long, while others wait for it, ends the job", .unit = "s", .above = 0}),
 };
 

@@ -137,6 +137,7 @@ struct Train {
   int64_t sequence_length = 1024;
   int64_t micro_batch_size = 8;  ///< sequences in one forward
   int64_t gradient_accumulation_steps = 1;
+  bool activation_checkpointing = false;
   std::string output_dir = "runs/default";
   std::string device = "auto";         ///< auto | cpu | cuda
   std::string compute_dtype = "auto";  ///< auto (bfloat16 on CUDA, float32 on CPU) | float32 | bfloat16 | float64
@@ -162,6 +163,7 @@ struct Optimizer {
 struct Parallel {
   std::string strategy = "auto";      ///< auto | ddp | zero1 | zero2 | fsdp | hybrid
   std::string reduce_dtype = "auto";  ///< auto (the gradients' own) | float32 | bfloat16
+  std::string teacher = "auto";       ///< auto (whole where it fits) | whole | split (with fsdp and hybrid)
   double timeout_s = 60;
   bool operator==(const Parallel&) const = default;
 };
