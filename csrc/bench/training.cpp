@@ -73,7 +73,7 @@ Training::Training(const TrainingOptions& options) : options_(options) {
     fill(*teacher_);
   }
   step_ = std::make_unique<train::TrainingStep>(*student_, registry_, teacher_.get(), *objective_, *neighbourhood_,
-                                                options.loss.chunk_tokens);
+                                                train::StepOptions{.chunk_tokens = options.loss.chunk_tokens});
   optimizer_ = std::make_unique<optim::AdamW>(student_->parameters().all(), config::Optimizer{});
   const int64_t sequences = options.sequences, length = options.length;
   batch_.tokens = at::randint(vocabulary, {sequences, length}, at::kLong);

@@ -52,6 +52,10 @@ class Communicator {
   virtual std::vector<std::string> gather(const std::string& text) = 0;
   virtual void barrier() = 0;
 
+  /// Seconds so far that this rank's computation stood still for collectives of this group (on CUDA: its stream): what
+  /// nothing hid, others' lateness included. Exact when the device has finished. Not of duplicates and subgroups.
+  virtual double waited_s() const { return 0; }
+
   /// Another group of the same ranks, so that another thread can use it. Called by every rank in the same order.
   virtual std::shared_ptr<Communicator> duplicate() = 0;
 

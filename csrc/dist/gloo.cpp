@@ -12,6 +12,7 @@
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 
+#include "core/clock.h"
 #include "core/error.h"
 #include "dist/backends.h"
 #include "dist/group.h"
@@ -22,13 +23,21 @@ namespace {
 
 struct GlooMeter : Meter {
   std::atomic<int64_t> left{0};
+  std::atomic<double> waited{0};
   bool outstanding() override { return left.load() < entered.load(); }
+  double waited_s() override { return waited.load(); }
 };
 
 struct GlooWork : Pending::Work {
-  explicit GlooWork(std::future<void> result) : done(std::move(result)) {}
-  void wait() override { done.get(); }
+  GlooWork(std::future<void> result, std::shared_ptr<GlooMeter> meter)
+      : done(std::move(result)), meter(std::move(meter)) {}
+  void wait() override {
+    const double start = now_s();
+    done.get();
+    meter->waited.fetch_add(now_s() - start);
+  }
   std::future<void> done;
+  std::shared_ptr<GlooMeter> meter;
 };
 
 /// Only bytes travel, so that every dtype does.
@@ -117,6 +126,8 @@ class GlooGroup : public Group {
     });
   }
 
+  double waited_s() const override { return meter_->waited_s(); }
+
   std::shared_ptr<Communicator> part(const std::string& name, int64_t rank,
                                      const std::vector<int64_t>& ranks) override {
     return std::make_shared<GlooGroup>(c10::make_intrusive<c10d::PrefixStore>(name, store_), rank,
@@ -147,7 +158,7 @@ class GlooGroup : public Group {
       translate_errors(collective);
       ++meter_->left;
     });
-    auto work = std::make_shared<GlooWork>(task.get_future());
+    auto work = std::make_shared<GlooWork>(task.get_future(), meter_);
     ++meter_->entered;
     {
       const std::lock_guard lock(mutex_);

@@ -1,4 +1,4 @@
-// Counts collectives while they run; read by the watchdog's thread.
+// Counts collectives while they run, for the watchdog's thread, and how long the computing one stood still for them.
 #pragma once
 #include <atomic>
 #include <memory>
@@ -12,6 +12,7 @@ namespace satin::dist {
 struct Meter {
   virtual ~Meter() = default;
   virtual bool outstanding() = 0;
+  virtual double waited_s() = 0;  ///< see Communicator
   std::atomic<int64_t> entered{0};
 };
 

@@ -5,6 +5,7 @@
 #include <ATen/cuda/CUDAEvent.h>
 
 #include <cstdlib>
+#include <deque>
 #include <exception>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
@@ -17,24 +18,47 @@
 namespace satin::dist {
 namespace {
 
-/// The host runs ahead of the device; an event behind the last wait says whether the device is still in it.
-struct NcclMeter : Meter {
-  void record() {
-    const std::lock_guard lock(mutex);
-    behind_last_wait.record(at::cuda::getCurrentCUDAStream());
-    recorded = true;
+/// The host runs ahead of the device; events around each wait say whether the device is still in the last, and how long
+/// it stood in those that it has left.
+class NcclMeter : public Meter {
+ public:
+  template <class Function>
+  void wait(const Function& wait) {
+    const std::lock_guard lock(mutex_);
+    Wait next = spare_.empty() ? Wait{} : std::move(spare_.back());
+    if (!spare_.empty()) spare_.pop_back();
+    const auto stream = at::cuda::getCurrentCUDAStream();
+    next.begin.record(stream);
+    wait();
+    next.end.record(stream);
+    waits_.push_back(std::move(next));
   }
   bool outstanding() override {
-    const std::lock_guard lock(mutex);
+    const std::lock_guard lock(mutex_);
     try {
-      return recorded && !behind_last_wait.query();
+      return !waits_.empty() && !waits_.back().end.query();
     } catch (const std::exception&) {  // the device failed; the main thread will say so
       return false;
     }
   }
-  std::mutex mutex;
-  at::cuda::CUDAEvent behind_last_wait;
-  bool recorded = false;
+  double waited_s() override {
+    const std::lock_guard lock(mutex_);
+    while (!waits_.empty() && waits_.front().end.query()) {
+      waited_s_ += 1e-3 * waits_.front().begin.elapsed_time(waits_.front().end);
+      spare_.push_back(std::move(waits_.front()));
+      waits_.pop_front();
+    }
+    return waited_s_;
+  }
+
+ private:
+  struct Wait {
+    at::cuda::CUDAEvent begin{cudaEventDefault}, end{cudaEventDefault};
+  };
+  std::mutex mutex_;
+  std::deque<Wait> waits_;  ///< in the stream's order
+  std::vector<Wait> spare_;
+  double waited_s_ = 0;
 };
 
 template <class Function>
@@ -50,8 +74,7 @@ struct NcclWork : Pending::Work {
   NcclWork(int64_t rank, c10::intrusive_ptr<c10d::Work> work, std::shared_ptr<NcclMeter> meter)
       : rank(rank), work(std::move(work)), meter(std::move(meter)) {}
   void wait() override {
-    translate_errors(rank, [&] { work->wait(); });
-    meter->record();
+    translate_errors(rank, [&] { meter->wait([&] { work->wait(); }); });
   }
   int64_t rank;
   c10::intrusive_ptr<c10d::Work> work;
@@ -112,6 +135,8 @@ class NcclGroup : public Group {
     return host_ ? host_->gather(text) : Group::gather(text);
   }
   void barrier() override { host_ ? host_->barrier() : Group::barrier(); }
+
+  double waited_s() const override { return meter_->waited_s() + (host_ ? host_->waited_s() : 0); }
 
   std::shared_ptr<Communicator> part(const std::string& name, int64_t rank,
                                      const std::vector<int64_t>& ranks) override {

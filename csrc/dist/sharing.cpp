@@ -8,6 +8,13 @@ at::ScalarType Sharing::dtype_for(const at::Tensor& gradient) const {
   return gradient.scalar_type() == at::kDouble ? at::kDouble : reduce_dtype.value_or(gradient.scalar_type());
 }
 
+double Sharing::waited_s() const {
+  double seconds = world->waited_s();
+  if (shards != world) seconds += shards->waited_s();
+  if (replicas != world) seconds += replicas->waited_s();
+  return seconds;
+}
+
 const Sharing& not_shared() {
   static const Sharing alone;
   return alone;

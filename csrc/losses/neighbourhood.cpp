@@ -131,14 +131,18 @@ at::Tensor Neighbourhood::chosen(const CleanWindows& clean, double progress) con
 }
 
 at::Tensor Neighbourhood::perturb(const at::Tensor& tokens, const CleanWindows& clean, const Source& source,
-                                  const StoredCandidates& stored, double progress) const {
+                                  const StoredCandidates& stored, double progress, bool always_reads) const {
   const double rate = rate_at(progress);
   if (rate == 0) return tokens;
   at::NoGradGuard no_grad;
   at::Tensor perturbed;
-  bool at_clean_text = true;
-  for (const Level& level : plan(clean, rate)) {
-    if (level.of_source.positions.empty() && level.random.positions.empty()) break;  // and every deeper level
+  const std::vector<Level> levels = plan(clean, rate);
+  for (size_t i = 0; i < levels.size(); ++i) {
+    const Level& level = levels[i];
+    const bool reads_source = needs_source() && !(i == 0 && stored.defined() && !needs_student());
+    if (always_reads && reads_source && level.of_source.positions.empty())
+      source(perturbed.defined() ? perturbed : tokens);
+    if (level.of_source.positions.empty() && level.random.positions.empty()) continue;
     if (!perturbed.defined()) perturbed = tokens.contiguous().clone();
     if (!level.of_source.positions.empty()) {
       const at::Tensor positions = tensor_of(level.of_source.positions, at::kLong, tokens.device());
@@ -147,9 +151,8 @@ at::Tensor Neighbourhood::perturb(const at::Tensor& tokens, const CleanWindows& 
       std::transform(hashes.begin(), hashes.end(), uniforms.begin(), to_uniform);
       const at::Tensor numbers = tensor_of(uniforms, at::kDouble, tokens.device());
       const at::Tensor drawn =
-          at_clean_text && stored.defined() && !needs_student()
-              ? draw_stored(stored, positions - 1, numbers, tokens.reshape(-1).index_select(0, positions))
-              : draw(source(perturbed), positions - 1, numbers);
+          reads_source ? draw(source(perturbed), positions - 1, numbers)
+                       : draw_stored(stored, positions - 1, numbers, tokens.reshape(-1).index_select(0, positions));
       perturbed.view(-1).index_copy_(0, positions, drawn);
     }
     if (!level.random.positions.empty()) {  // after the source has read what came before this level
@@ -158,7 +161,6 @@ at::Tensor Neighbourhood::perturb(const at::Tensor& tokens, const CleanWindows& 
       perturbed.view(-1).index_copy_(0, tensor_of(level.random.positions, at::kLong, tokens.device()),
                                      tensor_of(ids, at::kLong, tokens.device()));
     }
-    at_clean_text = false;
   }
   return perturbed.defined() ? perturbed : tokens;
 }

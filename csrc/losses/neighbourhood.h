@@ -77,9 +77,10 @@ class Neighbourhood {
   /// tensor, without a call of the source, when nothing is replaced (rate 0). Does not wait for the device.
   /// `stored`: candidates at the clean text, from which a walk's first token is drawn when the source is the teacher
   /// (special ids taken out, then the best top_k; a position without any keeps its token).
-  /// `progress` as in rate_at().
+  /// `progress` as in rate_at(). always_reads: the source is called num_source_calls() times whatever was drawn, so
+  /// that processes whose sources work together stay in step.
   at::Tensor perturb(const at::Tensor& tokens, const CleanWindows& clean, const Source& source,
-                     const StoredCandidates& stored = {}, double progress = 1) const;
+                     const StoredCandidates& stored = {}, double progress = 1, bool always_reads = false) const;
   /// Whether neighbours stand beside the text at this point of training.
   bool branches(double progress) const { return config_.placement == "branch" && rate_at(progress) > 0; }
   /// [B, T] bool on the CPU: the positions whose tokens perturb() draws.

@@ -3,6 +3,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include "core/error.h"
+#include "models/recompute.h"
 #include "nn/attention.h"
 #include "nn/mlp.h"
 #include "nn/norm.h"
@@ -10,6 +11,13 @@
 
 namespace satin::models {
 namespace {
+
+/// What all layers of a pass see.
+struct Context {
+  at::Tensor cos, sin;
+  nn::Visibility visible;
+  std::optional<ops::ActivationFormat> stored_as;
+};
 
 /// x + attention(norm(x)), then + mlp(norm(x)).
 struct Layer {
@@ -32,6 +40,15 @@ struct Layer {
                   factory, store),
         post_norm(name + ".post_attention_layernorm", c.hidden_size, c.rms_norm_eps, store),
         mlp(name + ".mlp", c.hidden_size, c.intermediate_size, c.mlp_bias, factory, store) {}
+
+  /// What the layer before adds to the stream waits for this one's norm, which adds and normalises in one pass.
+  Stream forward(const Stream& stream, const Context& context, nn::LayerCache* cache) const {
+    const ops::RmsNormResult input = input_norm.forward(stream.first, stream.second);
+    const at::Tensor mixed =
+        attention.forward(input.y, context.cos, context.sin, context.visible, cache, context.stored_as);
+    const ops::RmsNormResult post = post_norm.forward(input.sum, mixed);
+    return {post.sum, mlp.forward(post.y)};
+  }
 };
 
 /// A wrong id on a device would end the process inside a kernel; on the host it costs one pass over the ids.
@@ -128,14 +145,14 @@ at::Tensor Decoder::hidden(const at::Tensor& tokens, const ForwardOptions& optio
 
   KvCache* cache = options.cache;
   SATIN_CHECK(!cache || !(options.positions.defined() || options.mask.defined()), "positions or a mask with a cache");
+  SATIN_CHECK(!cache || !options.recompute, "a cache and a backward");
   const int64_t past = cache ? cache->length : 0, num_tokens = x.size(1);
   if (cache && cache->keys.empty()) {
     cache->keys.resize(p.layers.size());
     cache->values.resize(p.layers.size());
   }
   const auto [cos, sin] = rotations(p.rope, options, past, num_tokens, build.device);
-  const nn::Visibility visible = visible_keys(options, past, num_tokens, build.device);
-  // What the layer before adds to the stream waits for the next norm, which adds and normalises in one pass.
+  const Context context{cos, sin, visible_keys(options, past, num_tokens, build.device), p.stored_as};
   at::Tensor delta;
   const auto num_blocks = static_cast<int64_t>(p.layers.size());
   const auto tell = [&](BlockEvent event, int64_t block) {
@@ -154,12 +171,11 @@ at::Tensor Decoder::hidden(const at::Tensor& tokens, const ForwardOptions& optio
     if (options.taps) options.taps->push_back(x);
     std::optional<nn::LayerCache> layer_cache;
     if (cache) layer_cache = {&cache->keys[i], &cache->values[i], past};
-    const ops::RmsNormResult input = layer.input_norm.forward(x, delta);
-    const at::Tensor mixed =
-        layer.attention.forward(input.y, cos, sin, visible, layer_cache ? &*layer_cache : nullptr, p.stored_as);
-    const ops::RmsNormResult post = layer.post_norm.forward(input.sum, mixed);
-    x = post.sum;
-    delta = layer.mlp.forward(post.y);
+    if (options.recompute)
+      std::tie(x, delta) = recomputed(
+          {x, delta}, [&layer, context](const Stream& stream) { return layer.forward(stream, context, nullptr); });
+    else
+      std::tie(x, delta) = layer.forward({x, delta}, context, layer_cache ? &*layer_cache : nullptr);
     if (options.after_layer) {
       x = x + delta;
       delta = at::Tensor();

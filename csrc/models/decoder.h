@@ -31,6 +31,7 @@ struct ForwardOptions {
   std::function<void(int64_t layer, const at::Tensor& stream)> after_layer = {};
   at::Tensor offset = {};  ///< [B, T, H] or undefined: added to the input of layer offset_layer (in its taps too)
   int64_t offset_layer = 0;
+  bool recompute = false;  ///< keep each block's input alone for the backward (recompute.h)
 };
 
 /// none, int8, int4. Throws UserError, beginning with `where`.

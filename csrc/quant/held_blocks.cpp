@@ -2,27 +2,11 @@
 #include <ATen/core/grad_mode.h>
 
 #include "core/error.h"
+#include "nn/tensor_memory.h"
 #include "quant/held_weights.h"
 
 namespace satin::quant {
 namespace {
-
-/// Puts the memory of `from` under `to`, which graphs may have saved: they see the values again. Not a change to
-/// autograd, as these are the values that were saved.
-void move_memory(const at::Tensor& to, const at::Tensor& from) {
-  c10::StorageImpl* target = to.storage().unsafeGetStorageImpl();
-  c10::StorageImpl* source = from.storage().unsafeGetStorageImpl();
-  const size_t num_bytes = source->nbytes();
-  target->set_data_ptr_noswap(source->set_data_ptr({nullptr, from.device()}));
-  target->set_nbytes(num_bytes);
-  source->set_nbytes(0);
-}
-
-void drop_memory(const at::Tensor& tensor) {
-  c10::StorageImpl* storage = tensor.storage().unsafeGetStorageImpl();
-  storage->set_data_ptr_noswap({nullptr, tensor.device()});
-  storage->set_nbytes(0);
-}
 
 void add_to(at::Tensor& sum, const at::Tensor& latest) {
   if (!sum.defined()) {
@@ -51,7 +35,7 @@ void HeldWeights::make_blocks() {
       std::vector<int64_t> shape = layer->own.sizes().vec();
       shape[0] = layer->linear->out_features();
       layer->held = at::empty(shape, layer->own.options());
-      drop_memory(layer->held);
+      nn::drop_memory(layer->held);
       layer->held.requires_grad_(trainable_);
     }
     if (index < 0 || !sharing_.gathers_blocks) start_gather(block);
@@ -83,7 +67,7 @@ void HeldWeights::bring(Block& block) {
   const std::vector<at::Tensor> wholes = block.gather.finish();
   auto whole = wholes.begin();
   for (const Layer* layer : block.layers)
-    if (layer->linear->is_split()) move_memory(layer->held, *whole++);
+    if (layer->linear->is_split()) nn::move_memory(layer->held, *whole++);
   block.gathering = false;
   block.here = true;
 }
@@ -92,7 +76,7 @@ void HeldWeights::release(Block& block) {
   bool dropped = false;
   for (const Layer* layer : block.layers) {
     if (!layer->linear->is_split()) continue;
-    drop_memory(layer->held);
+    nn::drop_memory(layer->held);
     dropped = true;
   }
   if (dropped) block.here = false;

@@ -31,6 +31,9 @@ MetricKind kind_of(const std::string& metric) {
   if (metric.starts_with("quantizers/")) return {metric.substr(11), kQuantizers};
   if (metric == "tokens_per_second") return {"tokens per second", kMachine};
   if (metric == "mfu") return {"MFU (share of the device's peak)", kMachine};
+  if (metric == "compute_ms") return {"computing (ms a step)", kMachine};
+  if (metric == "communication_ms") return {"waiting for other processes (ms a step)", kMachine};
+  if (metric == "data_ms") return {"waiting for data (ms a step)", kMachine};
   if (metric == "memory") return {"memory (bytes)", kMachine};
   if (metric.starts_with("memory") || metric == "tokens" || metric.ends_with("_ms") || metric.ends_with("_s") ||
       metric.ends_with("_bytes"))

@@ -25,10 +25,41 @@ void flatten(const YAML::Node& node, const std::string& key, std::map<std::strin
   }
 }
 
+/// A process a row: means over the entries but the first, whose step starts the program up.
+void read_step_time(const std::vector<ordered_json>& entries, RunData& run) {
+  const std::pair<const char*, const char*> kinds[] = {{"compute_ms", "computing"},
+                                                       {"communication_ms", "waiting for other processes"},
+                                                       {"data_ms", "waiting for data"}};
+  std::map<std::string, std::vector<double>> sums;
+  int64_t count = -1;
+  for (const ordered_json& entry : entries) {
+    if (!entry.contains("ranks") || !entry["ranks"].is_object() || ++count == 0) continue;
+    for (const auto& [kind, title] : kinds) {
+      if (!entry["ranks"].contains(kind) || !entry["ranks"][kind].is_array()) return;
+      std::vector<double>& sum = sums[kind];
+      sum.resize(std::max(sum.size(), entry["ranks"][kind].size()));
+      for (size_t rank = 0; rank < entry["ranks"][kind].size(); ++rank)
+        if (const ordered_json& value = entry["ranks"][kind][rank]; value.is_number()) sum[rank] += value.get<double>();
+    }
+  }
+  if (count < 1) return;
+  run.step_time.columns = {"rank"};
+  for (const auto& [kind, title] : kinds) {
+    run.step_time.columns.emplace_back(title);
+    run.step_time.rows.resize(std::max(run.step_time.rows.size(), sums[kind].size()));
+    for (size_t rank = 0; rank < sums[kind].size(); ++rank) {
+      if (run.step_time.rows[rank].empty()) run.step_time.rows[rank] = {std::to_string(rank)};
+      run.step_time.rows[rank].push_back(number_text(sums[kind][rank] / static_cast<double>(count)));
+    }
+  }
+}
+
 void read_curves(const fs::path& path, RunData& run) {
   std::map<std::string, std::map<std::string, double>> last_evaluation;
   std::vector<std::string> texts;
-  for (const ordered_json& entry : read_metrics(path)) {
+  const std::vector<ordered_json> entries = read_metrics(path);
+  read_step_time(entries, run);
+  for (const ordered_json& entry : entries) {
     for (const auto& [name, value] : numbers_of(entry)) {
       Curve& curve = run.curves[name];
       if (curve.steps.empty()) run.metrics.push_back(name);

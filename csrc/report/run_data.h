@@ -30,6 +30,7 @@ struct RunData {
   std::vector<std::string> metrics;           ///< names in the order of their first entry
   std::map<std::string, Curve> curves;        ///< by metric; evaluations are "eval/<text>/<metric>"
   Table evaluation;                           ///< the last evaluation of each text
+  Table step_time;                            ///< ms of a step by process, but for the first entry; several processes
   std::vector<Table> tables;                  ///< of quantization.json and summary.json
   std::vector<QuantizerHealth> quantizers;    ///< the last entry of quantizers.jsonl
   int64_t quantizers_step = 0;                ///< ... and its step

@@ -63,7 +63,12 @@ std::string training_section(const Runs& runs, Charts& charts) {
     if (const std::string grid = charts.place(metric_charts(runs, group)); !grid.empty())
       html += subheading(title) + grid;
   if (!html.empty()) html = heading("Training") + "<div id=\"controls\"></div>\n" + html;
-  return html + last_values(runs);
+  html += last_values(runs);
+  for (const RunData& run : runs)
+    if (!run.step_time.rows.empty())
+      html += heading("Where the time of a step goes" + (runs.size() > 1 ? ": " + run.name : "") + ", ms") +
+              table_html(run.step_time.columns, run.step_time.rows);
+  return html;
 }
 
 std::string quantizer_section(const Runs& runs, Charts& charts) {

@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "report/throughput.h"
+#include "train/gradient_penalty.h"
 #include "train/stored_teacher.h"
 
 namespace satin::train {
@@ -34,6 +35,16 @@ MemoryEstimate memory_of(const config::Config& config, const models::ModelConfig
                          at::Device device, const Layout& layout) {
   const Student shapes = student_shapes(config, compute_dtype, layout.shard());
   return estimate_memory(config, *shapes.decoder, teacher, compute_dtype, device, layout);
+}
+
+/// Of a strategy.
+Layout layout_of(Strategy strategy, const config::Config& config, const models::ModelConfig* teacher,
+                 at::ScalarType compute_dtype, at::Device device, const Job& job) {
+  Layout layout{strategy, job.world_size, job.gpus_per_host};
+  if (!teacher || !layout.gathers_blocks() || config.parallel.teacher == "whole") return layout;
+  layout.split_teacher =
+      config.parallel.teacher == "split" || !fits(memory_of(config, teacher, compute_dtype, device, layout), job);
+  return layout;
 }
 
 Strategy first_that_fits(const std::function<bool(Strategy)>& fits) {
@@ -101,6 +112,7 @@ Workload workload_of(const config::Config& config, const Student& student, const
   const bool branches = neighbourhood.rate > 0 && neighbourhood.placement == "branch";
   const double readings = branches ? 2 : 1;  // of the text, by each
   w.student_flops_per_token *= readings;
+  if (config.train.activation_checkpointing) w.backward_forwards = 3;
   if (teacher) {
     w.teacher_elements = static_cast<double>(without_head(*teacher).matmul_parameters);
     w.teacher_forwards = 1;
@@ -121,11 +133,12 @@ Workload workload_of(const config::Config& config, const Student& student, const
 std::vector<Plan> plan_strategies(const config::Config& config, const models::ModelConfig* teacher,
                                   at::ScalarType compute_dtype, const Job& job) {
   check_hosts(job.world_size, job.gpus_per_host);
+  check_parallel(config, job.world_size);
   const Workload workload = workload_of(config, student_shapes(config, compute_dtype), teacher, compute_dtype);
   std::vector<Plan> plans;
   for (const Strategy strategy : kStrategies) {
     Plan plan;
-    plan.layout = {strategy, job.world_size, job.gpus_per_host, job.may_split_teacher};
+    plan.layout = layout_of(strategy, config, teacher, compute_dtype, at::kCUDA, job);
     plan.memory = memory_of(config, teacher, compute_dtype, at::kCUDA, plan.layout);
     plan.fits = fits(plan.memory, job);
     plan.time = predict_step(workload, config.train, plan.layout, job.cluster);
@@ -135,13 +148,22 @@ std::vector<Plan> plan_strategies(const config::Config& config, const models::Mo
   return plans;
 }
 
-Strategy resolve_strategy(const config::Config& config, const models::ModelConfig* teacher,
-                          at::ScalarType compute_dtype, at::Device device, const Job& job) {
-  if (config.parallel.strategy != "auto") return strategy_of(config.parallel.strategy);
-  return first_that_fits([&](Strategy strategy) {
-    const Layout layout{strategy, job.world_size, job.gpus_per_host, job.may_split_teacher};
-    return fits(memory_of(config, teacher, compute_dtype, device, layout), job);
-  });
+Layout resolve_layout(const config::Config& config, const models::ModelConfig* teacher, at::ScalarType compute_dtype,
+                      at::Device device, const Job& job) {
+  const auto under = [&](Strategy strategy) {
+    return layout_of(strategy, config, teacher, compute_dtype, device, job);
+  };
+  if (config.parallel.strategy != "auto") return under(strategy_of(config.parallel.strategy));
+  return under(first_that_fits([&](Strategy strategy) {
+    return fits(memory_of(config, teacher, compute_dtype, device, under(strategy)), job);
+  }));
+}
+
+void check_parallel(const config::Config& config, int64_t world_size) {
+  share_of_step(config.train, world_size);  // for its error
+  if (world_size > 1 && penalises(config.loss.lgr))
+    throw UserError(cat("loss.lgr: found with ", world_size,
+                        " processes; it is computed in one process only: start one, or set its weight to 0"));
 }
 
 std::string plan_text(const std::vector<Plan>& plans, const config::Config& config, const Job& job) {
@@ -192,6 +214,7 @@ std::string plan_text(const std::vector<Plan>& plans, const config::Config& conf
   const std::string usable = cat(fixed(100 * kUsableMemory, 0), " % of ", room, " GiB");
   text += cat("parallel.strategy: ", config.parallel.strategy);
   if (config.parallel.strategy == "auto") text += cat(" takes ", strategy_name(taken));
+  if (plan_of(plans, taken).layout.splits_teacher()) text += ", the teacher split too";
   if (!plan_of(plans, taken).fits)
     text += cat(", whose memory exceeds ", usable, ": lower train.micro_batch_size or train.sequence_length",
                 config.parallel.strategy == "auto" ? "; ddp and zero2 do not fit either" : "");

@@ -13,7 +13,6 @@ namespace satin::train {
 struct Job {
   int64_t world_size = 1, gpus_per_host = 8;
   int64_t device_memory_bytes = 0;  ///< of a GPU; 0: not known, everything fits
-  bool may_split_teacher = false;   ///< see Layout
   Cluster cluster;
 };
 
@@ -37,10 +36,13 @@ Workload workload_of(const config::Config& config, const Student& student, const
 std::vector<Plan> plan_strategies(const config::Config& config, const models::ModelConfig* teacher,
                                   at::ScalarType compute_dtype, const Job& job);
 
-/// parallel.strategy; auto: the first of ddp, zero2, fsdp whose memory fits, fsdp where none does. `device`: where it
-/// trains.
-Strategy resolve_strategy(const config::Config& config, const models::ModelConfig* teacher,
-                          at::ScalarType compute_dtype, at::Device device, const Job& job);
+/// parallel.strategy and parallel.teacher. auto: the first of ddp, zero2, fsdp whose memory fits, fsdp where none does;
+/// the teacher whole where it fits. `device`: where it trains.
+Layout resolve_layout(const config::Config& config, const models::ModelConfig* teacher, at::ScalarType compute_dtype,
+                      at::Device device, const Job& job);
+
+/// Throws UserError for what one process can do and `world_size` of them cannot.
+void check_parallel(const config::Config& config, int64_t world_size);
 
 std::string plan_text(const std::vector<Plan>& plans, const config::Config& config, const Job& job);
 nlohmann::json plan_json(const std::vector<Plan>& plans, const config::Config& config, const Job& job);

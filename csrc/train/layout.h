@@ -7,9 +7,9 @@
 //   fsdp     split by rows      gathered a block at a time,  each micro-batch, under its backward
 //                               for forward and backward
 //   hybrid   fsdp inside a host, ddp across hosts
-// Gathers run a block ahead of the arithmetic, sums behind it. Nothing is computed twice: a block's activations stay
-// from forward to backward. The teacher is whole on every process; what splitting it with fsdp would give can be asked
-// for. Source: Rajbhandari et al. 2020 (ZeRO), section 5; Zhao et al. 2023 (PyTorch FSDP), sections 3 and 4.
+// Gathers run a block ahead of the arithmetic, sums behind it. The teacher is whole on every process, or with fsdp and
+// hybrid split as the student is (parallel.teacher; split_teacher.h). Source: Rajbhandari et al. 2020 (ZeRO), section
+// 5; Zhao et al. 2023 (PyTorch FSDP), sections 3 and 4.
 #pragma once
 #include <string>
 #include <vector>
@@ -29,9 +29,9 @@ Strategy strategy_of(const std::string& name);
 
 struct Layout {
   Strategy strategy = Strategy::kDdp;
-  int64_t world_size = 1;     ///< processes, one a GPU
-  int64_t gpus_per_host = 8;  ///< a job of fewer processes is on one host
-  bool may_split_teacher = false;
+  int64_t world_size = 1;      ///< processes, one a GPU
+  int64_t gpus_per_host = 8;   ///< a job of fewer processes is on one host
+  bool split_teacher = false;  ///< where weights are there a block at a time
 
   int64_t num_hosts() const;
   /// Processes that one copy of the master weights is split over.
@@ -41,7 +41,7 @@ struct Layout {
   /// Whether gradients are summed over processes after each micro-batch, not once a step.
   bool reduces_each_micro_batch() const;
   /// Whether the teacher's are, too.
-  bool splits_teacher() const { return may_split_teacher && gathers_blocks(); }
+  bool splits_teacher() const { return split_teacher && gathers_blocks(); }
   /// The first process, which has the most rows.
   nn::RowShard shard() const { return {0, num_shards()}; }
 };

@@ -41,7 +41,9 @@ int64_t teacher_elements(const models::ModelConfig& c, const Layout& layout) {
 struct Owned {
   int64_t masters = 0;          ///< bytes of parameters, those on every process included
   int64_t whole = 0;            ///< bytes of whole copies beside them
+  int64_t rest = 0;             ///< bytes of what is no linear's weight in a block and no quantizer's, whole
   int64_t linear_elements = 0;  ///< of linears' weights in the compute dtype, whole
+  int64_t in_blocks = 0;        ///< of those without the head
   int64_t gathered = 0;         ///< of those that are gathered by block; of them ...
   int64_t own = 0;              ///< ... its own rows, and ...
   int64_t widest_block = 0;     ///< ... the largest block
@@ -55,11 +57,14 @@ struct Owned {
       if (parameter.whole.defined()) whole += static_cast<int64_t>(parameter.whole.nbytes());
       const int64_t elements = c10::multiply_integers(parameter.full_shape), block = nn::block_of(parameter.name);
       const bool is_gathered = parameter.is_split() && !parameter.whole.defined() && !is_quantizer(parameter.role);
+      if (!is_quantizer(parameter.role) && !(parameter.role == nn::Role::kWeight && block >= 0))
+        rest += static_cast<int64_t>((parameter.whole.defined() ? parameter.whole : parameter.value).nbytes());
       if (is_gathered && block < 0) {
         outside += elements;
         outside_own += parameter.value.numel();
       } else if (parameter.role == nn::Role::kWeight) {
         linear_elements += elements;
+        if (block >= 0) in_blocks += elements;
         if (!is_gathered) continue;
         gathered += elements;
         own += parameter.value.numel();
@@ -74,6 +79,22 @@ struct Owned {
     return (linear_elements - away + own) * compute + (outside + outside_own) * wide;
   }
 };
+
+/// Gradients grow while activations go: what of them lies beside all of the activations, or at the step's end exceeds
+/// the memory that these (and the loss) have freed.
+int64_t gradients_in(const Owned& owned, const Layout& layout, int64_t forwards, bool quantized, int64_t compute,
+                     int64_t wide, int64_t freed) {
+  const int64_t of_masters = owned.masters + owned.whole + owned.outside * wide;
+  // Of weights that are held in the compute dtype: sums over micro-batches (from the third on in fp32) of the rows that
+  // this process owns (ddp, zero1: of all), and what is under way between processes (a block and the one before).
+  const bool sums_rows = layout.num_shards() > 1 && layout.reduces_each_micro_batch();
+  const int64_t summed = quantized ? owned.in_blocks - (sums_rows ? owned.gathered - owned.own : 0) : 0;
+  const int64_t under_way = sums_rows ? std::min(owned.gathered, 2 * owned.widest_block) * compute : 0;
+  int64_t beside = 0;  // of earlier micro-batches
+  if (forwards > 1) beside = quantized ? summed * (forwards > 2 ? wide : compute) + owned.rest : of_masters;
+  const int64_t at_the_end = of_masters + summed * (forwards > 1 ? wide : compute) + under_way;
+  return std::max(beside, at_the_end - freed);
+}
 
 }  // namespace
 
@@ -99,20 +120,15 @@ MemoryEstimate estimate_memory(const config::Config& config, const models::Decod
   const int64_t q = c.num_heads * c.head_dim, kv = c.num_kv_heads * c.head_dim;
 
   const Owned owned(student.parameters());
-  // Gradients of what is gathered, before they are summed over processes: all of a step's, or a block's while the one
-  // before is under way. Those of other matrices are fp32 and whole; the sums are fp32, of its own rows.
-  int64_t gradients = owned.masters + owned.whole + owned.outside * wide;
-  if (layout.strategy == Strategy::kZero1 && owned.gathered > 0)
-    gradients += owned.gathered * (share.forwards > 1 ? wide : compute);
-  else if (layout.num_shards() > 1)
-    gradients += std::min(owned.gathered, 2 * owned.widest_block) * compute;
   // Kept for backward, a token and layer: the residual stream before both norms, both norms' outputs, rotated q and k,
   // v, the attention's output and logsumexp, and of the MLP gate, up and silu(gate) up.
   const int64_t wrapped = config.quantization ? wrapped_values(*config.quantization, h, f, q, kv) : 0;
-  const auto activations_in = [&](int64_t element, int64_t sequences, int64_t length, bool masked) {
+  const auto activations_in = [&](int64_t element, int64_t sequences, int64_t length, bool masked, bool recompute) {
     const int64_t rows = sequences * length;
     const int64_t a_layer = wide * 2 * h + element * (2 * h + 2 * q + 2 * kv + 3 * f + wrapped) + 4 * c.num_heads;
-    int64_t bytes = rows * (c.num_layers * a_layer + wide * h + element * h);
+    int64_t blocks = c.num_layers * a_layer;
+    if (recompute) blocks = a_layer + c.num_layers * (wide * h + element * h);  // one, and the inputs of all
+    int64_t bytes = rows * (blocks + wide * h + element * h);
     if (!config.data.attention_across_documents)
       bytes += rows * length;  // the mask, a byte a pair
     else if (masked)
@@ -124,17 +140,22 @@ MemoryEstimate estimate_memory(const config::Config& config, const models::Decod
     const bool casts = config.quantization || element != wide;
     return casts ? owned.held_bytes(layout.gathers_blocks(), element, wide) : 0;
   };
-  const int64_t activations = activations_in(compute, share.in_forward, context_length, branches);
+  const int64_t activations =
+      activations_in(compute, share.in_forward, context_length, branches, config.train.activation_checkpointing);
   const int64_t held = held_in(compute);
 
   const losses::HeadChunks chunks(config.loss.chunk_tokens, m, v, compute_dtype, device);
-  const int64_t loss =
-      chunks.bytes(v, compute_dtype, teacher != nullptr) + v * h * (wide + compute) + m * h * compute * 3;
-  // Gradients of one MLP and of the residual stream while the backward passes through a layer.
-  const int64_t backward = m * (3 * f * compute + 2 * h * wide) + 3 * h * f * wide;
+  const int64_t head = v * h * (wide + compute) + m * h * compute * 3;  // its gradient and cast, and states beside it
+  const int64_t loss = head + chunks.bytes(v, compute_dtype, teacher != nullptr);
+  // While the backward enters the last layer: a second copy of the head's gradient, gradients of one MLP and of the
+  // residual stream.
+  const int64_t backward = head + v * h * wide + m * (3 * f * compute + 2 * h * wide) + 3 * h * f * wide;
+  const int64_t workspace = std::max<int64_t>(0, backward - loss);
+
+  const int64_t gradients = gradients_in(owned, layout, share.forwards, config.quantization.has_value(), compute, wide,
+                                         activations + loss + workspace);
   MemoryEstimate estimate;
-  estimate.parts = {
-      {"weights", owned.masters + owned.whole}, {"gradients", gradients}, {"optimizer", 2 * owned.masters}};
+  estimate.parts = {{"weights", owned.masters + owned.whole}, {"optimizer", 2 * owned.masters}};
   estimate.parts.emplace_back("teacher",
                               teacher ? (teacher_elements(*teacher, layout) + m * teacher->hidden_size) * compute : 0);
   estimate.parts.emplace_back("activations", activations);
@@ -154,12 +175,13 @@ MemoryEstimate estimate_memory(const config::Config& config, const models::Decod
     const int64_t all = share.in_forward, length = config.train.sequence_length;
     const int64_t sequences = lgr.sequences > 0 ? std::min(lgr.sequences, all) : all;
     const int64_t passes =
-        activations_in(wide, sequences, length, false) + held_in(wide) + sequences * length * h * 2 * wide;
+        activations_in(wide, sequences, length, false, false) + held_in(wide) + sequences * length * h * 2 * wide;
     estimate.parts.emplace_back("lgr", owned.masters + owned.whole +
                                            (config.quantization ? owned.linear_elements * wide : 0) +
                                            std::max<int64_t>(0, passes - activations - held));
   }
-  estimate.parts.emplace_back("workspace", std::max<int64_t>(0, backward - loss));
+  estimate.parts.emplace_back("workspace", workspace);
+  estimate.parts.emplace_back("gradients", gradients);
   return estimate;
 }
 

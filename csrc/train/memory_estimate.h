@@ -11,9 +11,10 @@
 
 namespace satin::train {
 
-/// Bytes by part, in the order they are printed: weights (masters, and whole copies of split matrices in full
-/// precision), gradients, optimizer, teacher, activations, held weights (quantized or cast, in the compute dtype),
-/// loss, workspace; codes, hidden and lgr where there are any.
+/// Bytes by part at the peak, in the order they are printed: weights (masters, and whole copies of split matrices in
+/// full precision), optimizer, teacher, activations, held weights (quantized or cast, in the compute dtype), loss,
+/// workspace, and gradients beside all of these (they take the place of activations, and what exceeds it); codes,
+/// hidden and lgr where there are any.
 struct MemoryEstimate {
   std::vector<std::pair<std::string, int64_t>> parts;
   int64_t total_bytes() const;

@@ -165,7 +165,7 @@ report::ModelSize model_size(const models::Decoder& decoder) {
   for (const auto& parameter : decoder.parameters().all())
     if (parameter.role == nn::Role::kWeight ||
         (parameter.role == nn::Role::kEmbedding && decoder.config().tied_embeddings))
-      size.matmul_parameters += parameter.value.numel();
+      size.matmul_parameters += c10::multiply_integers(parameter.full_shape);
   return size;
 }
 

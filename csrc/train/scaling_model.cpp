@@ -98,7 +98,8 @@ StepTime predict_step(const Workload& w, const config::Train& train, const Layou
   StepTime step;
   const double flops_per_s = cluster.utilisation * cluster.peak_flops_per_s;
   const double tokens = static_cast<double>(share.sequences * w.tokens_in_sequence) / m;  // of a micro-batch
-  const double forward_s = tokens * w.student_flops_per_token / flops_per_s, backward_s = 2 * forward_s;
+  const double forward_s = tokens * w.student_flops_per_token / flops_per_s,
+               backward_s = w.backward_forwards * forward_s;
   const double teacher_s = tokens * w.teacher_flops_per_token / flops_per_s;
   step.student_s = m * (forward_s + backward_s);
   step.teacher_s = m * teacher_s;

@@ -64,7 +64,8 @@ struct Workload {
   double code_bits = 16;               ///< a held weight's mean code with its share of scales and zero points
   double teacher_elements = 0;         ///< in its blocks; 0: no teacher runs
   int64_t teacher_forwards = 0;        ///< for each of the student's
-  double student_flops_per_token = 0;  ///< forward; the backward is twice that
+  double student_flops_per_token = 0;  ///< forward
+  double backward_forwards = 2;        ///< flops of a backward in those of a forward; 3 where it is computed again
   double teacher_flops_per_token = 0;  ///< of all its forwards
   int64_t tokens_in_sequence = 0;      ///< of the text
 };

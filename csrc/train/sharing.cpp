@@ -8,7 +8,6 @@
 #include "core/log.h"
 #include "ops/device.h"
 #include "train/cluster_plan.h"
-#include "train/gradient_penalty.h"
 #include "train/stored_teacher.h"
 
 namespace satin::train {
@@ -53,10 +52,7 @@ dist::Sharing make_sharing(const config::Config& config, std::shared_ptr<dist::C
   sharing.world = std::move(world);
   const int64_t size = sharing.world->size();
   if (size == 1) return sharing;
-  share_of_step(config.train, size);  // for its error
-  if (penalises(config.loss.lgr))
-    throw UserError(cat("loss.lgr: found with ", size,
-                        " processes; it is computed in one process only: start one, or set its weight to 0"));
+  check_parallel(config, size);
   const auto hosts = ranks_by_host(*sharing.world);
   Job job;
   job.world_size = size;
@@ -64,8 +60,8 @@ dist::Sharing make_sharing(const config::Config& config, std::shared_ptr<dist::C
   if (device.is_cuda()) job.device_memory_bytes = ops::total_memory_bytes(device);
   std::optional<models::ModelConfig> teacher;
   if (runs_teacher(config)) teacher = models::load_model_config(teacher_path(config));
-  const Strategy strategy = resolve_strategy(config, teacher ? &*teacher : nullptr, compute_dtype, device, job);
-  switch (strategy) {
+  const Layout layout = resolve_layout(config, teacher ? &*teacher : nullptr, compute_dtype, device, job);
+  switch (layout.strategy) {
     case Strategy::kDdp:
       sharing.replicas = sharing.world;
       break;
@@ -75,19 +71,13 @@ dist::Sharing make_sharing(const config::Config& config, std::shared_ptr<dist::C
     default:
       sharing.shards = sharing.world;
   }
-  const Layout layout{strategy, size, job.gpus_per_host};
   sharing.gathers_blocks = layout.gathers_blocks();
   sharing.reduces_each_micro_batch = layout.reduces_each_micro_batch();
-  if (sharing.gathers_blocks && effective_neighbourhood(config.loss).rate > 0 &&
-      config.loss.neighbourhood.source == "student") {
-    // How often the student reads a micro-batch depends on what was drawn: other ranks cannot gather with it.
-    sharing.gathers_blocks = false;
-    log_info("parallel: neighbours come from the student, so its quantized weights are gathered once a step");
-  }
+  sharing.splits_teacher = layout.splits_teacher();
   if (config.parallel.reduce_dtype != "auto")
     sharing.reduce_dtype = config.parallel.reduce_dtype == "bfloat16" ? at::kBFloat16 : at::kFloat;
-  log_info(cat("parallel.strategy ", strategy_name(strategy), ": ", size, " processes on ", hosts.size(),
-               hosts.size() == 1 ? " host" : " hosts"));
+  log_info(cat("parallel.strategy ", strategy_name(layout.strategy), ": ", size, " processes on ", hosts.size(),
+               hosts.size() == 1 ? " host" : " hosts", layout.splits_teacher() ? ", the teacher split too" : ""));
   return sharing;
 }
 

@@ -95,14 +95,13 @@ struct TrainingStep::Now {
 
 TrainingStep::TrainingStep(models::Decoder& student, const quant::Registry& quantized, models::Decoder* teacher,
                            const losses::Objective& objective, const losses::Neighbourhood& neighbourhood,
-                           int64_t chunk_tokens, double damping, const dist::Sharing& sharing)
+                           const StepOptions& options, const dist::Sharing& sharing)
     : student_(student),
       quantized_(quantized),
       teacher_(teacher),
       objective_(objective),
       neighbourhood_(neighbourhood),
-      chunk_tokens_(chunk_tokens),
-      damping_(damping),
+      options_(options),
       sharing_(sharing),
       shared_(student.parameters().all(), sharing) {}
 
@@ -142,7 +141,7 @@ StepResult TrainingStep::run(const std::vector<data::Batch>& micro_batches, doub
     weights.collect();
   }
   shared_.finish_reduce();
-  weights.fold(damping_);
+  weights.fold(options_.damping);
   result.total = at::zeros({}, at::TensorOptions().dtype(wide_dtype()).device(student_.parameters().options().device));
   for (const auto& term : now.terms)
     if (term.weight != 0) result.total += result.losses.at(term.loss->name()) * term.weight;
@@ -172,7 +171,8 @@ TrainingStep::Context TrainingStep::read(const data::Batch& batch, double progre
   losses::StoredCandidates candidates;
   if (batch.teacher.defined() && neighbourhood_.enabled())
     candidates = {batch.teacher.ids.to(device, /*non_blocking=*/true), batch.teacher.logits.to(device, true)};
-  context.tokens = neighbourhood_.perturb(context.text, windows_of(batch), source, candidates, progress);
+  context.tokens = neighbourhood_.perturb(context.text, windows_of(batch), source, candidates, progress,
+                                          /*always_reads=*/sharing_.gathers_blocks);
   if (!neighbourhood_.branches(progress)) return context;
   context.tokens = at::cat({context.text, context.tokens}, 1);
   context.options.positions = losses::branch_positions(batch.tokens.size(1));
@@ -191,7 +191,9 @@ void TrainingStep::run_micro_batch(const data::Batch& batch, const losses::Score
   const auto of_text = [&](const at::Tensor& x_BTH) { return rows(x_BTH.narrow(1, 0, length)); };
 
   ComparedStates states(objective_.hidden(), student_.config().num_layers);
-  const at::Tensor hidden = student_.hidden(context.tokens, states.of_student(context.options));
+  models::ForwardOptions of_student = states.of_student(context.options);
+  of_student.recompute = options_.recompute;
+  const at::Tensor hidden = student_.hidden(context.tokens, of_student);
   // Gradients of the head come in fp32; leaving the graph before the cast to the compute dtype keeps them so.
   const at::Tensor head = student_.head().weight(wide);
   losses::HeadInputs inputs;
@@ -216,7 +218,7 @@ void TrainingStep::run_micro_batch(const data::Batch& batch, const losses::Score
   }
   inputs.targets = context.text.roll(-1, 1).reshape(-1);  // the last position's is never scored
   inputs.weights = weights.reshape(-1);
-  losses::HeadResult losses = losses::head_losses(inputs, scaled(now.terms, now.share, true), chunk_tokens_);
+  losses::HeadResult losses = losses::head_losses(inputs, scaled(now.terms, now.share, true), options_.chunk_tokens);
   at::Tensor grad_hidden = losses.grad_hidden.view({-1, length, hidden.size(2)});
   if (now.share != 1)
     for (const losses::Term& term : now.terms)
@@ -230,7 +232,7 @@ void TrainingStep::run_micro_batch(const data::Batch& batch, const losses::Score
     inputs.targets = inputs.targets.narrow(0, 0, branches.size());  // not looked at
     inputs.weights = at::full({branches.size()}, now.share / now.num_scored, inputs.weights.options());
     inputs.grad_head = losses.grad_head;
-    const losses::HeadResult beside = losses::head_losses(inputs, scaled(now.terms, 1, false), chunk_tokens_);
+    const losses::HeadResult beside = losses::head_losses(inputs, scaled(now.terms, 1, false), options_.chunk_tokens);
     grad_hidden = at::cat({grad_hidden, branches.scatter(beside.grad_hidden)}, 1);
     add(beside.values, result);
   }

@@ -23,14 +23,20 @@ struct StepResult {
                                              // the counts are those of all processes
 };
 
+struct StepOptions {
+  int64_t chunk_tokens = 0;  ///< see losses/head.h
+  double damping = 0;        ///< of oscillations, see quant/held_weights.h
+  bool recompute = false;    ///< activation checkpointing, see models/recompute.h
+};
+
 class TrainingStep {
  public:
   /// `quantized`: the student's quantized layers. `teacher` may be null when the objective and the neighbourhood need
-  /// none. All outlive the step. `damping`: of oscillations, see quant/held_weights.h. `sharing`: of the student among
-  /// processes; each runs its own micro-batches of the step, equally many, and gets the gradients of all.
+  /// none. All outlive the step. `sharing`: of the student among processes; each runs its own micro-batches of the
+  /// step, equally many, and gets the gradients of all.
   TrainingStep(models::Decoder& student, const quant::Registry& quantized, models::Decoder* teacher,
-               const losses::Objective& objective, const losses::Neighbourhood& neighbourhood, int64_t chunk_tokens,
-               double damping = 0, const dist::Sharing& sharing = dist::not_shared());
+               const losses::Objective& objective, const losses::Neighbourhood& neighbourhood,
+               const StepOptions& options = {}, const dist::Sharing& sharing = dist::not_shared());
 
   /// `progress` in [0, 1). Losses are means over the scored tokens of all micro-batches together, so that how the
   /// step is split into micro-batches changes results by rounding only. With branch tokens (losses/branches.h) those of
@@ -59,8 +65,7 @@ class TrainingStep {
   models::Decoder* teacher_;
   const losses::Objective& objective_;
   const losses::Neighbourhood& neighbourhood_;
-  int64_t chunk_tokens_;
-  double damping_;
+  const StepOptions options_;
   const dist::Sharing& sharing_;
   SharedParameters shared_;
 };

@@ -88,6 +88,7 @@ void Trainer::run() {
   if (watchdog_) watchdog_->pause();  // the others leave; what follows takes as long as it takes
   end_progress();
   log_info(cat("trained ", tokens_done_, " tokens; peak memory ", report::bytes_text(ops::peak_memory_bytes(device_))));
+  if (const auto step_time = step_time_.mean(); !step_time.empty()) log_info(step_time_text(step_time));
   health_.reset();
   quantizer_log_.reset();
   metrics_.reset();  // closed; and nothing of training stays in memory for what follows
@@ -97,6 +98,7 @@ void Trainer::run() {
   step_.reset();
   penalty_.reset();
   student_.decoder.reset();
+  split_teacher_.reset();
   teacher_.reset();
   if (!speaks()) return;
   finish_run(config_, directory_, *validation_, *io::latest_checkpoint(directory_.path()), device_, compute_dtype_);
@@ -146,12 +148,14 @@ void Trainer::enter_stage() {
 }
 
 void Trainer::train_step(int64_t step) {
+  step_time_.begin();
   std::vector<data::Batch> micro_batches;
   for (int64_t i = 0; i < micro_batches_per_step_; ++i) {
     data::Loader::Item item = loader_->next();
     micro_batches.push_back(std::move(item.batch));
     position_ = std::move(item.position);
   }
+  step_time_.data_is_here();
   const double progress = static_cast<double>(step) / static_cast<double>(total_steps_);
   const StepResult result = step_->run(micro_batches, progress);
   if (penalty_ && penalty_->applies(step, progress))
@@ -166,6 +170,7 @@ void Trainer::train_step(int64_t step) {
   if (bad.item<float>() != 0) diverged(step, result);
   optimizer_->zero_grad();
   step_->parameters_changed();
+  step_time_.end();
   tokens_done_ += result.num_tokens;
   rate_.mark(now_s(), result.num_tokens);
   if ((step + 1) % config_.logging.every_n_steps == 0 || step + 1 == total_steps_ || step == 0)
@@ -214,6 +219,7 @@ double Trainer::flops_per_token(double progress) const {
 
 void Trainer::log_step(int64_t step, StepResult result, double grad_norm) {
   sum_losses(*sharing_.world, result);
+  const std::vector<StepShares> step_time = step_time_.take();
   if (!speaks()) return;
   const double tokens_per_second = rate_.tokens_per_second();
   const double total = result.total.item<double>();
@@ -232,8 +238,9 @@ void Trainer::log_step(int64_t step, StepResult result, double grad_norm) {
   std::optional<double> mfu;
   if (peak_flops_)
     mfu = tokens_per_second * flops_per_token(static_cast<double>(step) / static_cast<double>(total_steps_)) /
-          *peak_flops_;
+          (*peak_flops_ * static_cast<double>(sharing_.world->size()));
   if (mfu) entry["mfu"] = *mfu;
+  entry.update(step_time_json(step_time));
   entry["memory"] = ops::peak_memory_bytes(device_);
   metrics_->append(entry);
   if (tensorboard_) {

@@ -21,7 +21,9 @@
 #include "train/models.h"
 #include "train/profile.h"
 #include "train/run_directory.h"
+#include "train/split_teacher.h"
 #include "train/step.h"
+#include "train/step_time.h"
 #include "train/validation.h"
 
 namespace satin::train {
@@ -75,6 +77,7 @@ class Trainer {
   std::unique_ptr<Validation> validation_;
   Student student_;
   std::unique_ptr<models::Decoder> teacher_;
+  std::unique_ptr<SplitTeacher> split_teacher_;  ///< null: the teacher is whole, or there is none
   std::unique_ptr<losses::Objective> objective_;
   std::unique_ptr<losses::Neighbourhood> neighbourhood_;
   std::unique_ptr<TrainingStep> step_;
@@ -88,6 +91,7 @@ class Trainer {
   std::set<std::string> warned_layers_;
   std::unique_ptr<report::TensorBoardWriter> tensorboard_;
   report::RateMeter rate_;
+  StepTime step_time_{sharing_};
   std::unique_ptr<StepProfile> profile_;  ///< null: not asked for
 
   quant::Stage stage_;

@@ -76,6 +76,7 @@ Trainer::Trainer(const config::Config& config, const Resume& resume, std::shared
   neighbourhood_ = std::make_unique<losses::Neighbourhood>(build_neighbourhood(config_, tokenizer_, model));
   if (neighbourhood_->enabled()) log_info(neighbourhood_text(effective_neighbourhood(config_.loss), total_steps_));
   if (runs_teacher(config_)) teacher_ = build_teacher(config_, options, model);
+  if (teacher_ && sharing_.splits_teacher) split_teacher_ = std::make_unique<SplitTeacher>(*teacher_, *sharing_.shards);
   const int64_t samples_per_step = config_.train.micro_batch_size * config_.train.gradient_accumulation_steps;
 
   dist::first_then_others(*sharing_.world, [&] {  // the first tokenises what is not yet
@@ -87,9 +88,11 @@ Trainer::Trainer(const config::Config& config, const Resume& resume, std::shared
   if (!checkpoint && stage_.on && needs_calibration(student_)) calibrate(config_, student_, *dataset_);
   split();
 
+  const StepOptions step{.chunk_tokens = config_.loss.chunk_tokens,
+                         .damping = config_.quantization ? config_.quantization->damping : 0,
+                         .recompute = config_.train.activation_checkpointing};
   step_ = std::make_unique<TrainingStep>(*student_.decoder, *student_.registry, teacher_.get(), *objective_,
-                                         *neighbourhood_, config_.loss.chunk_tokens,
-                                         config_.quantization ? config_.quantization->damping : 0, sharing_);
+                                         *neighbourhood_, step, sharing_);
   if (penalises(config_.loss.lgr)) {
     penalty_ = std::make_unique<GradientPenalty>(*student_.decoder, *student_.registry, config_.loss.lgr,
                                                  config_.loss.chunk_tokens);

@@ -151,6 +151,28 @@ at::Tensor whole_numbers(int64_t rank, int64_t n, at::ScalarType dtype) {
   return at::arange(n, at::kLong).add(rank * 7).remainder(5).sub(2).to(dtype).to(at::kCUDA);
 }
 
+/// Rank 0 comes late; who waits for it knows for how long, and collectives that have ended in time cost nothing.
+void check_waited(Communicator& group, const at::Device& device) {
+  group.barrier();
+  const auto synchronised = [&] { return at::zeros({1}, device).item<float>(); };
+  synchronised();
+  const double before = group.waited_s();
+  if (group.rank() == 0) std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  const at::Tensor tensor = at::ones({4}, device);
+  group.all_reduce(tensor).wait();
+  synchronised();
+  const double waited = group.waited_s() - before;
+  check(group.rank() == 0 ? waited < 0.15 : waited > 0.2 && waited < 1, cat("waited ", waited, " s"));
+
+  Pending early = group.all_reduce(tensor);
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  synchronised();
+  const double start = group.waited_s();
+  early.wait();
+  synchronised();
+  check(group.waited_s() - start < 0.1, cat("waited for what was done: ", group.waited_s() - start, " s"));
+}
+
 int nccl_operations(const Launch& launch) {
   const at::Device device(at::kCUDA, static_cast<c10::DeviceIndex>(launch.local_rank));
   at::accelerator::setDeviceIndex(device.index());
@@ -186,8 +208,14 @@ int nccl_operations(const Launch& launch) {
     group->barrier();
   }
   for (const auto& progress : first->progress()) check(!progress.outstanding, "outstanding");
+  check_waited(*first, device);
   return 0;
 }
+int waited(const Launch& launch) {
+  check_waited(*join(launch, at::kCPU, 60), at::kCPU);
+  return 0;
+}
+const test::RegisterJob kWaited("waited", waited);
 const test::RegisterJob kNcclOperations("nccl_operations", nccl_operations);
 
 TEST(Nccl, DoesEveryOperationInEveryDtype) {
@@ -205,6 +233,7 @@ class Communicators : public testing::TestWithParam<int> {
 
 TEST_P(Communicators, DoEveryOperationInEveryDtype) { test::run_job("all_operations", GetParam()); }
 TEST_P(Communicators, CarryHostValues) { test::run_job("host_values", GetParam()); }
+TEST_P(Communicators, SayHowLongTheyWereWaitedFor) { test::run_job("waited", GetParam()); }
 TEST_P(Communicators, WorkInTwoThreads) { test::run_job("two_threads", GetParam()); }
 TEST_P(Communicators, ThrowWhenARankLeaves) { test::run_job("one_leaves", GetParam()); }
 INSTANTIATE_TEST_SUITE_P(Sizes, Communicators, testing::Values(2, 3, 4));

@@ -82,14 +82,46 @@ TEST_F(Parallel, EqualsOneProcessWhateverIsTrained) {
        "quantization.fake_quant_after_n_steps=2 'quantization.hardening=[{bits: 8, until: 0.6}]' "
        "quantization.default.activations=int8_static quantization.damping=0.001"},
       {"branch", "loss.neighbourhood.placement=branch loss.neighbourhood.rate=0.5 loss.hidden.weight=0.1"},
-      {"student", "loss.neighbourhood.source=student eval.every_n_steps=2"}};
+      {"student", "loss.neighbourhood.source=student eval.every_n_steps=2"},
+      {"teacher", "loss.neighbourhood.rate=0.02"}};  // so few neighbours that a process may draw none
   for (const auto& [name, kind] : kinds) {
     const std::string five = more_ + "train.compute_dtype=float64 train.max_steps=5 " + kind;
     expect(job(1, tiny(name, five)), 0, {});
-    expect(job(3, tiny(name + "3", five + " parallel.strategy=fsdp")), 0, {});
+    expect(job(3, tiny(name + "3", five + " parallel.strategy=fsdp parallel.teacher=split")), 0, {});
     expect_same_losses(name, name + "3", 1e-9, 5);
     expect_same_state(name + "/checkpoints/step-5", name + "3/checkpoints/step-5", 1e-9);
   }
+  const std::string checkpointing = more_ +
+                                    "train.compute_dtype=float64 train.max_steps=5 loss.neighbourhood.rate=0.02 "
+                                    "train.activation_checkpointing=true";
+  expect(job(1, tiny("again", checkpointing)), 0, {});
+  expect_same_losses("teacher", "again", 0, 5);
+  expect_same_state("teacher/checkpoints/step-5", "again/checkpoints/step-5", 0);
+  expect(job(3, tiny("again3", checkpointing + " parallel.strategy=fsdp")), 0, {});
+  expect_same_losses("teacher", "again3", 1e-9, 5);
+}
+
+/// Where time went is told of every process.
+TEST_F(Parallel, SaysWhereTimeWent) {
+  const ProcessResult result =
+      job(2, tiny("times", more_ + "train.max_steps=3 logging.every_n_steps=1 parallel.strategy=zero2"));
+  expect(result, 0, {"exposed communication", "mean of 2 processes"});
+  std::istringstream lines(test::read_file(dir / "times/metrics.jsonl"));
+  int entries = 0;
+  for (std::string line; std::getline(lines, line);) {
+    const auto entry = nlohmann::json::parse(line);
+    if (!entry.contains("loss")) continue;
+    ++entries;
+    for (const char* kind : {"compute_ms", "communication_ms", "data_ms"}) {
+      const std::vector<double> ranks = entry["ranks"][kind];
+      ASSERT_EQ(ranks.size(), 2u);
+      EXPECT_NEAR(entry[kind], (ranks[0] + ranks[1]) / 2, 1e-9);
+      EXPECT_GE(std::min(ranks[0], ranks[1]), 0) << kind;
+    }
+    EXPECT_GT(entry["communication_ms"], 0);
+  }
+  EXPECT_EQ(entries, 3);
+  EXPECT_NE(test::read_file(dir / "times/report.html").find("Where the time of a step goes"), std::string::npos);
 }
 
 TEST_F(Parallel, EqualsOneProcessInFloat) {

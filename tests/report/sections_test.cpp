@@ -133,6 +133,23 @@ TEST(Sections, OtherTasksAndSeveralResultsOnOneText) {
   EXPECT_TRUE(page.has("<td>run</td><td>books</td><td>choice</td>"));
 }
 
+// Means over the entries but the first.
+TEST(Sections, WhereTheTimeOfAStepGoesByProcess) {
+  TempDir dir;
+  std::string metrics;
+  for (const double ms : {900., 10., 20.})
+    metrics += json{{"step", metrics.empty() ? 1 : static_cast<int>(ms)},
+                    {"compute_ms", ms},
+                    {"ranks", {{"compute_ms", {ms, ms + 2}}, {"communication_ms", {1, 1.5}}, {"data_ms", {0, .25}}}}}
+                   .dump() +
+               "\n";
+  test::write_file(dir / "run/metrics.jsonl", metrics);
+  const Page page = page_of(dir, {dir / "run"});
+  EXPECT_TRUE(page.has("<h2>Where the time of a step goes, ms</h2>"));
+  EXPECT_TRUE(page.has("<tr><td>0</td><td>15</td><td>1</td><td>0</td></tr>"));
+  EXPECT_TRUE(page.has("<tr><td>1</td><td>17</td><td>1.5</td><td>0.25</td></tr>"));
+}
+
 TEST(Sections, EachQuantizerAtTheLastEntry) {
   TempDir dir;
   write_quantizers(dir / "run", 3);

@@ -199,7 +199,7 @@ TEST_P(BruteForce, OneStepsLossesAndGradients) {
 
     const losses::Objective objective(loss);
     quant::Registry registry;
-    TrainingStep step(*student, registry, teacher.get(), objective, neighbourhood, /*chunk_tokens=*/5);
+    TrainingStep step(*student, registry, teacher.get(), objective, neighbourhood, {.chunk_tokens = 5});
     const StepResult result = step.run(texts.batches, 0.5);
     EXPECT_EQ(result.num_scored, num_text);
     EXPECT_EQ(result.num_branches, num_branches);
@@ -228,7 +228,7 @@ TEST(Branches, RateOneScoresEachThatMayBeReplacedAndRateZeroAtTheStartNone) {
   const losses::Objective objective(loss);
   const losses::Neighbourhood neighbourhood(loss.neighbourhood, kVocabulary, {0, 3, 9}, 1);
   quant::Registry registry;
-  TrainingStep step(*student, registry, teacher.get(), objective, neighbourhood, 0);
+  TrainingStep step(*student, registry, teacher.get(), objective, neighbourhood);
   EXPECT_EQ(step.run(texts.batches, 0.4).num_branches, 0);
   int64_t want = 0;
   for (const data::Batch& batch : texts.batches)

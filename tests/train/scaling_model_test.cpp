@@ -154,8 +154,8 @@ TEST(ScalingModel, TransfersHideUnderArithmeticButForTheFirstAndLastBlock) {
 
 TEST(ScalingModel, ASplitTeacherIsGatheredForEachOfItsForwards) {
   Workload w = blocks_alone();
-  const auto sent = [&](bool may_split_teacher) {
-    return predict_step(w, batch(1, 32), {Strategy::kFsdp, 8, 8, may_split_teacher}, plain()).sent_bytes;
+  const auto sent = [&](bool split_teacher) {
+    return predict_step(w, batch(1, 32), {Strategy::kFsdp, 8, 8, split_teacher}, plain()).sent_bytes;
   };
   const double without = sent(true);
   w.teacher_elements = 6000;

@@ -97,7 +97,7 @@ class Step : public testing::Test {
     student->store_keys_and_values_as(models::kv_cache_format(expected["extra"].value("kv_cache", "none"), "case"));
     const losses::Objective objective(loss_config(expected));
     const losses::Neighbourhood neighbourhood(neighbours, 32, {}, 0, 64);
-    TrainingStep step(*student, registry, teacher.get(), objective, neighbourhood, /*chunk_tokens=*/7);
+    TrainingStep step(*student, registry, teacher.get(), objective, neighbourhood, {.chunk_tokens = 7});
     const StepResult result = step.run(batches(), 0.5);
 
     for (const auto& [name, value] : expected["losses"].items())
@@ -198,7 +198,7 @@ TEST_F(Step, AStoredTeacherIsTheTeacher) {
                          at::full_like(total, -INFINITY)};
         if (rate > 0) batch.teacher.tokens = text;
       }
-      TrainingStep step(*student, registry, stored ? nullptr : teacher.get(), objective, neighbourhood, 0);
+      TrainingStep step(*student, registry, stored ? nullptr : teacher.get(), objective, neighbourhood);
       const StepResult result = step.run(halves, 0.5);
       std::map<std::string, at::Tensor> all;
       for (const auto& [name, value] : result.losses) all["loss " + name] = value;
