@@ -9,18 +9,16 @@
 //
 //             c = 32 (t / 2) + 8 q + 4 (t % 2) + {0, 1, 2, 3}
 //
-//           as four pairs, in the order of the operand's registers:
-//             4 t + 0: row g, c0 c1    4 t + 1: row g + 8, c0 c1    4 t + 2: row g, c2 c3    4 t + 3: row g + 8, c2 c3
+//           as pairs (c0 c1) and (c2 c3), which are pairs 2 t and 2 t + 1 of the row's 16
 //           (a sum over columns may take them in any order; this one reads 8 neighbouring activations at once, and
 //           any group of 32 or more is whole tiles)
 //   word    16 / b pairs of b bits: pair i of a word has its even column at bit b i and its odd column at bit 16 + b i,
 //           so that one AND and OR puts a pair's codes into the mantissas of two 16-bit numbers
 //                  31          16 15           0
 //             b=2  ..| c1 c1 c1 |  ..| c0 c0 c0     (pairs 2, 1, 0 from right to left in each half)
-//           Pair p of a lane is pair p % (16 / b) of its word p / (16 / b). Words of a lane come in chunks of four (or
-//           what there is), of all lanes: [chunk][lane][4], 16-byte loads without gaps.
-//   3 bits  a plane of the two low bits as above, then a plane of the high bit, whose words have pair i of an even
-//           low word at bit 2 i and of the odd one after it at bit 2 i + 1.
+//           A lane has b words of row g, then b of row g + 8: both rows' pairs are at the same bits. Words come in
+//           chunks of four (or what there is), of all lanes: [chunk][lane][4], 16-byte loads without gaps.
+//   3 bits  a plane of the two low bits as above, then a plane of the high bit, a word a row: pair 8 u + i at bit 2 i + u.
 //   scales  [row brick][group][8] pairs of 16-bit numbers: rows g and g + 8. zeros: the same of bytes.
 #pragma once
 #include <cstdint>

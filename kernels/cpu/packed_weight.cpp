@@ -28,14 +28,13 @@ void check(const PackedShape& shape) {
 CodePlace place_of(const PackedShape& shape, int64_t row, int64_t column) {
   const int r = static_cast<int>(row % kBrickRows), c = static_cast<int>(column % kBrickColumns);
   const int tile = c / 32 * 2 + c % 8 / 4, q = c % 32 / 8, in_four = c % 4;
-  const int lane = r % 8 * 4 + q, pair = 4 * tile + 2 * (in_four / 2) + r / 8, half = 16 * (in_four % 2);
+  const int lane = r % 8 * 4 + q, second_row = r / 8, pair = 2 * tile + in_four / 2, half = 16 * (in_four % 2);
   const int64_t brick = (row / kBrickRows * shape.column_bricks() + column / kBrickColumns) * shape.brick_words();
   const int b = shape.bits == 3 ? 2 : shape.bits, pairs = 16 / b;
-  CodePlace place{lane_word(brick, 2 * b, lane, pair / pairs), half + b * (pair % pairs), 0, 0};
+  CodePlace place{lane_word(brick, 2 * b, lane, b * second_row + pair / pairs), half + b * (pair % pairs), 0, 0};
   if (shape.bits == 3) {
-    const int low = pair / 8;  // the low word that it belongs to
-    place.high_word = lane_word(brick + int64_t{4} * kLanes, 2, lane, low / 2);
-    place.high_bit = half + 2 * (pair % 8) + low % 2;
+    place.high_word = lane_word(brick + int64_t{4} * kLanes, 2, lane, second_row);
+    place.high_bit = half + 2 * (pair % 8) + pair / 8;
   }
   return place;
 }

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "kernels/cuda/packed_numbers.cuh"
 #include "kernels/packed_matmul.h"
@@ -18,8 +19,6 @@
 namespace satin::kernels {
 namespace {
 namespace cg = cooperative_groups;
-
-constexpr int kWarps = 16, kThreads = 32 * kWarps;
 
 template <class T>
 struct Params {
@@ -54,11 +53,11 @@ __device__ __forceinline__ uint2 load_once(const uint2* from) {
 template <class T>
 __device__ __forceinline__ void multiply_add(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   if constexpr (std::is_same_v<T, __half>)
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                  : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
   else
-    asm volatile(
+    asm(
         "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
@@ -103,9 +102,19 @@ __device__ __forceinline__ void load_x(uint32_t (&b)[16], const Params<T>& p, in
   }
 }
 
-template <int kBits, class T, bool kZeros, int kN, int kRows>
-__global__ void __launch_bounds__(kThreads, 1) decode_kernel(const Params<T> p) {
-  using Level = Levels<kBits, T>;
+/// Calls f with 0 ... kCount - 1 as types.
+template <int kCount, class Function>
+__device__ __forceinline__ void for_each(const Function& f) {
+  [&]<int... kI>(std::integer_sequence<int, kI...>) { (f(std::integral_constant<int, kI>{}), ...); }
+  (std::make_integer_sequence<int, kCount>{});
+}
+
+/// kSegments: of 32 columns, of a brick, that share a scale (4: a brick or more).
+template <int kBits, class T, bool kZeros, int kSegments, int kN, int kRows, int kAhead, int kWarps, int kBlocks>
+__global__ void __launch_bounds__(32 * kWarps, kBlocks) decode_kernel(const Params<T> p) {
+  using Code = Codes<kBits, T>;
+  constexpr int kThreads = 32 * kWarps;
+  asm volatile("griddepcontrol.launch_dependents;");
   extern __shared__ __align__(16) uint32_t shared[];
   const int warp = static_cast<int>(threadIdx.x) / kLanes, lane = static_cast<int>(threadIdx.x) % kLanes, g = lane / 4;
   const int split = static_cast<int>(blockIdx.x) % p.splits;
@@ -113,15 +122,28 @@ __global__ void __launch_bounds__(kThreads, 1) decode_kernel(const Params<T> p) 
   const int first = split * p.bricks_a_block, last = min(first + p.bricks_a_block, p.column_bricks);
   const int num_here = min(kRows, p.row_bricks - row_brick);
 
-  uint32_t words[kRows][Level::kWords];
-  const auto load = [&](int r, int brick) {
-    if (r < num_here && brick < last)
-      load_brick<kBits>(words[r],
-                        p.words + (static_cast<int64_t>(row_brick + r) * p.column_bricks + brick) * (Level::kWords * kLanes),
-                        lane);
+  uint32_t words[kAhead][kRows][Code::kWords] = {};
+  constexpr int kBrickWords = Code::kWords * kLanes;
+  const int row_words = p.column_bricks * kBrickWords;
+  const uint32_t* next = p.words + static_cast<int64_t>(row_brick) * row_words + (first + warp) * kBrickWords;
+  int bricks_to_load = last - first - warp;  // times kWarps of them
+  const auto load = [&](uint32_t(&to)[kRows][Code::kWords]) {
+#ifdef NO_LOAD
+    for (int r = 0; r < kRows; ++r) for (int i = 0; i < Code::kWords; ++i) to[r][i] = lane * r + bricks_to_load;
+    bricks_to_load -= kWarps;
+    return;
+#endif
+    if (bricks_to_load > 0) {
+#pragma unroll
+      for (int r = 0; r < kRows; ++r)
+        if (r < num_here) load_brick<kBits>(to[r], next + r * row_words, lane);
+    }
+    next += kWarps * kBrickWords;
+    bricks_to_load -= kWarps;
   };
 #pragma unroll
-  for (int r = 0; r < kRows; ++r) load(r, first + warp);
+  for (int u = 0; u < kAhead; ++u)
+    load(words[u]);
 
   // Scales (and zeros) of the block: [row brick][group][8 pairs].
   const int first_group = (4 * first) >> p.group_shift, groups = p.groups_a_block;
@@ -129,71 +151,88 @@ __global__ void __launch_bounds__(kThreads, 1) decode_kernel(const Params<T> p) 
   uint16_t* const zeros = reinterpret_cast<uint16_t*>(shared + kRows * groups * 8);
   for (int i = static_cast<int>(threadIdx.x); i < num_here * groups * 8; i += kThreads) {
     const int r = i / (groups * 8), in_row = i % (groups * 8);
-    if (first_group * 8 + in_row >= p.groups * 8) continue;
+    const bool inside = first_group * 8 + in_row < p.groups * 8;  // of the matrix; what fills it up is 0 times 0
     const int64_t from = (static_cast<int64_t>(row_brick + r) * p.groups + first_group) * 8 + in_row;
-    scales[i] = __ldg(p.scales + from);
-    if constexpr (kZeros) zeros[i] = __ldg(p.zeros + from);
+    scales[i] = inside ? __ldg(p.scales + from) : 0;
+    if constexpr (kZeros) zeros[i] = inside ? __ldg(p.zeros + from) : uint16_t{0};
   }
+  asm volatile("griddepcontrol.wait;" ::: "memory");  // weights do not depend on what ran before; x does
+  constexpr bool kReadsAhead = kBlocks == 1;  // else other warps compute meanwhile
+  uint32_t x[kN][16];
+  const auto read_x = [&](int brick) {
+#pragma unroll
+    for (int n = 0; n < kN; ++n) load_x(x[n], p, brick, n, lane);
+  };
+  if (kReadsAhead) read_x(first + warp);
   __syncthreads();
 
   float total[kRows][kN][4] = {};
-  const typename Level::Addends constant(p.zero);
-  for (int brick = first + warp; brick < last; brick += kWarps) {
-    uint32_t b[kN][16];
+  for (int begin = first + warp; begin < last; begin += kAhead * kWarps) {
 #pragma unroll
-    for (int n = 0; n < kN; ++n) load_x(b[n], p, brick, n, lane);
+    for (int u = 0; u < kAhead; ++u) {
+      const int brick = begin + u * kWarps;
+      if (brick >= last) break;
+      if (!kReadsAhead) read_x(brick);
+      uint32_t b[kN][16];
+      for_each<16>([&](auto pair) {
+        constexpr int kI = decltype(pair)::value;
+        using Two = typename Pair<T>::Two;
+        constexpr float kScale = 1.f / (1 << Code::template kPosition<kI>);
+        for (int n = 0; n < kN; ++n)
+          b[n][kI] = kScale == 1 ? x[n][kI]
+                                 : bits_as<uint32_t>(__hmul2(bits_as<Two>(x[n][kI]), Pair<T>::both(kScale)));
+      });
+      if (kReadsAhead) read_x(brick + kWarps);
+      // What is the same for all rows of a segment group: sums of magic x 2^-p (c0, c1) and of x (c2, c3).
+      float of_x[4 / kSegments][kN][4] = {};
+      for_each<8>([&](auto tile) {
+        constexpr int t = decltype(tile)::value;
+        const auto power = [](int position) { return bits_as<uint32_t>(Pair<T>::both(static_cast<float>(1 << position))); };
+        const uint32_t a[4] = {Pair<T>::kMagic, power(Code::template kPosition<2 * t>), Pair<T>::kMagic,
+                               power(Code::template kPosition<2 * t + 1>)};
 #pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-      if (r >= num_here) break;
-      uint32_t now[Level::kWords];
+        for (int n = 0; n < kN; ++n) multiply_add<T>(of_x[t / 2 / kSegments][n], a, b[n][2 * t], b[n][2 * t + 1]);
+      });
+      uint32_t now[kRows][Code::kWords];
 #pragma unroll
-      for (int i = 0; i < Level::kWords; ++i) now[i] = words[r][i];
-      load(r, brick + kWarps);
-      float part[kN][4] = {};
-      const int scales_of = (r * groups - first_group) * 8 + g;
-      const auto zero_pair = [&](int segment) -> float2 {
-        if constexpr (kZeros) {
-          const uint16_t z = zeros[scales_of + ((4 * brick + segment) >> p.group_shift) * 8];
-          return {static_cast<float>(z & 0xff) / p.step, static_cast<float>(z >> 8) / p.step};
-        }
-        return {p.zero, p.zero};
-      };
-      const auto segment = [&](auto which) {  // 32 columns: two tiles
-        constexpr int s = decltype(which)::value;
-        const int group = (4 * brick + s) >> p.group_shift;
-        typename Level::Addends low = constant, high = constant;
-        if constexpr (kZeros) {
-          const float2 z = zero_pair(s);
-          low = typename Level::Addends(z.x);
-          high = typename Level::Addends(z.y);
-        }
+      for (int r = 0; r < kRows; ++r)
 #pragma unroll
-        for (int t = 0; t < 2; ++t) {
-          uint32_t a[4];
-          if (t == 0) {
-            a[0] = Level::template pair<8 * s>(now, low), a[1] = Level::template pair<8 * s + 1>(now, high);
-            a[2] = Level::template pair<8 * s + 2>(now, low), a[3] = Level::template pair<8 * s + 3>(now, high);
-          } else {
-            a[0] = Level::template pair<8 * s + 4>(now, low), a[1] = Level::template pair<8 * s + 5>(now, high);
-            a[2] = Level::template pair<8 * s + 6>(now, low), a[3] = Level::template pair<8 * s + 7>(now, high);
+        for (int i = 0; i < Code::kWords; ++i) now[r][i] = words[u][r][i];
+      load(words[u]);
+      const int group_of_brick = (((4 * brick) >> p.group_shift) - first_group) * 8 + g;
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) {
+        for_each<4 / kSegments>([&](auto group) {
+          constexpr int kGroup = decltype(group)::value;
+          const int at = group_of_brick + (r * groups + kGroup) * 8;
+          const float2 scale = scale_pair(scales[at], p.scales_are_half);
+          float2 zero{p.zero, p.zero};
+          if constexpr (kZeros) zero = {static_cast<float>(zeros[at] & 0xff), static_cast<float>(zeros[at] >> 8)};
+          float part[kN][4];
+#pragma unroll
+          for (int n = 0; n < kN; ++n) {
+            const float(&s)[4] = of_x[kGroup][n];
+            part[n][0] = -(s[0] + zero.x * s[2]), part[n][1] = -(s[1] + zero.x * s[3]);
+            part[n][2] = -(s[0] + zero.y * s[2]), part[n][3] = -(s[1] + zero.y * s[3]);
           }
+#ifdef NO_COMPUTE
+          for (int i = 0; i < Code::kWords; ++i) part[0][i % 4] += __uint_as_float(now[r][i]);
+          if (false)
+#endif
+          for_each<2 * kSegments>([&](auto in_group) {
+            constexpr int t = 2 * kSegments * kGroup + decltype(in_group)::value;
+            const uint32_t a[4] = {Code::template pair<0, 2 * t>(now[r]), Code::template pair<1, 2 * t>(now[r]),
+                                   Code::template pair<0, 2 * t + 1>(now[r]), Code::template pair<1, 2 * t + 1>(now[r])};
 #pragma unroll
-          for (int n = 0; n < kN; ++n) multiply_add<T>(part[n], a, b[n][4 * s + 2 * t], b[n][4 * s + 2 * t + 1]);
-        }
-        if (s == 3 || ((4 * brick + s + 1) >> p.group_shift) != group) {  // the group ends, or what of it is here
-          const float2 scale = scale_pair(scales[scales_of + group * 8], p.scales_are_half);
+            for (int n = 0; n < kN; ++n) multiply_add<T>(part[n], a, b[n][2 * t], b[n][2 * t + 1]);
+          });
 #pragma unroll
           for (int n = 0; n < kN; ++n) {
             total[r][n][0] += scale.x * part[n][0], total[r][n][1] += scale.x * part[n][1];
             total[r][n][2] += scale.y * part[n][2], total[r][n][3] += scale.y * part[n][3];
-            part[n][0] = part[n][1] = part[n][2] = part[n][3] = 0;
           }
-        }
-      };
-      segment(std::integral_constant<int, 0>{});
-      segment(std::integral_constant<int, 1>{});
-      segment(std::integral_constant<int, 2>{});
-      segment(std::integral_constant<int, 3>{});
+        });
+      }
     }
   }
 
@@ -211,20 +250,20 @@ __global__ void __launch_bounds__(kThreads, 1) decode_kernel(const Params<T> p) 
         if (x_row < m) mine[x_row * outputs + r * kBrickRows + g + 8 * (i / 2)] = total[r][n][i];
       }
   __syncthreads();
-  const auto cluster = cg::this_cluster();
+  
   for (int i = static_cast<int>(threadIdx.x); i < m * outputs; i += kThreads) {
     float sum = parts[i];
 #pragma unroll
     for (int w = 1; w < kWarps; ++w) sum += parts[w * m * outputs + i];
     parts[i] = sum;  // read by this thread alone
   }
-  if (p.splits > 1) cluster.sync();
+  if (p.splits > 1) cg::this_cluster().sync();
   if (split == 0) {
     for (int i = static_cast<int>(threadIdx.x); i < m * outputs; i += kThreads) {
       const int row = row_brick * kBrickRows + i % outputs;
       if (row >= p.num_rows) continue;
       float sum = parts[i];
-      for (int s = 1; s < p.splits; ++s) sum += cluster.map_shared_rank(parts, s)[i];
+      for (int s = 1; s < p.splits; ++s) sum += cg::this_cluster().map_shared_rank(parts, s)[i];
       sum *= p.step;
       const int64_t at = static_cast<int64_t>(i / outputs) * p.num_rows + row;
       if (p.bias) sum += static_cast<float>(p.bias[row]);
@@ -232,14 +271,14 @@ __global__ void __launch_bounds__(kThreads, 1) decode_kernel(const Params<T> p) 
       p.y[at] = static_cast<T>(sum);
     }
   }
-  if (p.splits > 1) cluster.sync();  // the first one has read the others' memory
+  if (p.splits > 1) cg::this_cluster().sync();  // the first one has read the others' memory
 }
 
 void require(cudaError_t status) {
   if (status != cudaSuccess) throw std::runtime_error(std::string("packed_decode: ") + cudaGetErrorString(status));
 }
 
-template <int kBits, class T, bool kZeros, int kN, int kRows>
+template <int kBits, class T, bool kZeros, int kSegments, int kN, int kRows, int kAhead, int kWarps, int kBlocks>
 void launch(const DecodeArgs& args, int splits, CUstream_st* stream) {
   const PackedShape& shape = args.w.shape;
   Params<T> p{};
@@ -265,20 +304,22 @@ void launch(const DecodeArgs& args, int splits, CUstream_st* stream) {
   p.step = static_cast<float>(args.w.step);
   p.zero = static_cast<float>(args.w.zero) / p.step;
   p.scales_are_half = args.w.scale_dtype == Half::kFloat16;
-  const auto kernel = decode_kernel<kBits, T, kZeros, kN, kRows>;
+  const auto kernel = decode_kernel<kBits, T, kZeros, kSegments, kN, kRows, kAhead, kWarps, kBlocks>;
   const size_t shared = sizeof(uint32_t) * kRows * p.groups_a_block * (kZeros ? 12 : 8) +
                         sizeof(float) * kWarps * args.num_rows * kRows * kBrickRows;
   require(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)));
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeClusterDimension;
-  attribute.val.clusterDim = {static_cast<unsigned>(p.splits), 1, 1};
+  cudaLaunchAttribute attributes[2] = {};
+  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[0].val.programmaticStreamSerializationAllowed = 1;
+  attributes[1].id = cudaLaunchAttributeClusterDimension;
+  attributes[1].val.clusterDim = {static_cast<unsigned>(p.splits), 1, 1};
   cudaLaunchConfig_t config{};
   config.gridDim = {static_cast<unsigned>((p.row_bricks + kRows - 1) / kRows * p.splits), 1, 1};
-  config.blockDim = {kThreads, 1, 1};
+  config.blockDim = {32 * kWarps, 1, 1};
   config.dynamicSmemBytes = shared;
   config.stream = stream;
-  config.attrs = &attribute;
-  config.numAttrs = 1;
+  config.attrs = attributes;
+  config.numAttrs = p.splits > 1 ? 2 : 1;
   require(cudaLaunchKernelEx(&config, kernel, p));
 }
 

@@ -1,13 +1,15 @@
-// Codes of packed weights -> levels as 16-bit numbers, two at a time, without a conversion.
+// Codes of packed weights as 16-bit numbers, two at a time: one AND and OR, no conversion.
 //
-// A code that is put into the mantissa of 2^m (m: mantissa bits) at bit p is the number 2^m + 2^p code; a fused
-// multiply-add by 2^-p with -(2^(m-p) + zero) makes it code - zero, exactly: both products and the sum have few bits.
-// So positions in a word need a shift only when they leave the mantissa. Source: Kim et al. 2022 (arXiv 2211.10017).
+// A code that is put into the mantissa of 2^m (m: mantissa bits) at bit p is the number 2^m + 2^p code. With x 2^-p as
+// the other operand, a product's sum is sum (2^(m-p) x) + sum (code x), of which the first depends on x alone: it is
+// computed once for all rows, and taken off where sums begin. All numbers are exact in the 16-bit type; sums are fp32.
+// Source: the numbers, Kim et al. 2022 (arXiv 2211.10017); their sum apart is ours.
 #pragma once
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
 #include <cstdint>
+#include <type_traits>
 
 namespace satin::kernels {
 
@@ -15,15 +17,15 @@ template <class T>
 struct Pair;
 template <>
 struct Pair<__half> {
-  static constexpr int kMantissa = 10;
-  static constexpr uint32_t kMagic = 0x64006400;
+  static constexpr uint32_t kMagic = 0x64006400;  ///< 1024
+  static constexpr float kMagicNumber = 1024;
   using Two = __half2;
   static __device__ __forceinline__ Two both(float x) { return __float2half2_rn(x); }
 };
 template <>
 struct Pair<__nv_bfloat16> {
-  static constexpr int kMantissa = 7;
-  static constexpr uint32_t kMagic = 0x43004300;
+  static constexpr uint32_t kMagic = 0x43004300;  ///< 128
+  static constexpr float kMagicNumber = 128;
   using Two = __nv_bfloat162;
   static __device__ __forceinline__ Two both(float x) { return __float2bfloat162_rn(x); }
 };
@@ -34,11 +36,11 @@ __device__ __forceinline__ To bits_as(const From& from) {
   return *reinterpret_cast<const To*>(&from);
 }
 
-/// (a & mask) | magic in one instruction.
-template <uint32_t kMask, uint32_t kMagic>
+/// (a & mask) | b in one instruction.
+template <uint32_t kMask, uint32_t kB>
 __device__ __forceinline__ uint32_t masked_or(uint32_t a) {
   uint32_t result;
-  asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(result) : "r"(a), "n"(kMask), "n"(kMagic));
+  asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(result) : "r"(a), "n"(kMask), "n"(kB));
   return result;
 }
 template <uint32_t kMask>
@@ -56,50 +58,32 @@ __device__ __forceinline__ uint32_t shifted_right(uint32_t x) {
     return x << -kShift;
 }
 
-/// Levels of a lane's 32 pairs of one brick. step is 1 here: a scale takes it up, a zero is over it (half-integers).
+/// The pairs of a lane's 2 kBits words of a brick.
 template <int kBits, class T>
-struct Levels {
-  using Number = Pair<T>;
-  using Two = typename Number::Two;
+struct Codes {
+  static_assert(kBits <= 4, "8 bits do not fit a bfloat16's mantissa");
   static constexpr int kWords = 2 * kBits;
   static constexpr int kStride = kBits == 3 ? 2 : kBits;  ///< bits between pairs of a word
   static constexpr int kPairs = 16 / kStride;             ///< of a word
-  /// From bit 1 on, half-integer zeros are exact too.
-  static constexpr int kLeast = kBits <= 2 ? 1 : 0;
-  static constexpr bool kInNibbles = kBits > Number::kMantissa;
-  static constexpr int kInReach = kInNibbles ? 1 : (Number::kMantissa - kBits - kLeast) / kStride + 1;
+  /// Without a shift; of 7 bits in either type, so that x 2^-p stays in half's range.
+  static constexpr int kInReach = (7 - kBits) / kStride + 1;
 
-  /// What is added after the multiplication, by position, for one row.
-  struct Addends {
-    Two of[kInReach];
-    __device__ __forceinline__ explicit Addends(float zero) {
-#pragma unroll
-      for (int i = 0; i < kInReach; ++i)
-        of[i] = Number::both(kInNibbles ? -zero : -(static_cast<float>(1 << Number::kMantissa) / (1 << position(i)) + zero));
-    }
-  };
-  static constexpr __host__ __device__ int position(int i) { return kLeast + kStride * i; }
-
-  /// Pair kPair of the lane whose words these are.
+  /// Where pair kPair of a row stands in the number that pair() makes.
   template <int kPair>
-  static __device__ __forceinline__ uint32_t pair(const uint32_t (&words)[kWords], const Addends& addends) {
-    constexpr int kIn = kPair % kPairs, kReach = kIn % kInReach;
-    const uint32_t word = words[kPair / kPairs];
-    if constexpr (kInNibbles) {
-      constexpr uint32_t kMask = 0x000f000f;
-      const Two low = bits_as<Two>(masked_or<kMask, Number::kMagic>(shifted_right<8 * kIn>(word)));
-      const Two high = bits_as<Two>(masked_or<kMask, Number::kMagic>(shifted_right<8 * kIn + 4>(word)));
-      const Two upper = __hadd2(__hfma2(high, Number::both(16.f), Number::both(-2048.f)), addends.of[0]);
-      return bits_as<uint32_t>(__hadd2(upper, __hadd2(low, Number::both(-128.f))));
+  static constexpr int kPosition = kStride * (kPair % kPairs % kInReach);
+
+  /// Pair kPair of row g (kRow 0) or g + 8 (1): magic + 2^position code.
+  template <int kRow, int kPair>
+  static __device__ __forceinline__ uint32_t pair(const uint32_t (&words)[kWords]) {
+    constexpr int kIn = kPair % kPairs, kHere = kPosition<kPair>, kShift = kStride * kIn - kHere;
+    constexpr uint32_t kMask = ((1u << kStride) - 1) * 0x00010001u << kHere;
+    const uint32_t low =
+        masked_or<kMask, Pair<T>::kMagic>(shifted_right<kShift>(words[kStride * kRow + kPair / kPairs]));
+    if constexpr (kBits != 3) {
+      return low;
     } else {
-      constexpr int kPosition = position(kReach), kShift = kStride * (kIn - kReach) - kLeast;
-      constexpr uint32_t kMask = ((1u << kStride) - 1) * 0x00010001u << kPosition;
-      uint32_t number = masked_or<kMask, Number::kMagic>(shifted_right<kShift>(word));
-      if constexpr (kBits == 3) {
-        constexpr int kLow = kPair / kPairs, kHighShift = kStride * (kIn - kReach) - 2 + kLow % 2;
-        number = masked_or<(0x00010001u << (kPosition + 2))>(shifted_right<kHighShift>(words[4 + kLow / 2]), number);
-      }
-      return bits_as<uint32_t>(__hfma2(bits_as<Two>(number), Number::both(1.f / (1 << kPosition)), addends.of[kReach]));
+      constexpr int kHighShift = 2 * kIn + kPair / kPairs - (kHere + 2);
+      return masked_or<(0x00010001u << (kHere + 2))>(shifted_right<kHighShift>(words[4 + kRow]), low);
     }
   }
 };
