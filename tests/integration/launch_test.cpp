@@ -95,6 +95,14 @@ TEST_F(Launched, RanksWithAnotherConfigurationAreRefused) {
   EXPECT_FALSE(fs::exists(dir / "differ"));
 }
 
+TEST_F(Launched, ASignalEndsAnEvaluation) {
+  begin(cat("eval --device cpu --tasks smoothness --sequence-length 1024 --model ", (quick / "teacher").string(),
+            " --data ", (quick / "text/valid.jsonl").string(), " --gpus 2"));
+  for (int i = 0; i < 3000 && test::read_file(dir / "output").find("window") == std::string::npos; ++i) sleep_s(0.01);
+  kill(launcher(), SIGTERM);
+  expect(wait(), 3, {"stopped by a signal during evaluation"});
+}
+
 TEST_F(Launched, AKilledRankEndsTheJob) {
   for (const int rank : {0, 1}) {
     const std::string run = cat("kill", rank);
@@ -112,6 +120,22 @@ TEST_F(Launched, AKilledRankEndsTheJob) {
            {cat("rank ", rank, " was ended by signal 9"), cat(": rank ", rank, " on "), " at step "});
     EXPECT_NE(kill(other, 0), 0);
   }
+}
+
+TEST_F(Launched, AKilledRankEndsAnEvaluation) {
+  begin(cat("eval --device cpu --tasks smoothness --sequence-length 1024 --model ", (quick / "teacher").string(),
+            " --data ", (quick / "text/valid.jsonl").string(), " --json ", (dir / "result.json").string(),
+            " --gpus 2"));
+  for (int i = 0; i < 3000 && test::read_file(dir / "output").find("window") == std::string::npos; ++i) sleep_s(0.01);
+  const pid_t lost = child(1), other = child(0);
+  ASSERT_GT(lost, 0);
+  kill(lost, SIGKILL);
+  const auto start = std::chrono::steady_clock::now();
+  const auto result = wait();
+  EXPECT_LT(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(), 9);
+  expect(result, 128 + SIGKILL, {"rank 1 was ended by signal 9", "the job has lost a rank: rank 1 on "});
+  EXPECT_NE(kill(other, 0), 0);
+  EXPECT_FALSE(fs::exists(dir / "result.json"));
 }
 
 TEST_F(Launched, DivergenceIsTheStatusOfTheJob) {

@@ -156,6 +156,55 @@ TEST_F(Parallel, TwoHosts) {
   test::run("(" + cleanup + ")");
 }
 
+/// Evaluation in the middle of training and after it: two batches and a short one, of a model that stays as it is.
+TEST_F(Parallel, EvaluatesAsOneProcess) {
+  const std::string two =
+      "train.max_steps=2 eval.every_n_steps=1 eval.limit=70 optimizer.learning_rate=1e-30 "
+      "optimizer.scale_learning_rate=1e-30 optimizer.zero_point_learning_rate=1e-30 ";
+  const auto live = [&](const std::string& run) {
+    std::istringstream lines(test::read_file(dir / run / "metrics.jsonl"));
+    for (std::string line; std::getline(lines, line);)
+      if (const auto entry = nlohmann::json::parse(line); entry["step"] == 1 && entry.contains("eval")) return entry;
+    return nlohmann::json();
+  };
+  expect(job(1, tiny("one", two + "export.formats=[]")), 0, {"(70 windows of 256)"});
+  ASSERT_FALSE(live("one").is_null());
+  for (const auto& [strategy, ranks] : std::vector<Job>{{"ddp", 2}, {"fsdp", 3}}) {
+    const ProcessResult result = job(ranks, tiny(strategy, two + "parallel.strategy=" + strategy));
+    expect(result, 0, {"student as shipped: perplexity of ", "exported ", "report: "});
+    EXPECT_EQ(live(strategy), live("one"));
+    EXPECT_EQ(test::read_file(dir / strategy / "evaluation.json"), test::read_file(dir / "one/evaluation.json"));
+  }
+}
+
+TEST_F(Parallel, EvalOfEveryTaskEqualsOneProcess) {
+  std::string questions, documents;
+  for (int i = 0; i < 60; ++i) {
+    const std::string sum = cat("<<", i, "+1=", i + 1, ">>", i + 1);
+    documents += nlohmann::json{{"text", cat(std::string(i % 7 * 40, 'a'), " so ", sum, " and ", sum)}}.dump() + "\n";
+    questions +=
+        nlohmann::json{{"good", cat("Once there were ", i, " cats.")}, {"bad", cat("Once cats ", i)}}.dump() + "\n";
+  }
+  test::write_file(dir / "documents.jsonl", documents);
+  test::write_file(dir / "questions.jsonl", questions);
+  const std::string teacher = (quick / "teacher").string(), valid = (quick / "text/valid.jsonl").string();
+  const std::vector<std::string> calls = {
+      "--tasks perplexity --sequence-length 1024 --limit 17 --data " + valid,
+      "--tasks smoothness --sequence-length 256 --limit 9 --roots 4 --teacher " + teacher + " --data " + valid,
+      "--tasks annotations --data " + (dir / "documents.jsonl").string(),
+      "--tasks choice --data " + (dir / "questions.jsonl").string()};
+  const auto eval = [&](int ranks, const std::string& call) {
+    const fs::path json = dir / cat(ranks, ".json");
+    expect(job(ranks, cat("eval --device cpu --model ", teacher, " ", call, " --json ", json.string())), 0, {});
+    return test::read_file(json);
+  };
+  for (const std::string& call : calls) {
+    const std::string expected = eval(1, call);
+    EXPECT_FALSE(expected.empty());
+    EXPECT_EQ(eval(3, call), expected);
+  }
+}
+
 TEST_F(Parallel, RefusesWhatCannotBeShared) {
   expect(job(2, tiny("few", "train.micro_batch_size=1 train.gradient_accumulation_steps=1")), 2,
          {"1 samples", "2 processes"});
