@@ -205,6 +205,36 @@ TEST_F(Parallel, EvalOfEveryTaskEqualsOneProcess) {
   }
 }
 
+/// Perturbed copies of each window, in shards of 3; what a job that was killed left out is added by another number.
+TEST_F(Parallel, TeacherCacheEqualsOneProcess) {
+  std::istringstream lines(test::read_file(quick / "text/train.jsonl"));
+  std::string line;
+  std::getline(lines, line);
+  const std::string text = nlohmann::json::parse(line)["text"];
+  test::write_file(dir / "text.jsonl", nlohmann::json{{"text", text.substr(0, 3000)}}.dump() + "\n");
+  const auto fill = [&](int ranks, const std::string& name) {
+    const std::string run = tiny("x", cat("data.train=", (dir / "text.jsonl").string(), " train.sequence_length=48 ",
+                                          "train.micro_batch_size=2 teacher.cache_top_k=40 teacher.copies=2 ",
+                                          "teacher.cache=", (dir / name).string()));
+    const ProcessResult result = job(ranks, "cache-teacher" + run.substr(std::string("train").size()));
+    expect(result, 0, {"2 perturbed copies of each"});
+    std::map<std::string, std::string> files;
+    for (const auto& entry : fs::directory_iterator(dir / name))
+      files[entry.path().filename()] = test::read_file(entry.path());
+    return files;
+  };
+  std::string manifest = fill(1, "whole")["manifest.json"];
+  const auto split = manifest.find("\"windows_per_shard\": ");
+  ASSERT_NE(split, std::string::npos);
+  manifest.replace(split, std::string::npos, "\"windows_per_shard\": 3\n}\n");
+  for (const std::string name : {"one", "three"}) test::write_file(dir / name / "manifest.json", manifest);
+  const auto one = fill(1, "one");
+  ASSERT_GT(one.size(), 5u);
+  EXPECT_EQ(fill(3, "three"), one);
+  for (const char* shard : {"shard-00001.bin", "shard-00004.bin"}) ASSERT_TRUE(fs::remove(dir / "three" / shard));
+  EXPECT_EQ(fill(2, "three"), one);
+}
+
 TEST_F(Parallel, RefusesWhatCannotBeShared) {
   expect(job(2, tiny("few", "train.micro_batch_size=1 train.gradient_accumulation_steps=1")), 2,
          {"1 samples", "2 processes"});
