@@ -133,7 +133,7 @@ void Trainer::enter_stage() {
   quant::enter(*student_.registry, next, /*keep_range=*/!starts);
   if (starts) {  // the weights have moved since
     const dist::Unbounded unbounded(watchdog_);
-    needs_calibration(student_) ? calibrate(config_, student_, *dataset_, whole_weights())
+    needs_calibration(student_) ? calibrate(config_, student_, *dataset_, whole_weights(), *sharing_.world)
                                 : quant::initialise_from_weights(*student_.registry);
     store_keys_and_values();
     warned_layers_.clear();

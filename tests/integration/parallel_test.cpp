@@ -156,23 +156,27 @@ TEST_F(Parallel, TwoHosts) {
   test::run("(" + cleanup + ")");
 }
 
-/// Evaluation in the middle of training and after it: two batches and a short one, of a model that stays as it is.
-TEST_F(Parallel, EvaluatesAsOneProcess) {
+/// Calibration (on 30 sequences, 4 at a time), evaluation in the middle of training and after it (two batches and a
+/// short one): what one process finds, to the bit, of a model that stays as it is.
+TEST_F(Parallel, CalibratesAndEvaluatesAsOneProcess) {
   const std::string two =
       "train.max_steps=2 eval.every_n_steps=1 eval.limit=70 optimizer.learning_rate=1e-30 "
-      "optimizer.scale_learning_rate=1e-30 optimizer.zero_point_learning_rate=1e-30 ";
+      "optimizer.scale_learning_rate=1e-30 optimizer.zero_point_learning_rate=1e-30 "
+      "quantization.default.init=weighted_mse quantization.calibration_sequences=30 ";
   const auto live = [&](const std::string& run) {
     std::istringstream lines(test::read_file(dir / run / "metrics.jsonl"));
     for (std::string line; std::getline(lines, line);)
       if (const auto entry = nlohmann::json::parse(line); entry["step"] == 1 && entry.contains("eval")) return entry;
     return nlohmann::json();
   };
-  expect(job(1, tiny("one", two + "export.formats=[]")), 0, {"(70 windows of 256)"});
+  expect(job(1, tiny("one", two + "export.formats=[]")), 0, {"calibrated on 30 ", "(70 windows of 256)"});
   ASSERT_FALSE(live("one").is_null());
   for (const auto& [strategy, ranks] : std::vector<Job>{{"ddp", 2}, {"fsdp", 3}}) {
     const ProcessResult result = job(ranks, tiny(strategy, two + "parallel.strategy=" + strategy));
     expect(result, 0, {"student as shipped: perplexity of ", "exported ", "report: "});
     EXPECT_EQ(live(strategy), live("one"));
+    EXPECT_EQ(test::read_file(dir / strategy / "checkpoints/step-2/model.safetensors"),
+              test::read_file(dir / "one/checkpoints/step-2/model.safetensors"));
     EXPECT_EQ(test::read_file(dir / strategy / "evaluation.json"), test::read_file(dir / "one/evaluation.json"));
   }
 }
