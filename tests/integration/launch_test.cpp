@@ -84,13 +84,19 @@ TEST_F(Launched, SaysWhatIsWrongWithTheEnvironment) {
 }
 
 TEST_F(Launched, RanksWithAnotherConfigurationAreRefused) {
-  std::string script = "status=0; ";
-  for (int rank = 0; rank < 2; ++rank)
-    script += cat("RANK=", rank, " WORLD_SIZE=2 LOCAL_RANK=", rank, " LOCAL_WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 ",
-                  "MASTER_PORT=", 42000 + ::getpid() % 5000, " OMP_NUM_THREADS=1 ", std::getenv("SATIN_BINARY"), " ",
-                  shared("differ", rank == 1 ? "train.seed=7" : ""), " & ");
+  const auto pair = [&](const std::string& first, const std::string& second) {
+    std::string script;
+    for (int rank = 0; rank < 2; ++rank)
+      script += cat("RANK=", rank, " WORLD_SIZE=2 LOCAL_RANK=", rank, " LOCAL_WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 ",
+                    "MASTER_PORT=", 42000 + ::getpid() % 5000, " OMP_NUM_THREADS=1 ", std::getenv("SATIN_BINARY"), " ",
+                    rank == 0 ? first : second, " & ");
+    return test::run("(" + script + "wait $!; exit $?)");
+  };
+  const std::string eval = cat("eval --device cpu --limit 1 --model ", (quick / "teacher").string(), " --data ",
+                               (quick / "text/valid.jsonl").string(), " --seed ");
+  expect(pair(eval + "1", eval + "2"), 2, {"in configuration: line ", "seed=2' there, 'seed=1' on rank 0"});
   expect(
-      test::run("(" + script + "wait $!; exit $?)"), 2,
+      pair(shared("differ"), shared("differ", "train.seed=7")), 2,
       {"rank 1 on ", " differs from rank 0 on ", "in configuration: line ", "seed: 7' there, '", "seed: 0' on rank 0"});
   EXPECT_FALSE(fs::exists(dir / "differ"));
 }
