@@ -193,7 +193,7 @@ TEST_F(Parallel, EvalOfEveryTaskEqualsOneProcess) {
   test::write_file(dir / "questions.jsonl", questions);
   const std::string teacher = (quick / "teacher").string(), valid = (quick / "text/valid.jsonl").string();
   const std::vector<std::string> calls = {
-      "--tasks perplexity --sequence-length 1024 --limit 17 --data " + valid,
+      "--tasks perplexity --sequence-length 1024 --limit 9 --data " + valid,
       "--tasks smoothness --sequence-length 256 --limit 9 --roots 4 --teacher " + teacher + " --data " + valid,
       "--tasks annotations --data " + (dir / "documents.jsonl").string(),
       "--tasks choice --data " + (dir / "questions.jsonl").string()};
@@ -205,7 +205,7 @@ TEST_F(Parallel, EvalOfEveryTaskEqualsOneProcess) {
   for (const std::string& call : calls) {
     const std::string expected = eval(1, call);
     EXPECT_FALSE(expected.empty());
-    EXPECT_EQ(eval(3, call), expected);
+    EXPECT_EQ(eval(2, call), expected);
   }
 }
 
