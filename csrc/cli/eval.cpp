@@ -88,7 +88,7 @@ nlohmann::json run_task(const std::string& task, const Options& options, const c
                                                       .num_roots = options.num_roots,
                                                       .seed = options.seed},
                                                      world);
-    if (world.rank() == 0) write_json_file(options.dump_roots, eval::dump_roots(result));
+    if (world.rank() == 0 && !options.dump_roots.empty()) write_json_file(options.dump_roots, eval::dump_roots(result));
     return eval::to_json(result, decoder, documents);
   }
   if (task == "robustness")
