@@ -2,6 +2,7 @@
 #include <memory>
 
 #include "cli/commands.h"
+#include "cli/rank.h"
 #include "config/config.h"
 #include "core/interrupt.h"
 #include "train/stored_teacher.h"
@@ -12,16 +13,24 @@ void add_cache_teacher(CLI::App& app) {
   struct Options {
     std::string config;
     std::vector<std::string> overrides;
+    int64_t gpus = 1;
   };
   auto options = std::make_shared<Options>();
   auto* command = app.add_subcommand(
       "cache-teacher", "fill teacher.cache: the teacher's best next tokens at every position of data.train");
   command->add_option("config", options->config, "YAML file, as for satin train")->required();
   command->add_option("overrides", options->overrides, "key.sub=value, over what the file says");
+  add_gpus_option(*command, options->gpus);
   command->footer("Example: satin cache-teacher configs/quickstart/qat.yaml teacher.cache=runs/teacher-cache");
   command->callback([options] {
+    const config::Config config = config::load(options->config, options->overrides, config::Job::train);
+    start_ranks(config.train.device, options->gpus);
     install_interrupt_handlers();
-    train::cache_teacher(config::load(options->config, options->overrides, config::Job::train));
+    RankInputs inputs = inputs_of(config);
+    std::erase(inputs.folders, config.teacher.cache);  // what is written
+    as_rank(inputs, [&](const std::shared_ptr<dist::Communicator>& world, dist::Watchdog&) {
+      train::cache_teacher(config, *world);
+    });
   });
 }
 

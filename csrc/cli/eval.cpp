@@ -8,11 +8,14 @@
 #include "cli/commands.h"
 #include "cli/json_file.h"
 #include "cli/open_model.h"
+#include "cli/rank.h"
 #include "core/error.h"
 #include "core/interrupt.h"
 #include "core/log.h"
 #include "core/nearest.h"
 #include "data/text_source.h"
+#include "dist/in_order.h"
+#include "dist/together.h"
 #include "eval/corpus.h"
 #include "eval/protocol.h"
 #include "eval/robustness.h"
@@ -25,7 +28,7 @@ struct Options {
   std::string model, teacher, tasks = "perplexity", device = "auto", compute_dtype = "auto", kv_cache, json;
   std::string record_template, dump_roots;
   std::vector<std::string> data, names;
-  int64_t sequence_length = 1024, limit = 0, num_roots = 256;
+  int64_t sequence_length = 1024, limit = 0, num_roots = 256, gpus = 1;
   uint64_t seed = 0;
 };
 
@@ -64,14 +67,15 @@ OpenModel open_teacher(const Options& options, const OpenModel& student) {
 }
 
 nlohmann::json run_task(const std::string& task, const Options& options, const config::DataSource& source,
-                        const Models& models) {
+                        const Models& models, dist::Communicator& world) {
   models::Decoder& decoder = *models.student.decoder;
   const tokenizer::Tokenizer& tokenizer = models.student.tokenizer;
   const auto limit = static_cast<size_t>(options.limit);
   if (task == "choice")
-    return eval::to_json(eval::choice(decoder, tokenizer, eval::read_questions(source, limit)), decoder);
+    return eval::to_json(eval::choice(decoder, tokenizer, eval::read_questions(source, limit), {}, world), decoder);
   if (task == "annotations")
-    return eval::to_json(eval::annotations(decoder, tokenizer, eval::read_documents(source, limit)), decoder);
+    return eval::to_json(eval::annotations(decoder, tokenizer, eval::read_documents(source, limit), {}, world),
+                         decoder);
 
   const size_t max_tokens = limit * static_cast<size_t>(options.sequence_length);
   const std::vector<int32_t> tokens = eval::read_tokens(source, tokenizer, max_tokens);
@@ -82,8 +86,9 @@ nlohmann::json run_task(const std::string& task, const Options& options, const c
                                                       .limit = options.limit,
                                                       .num_tokens = tokenizer.vocab_size(),
                                                       .num_roots = options.num_roots,
-                                                      .seed = options.seed});
-    if (!options.dump_roots.empty()) write_json_file(options.dump_roots, eval::dump_roots(result));
+                                                      .seed = options.seed},
+                                                     world);
+    if (world.rank() == 0 && !options.dump_roots.empty()) write_json_file(options.dump_roots, eval::dump_roots(result));
     return eval::to_json(result, decoder, documents);
   }
   if (task == "robustness")
@@ -92,9 +97,11 @@ nlohmann::json run_task(const std::string& task, const Options& options, const c
                                            .limit = options.limit,
                                            .num_tokens = tokenizer.vocab_size(),
                                            .special_ids = tokenizer.special_ids(),
-                                           .seed = options.seed}),
+                                           .seed = options.seed},
+                                          world),
                          decoder, documents);
-  return eval::to_json(eval::perplexity(decoder, tokens, options.sequence_length, options.limit), decoder, documents);
+  return eval::to_json(eval::perplexity(decoder, tokens, options.sequence_length, options.limit, {}, world), decoder,
+                       documents);
 }
 
 void print(const std::string& text, const std::string& task, const nlohmann::json& result) {
@@ -119,12 +126,9 @@ void check_dump(const Options& options, const std::vector<std::string>& tasks) {
   const bool walks = std::find(tasks.begin(), tasks.end(), "smoothness") != tasks.end() && !options.teacher.empty();
   if (!walks || options.data.size() != 1 || options.num_roots == 0)
     throw UserError("--dump-roots: expected --tasks smoothness, a --teacher, one --data and --roots above 0");
-  check_json_file(options.dump_roots);
 }
 
-void run(const Options& options) {
-  const std::vector<std::string> tasks = parse_tasks(options.tasks);
-  check_dump(options, tasks);
+std::vector<config::DataSource> parse_sources(const Options& options) {
   if (!options.names.empty() && options.names.size() != options.data.size())
     throw UserError(
         cat("--name: expected one for each --data (", options.data.size(), "), found ", options.names.size()));
@@ -132,35 +136,46 @@ void run(const Options& options) {
   for (size_t i = 0; i < options.data.size(); ++i)
     sources.push_back(eval::parse_data_argument("--data", options.data[i], options.record_template,
                                                 options.names.empty() ? "" : options.names[i]));
-
   std::set<std::string> names;
   for (const auto& source : sources)
     if (!names.insert(data::source_name(source)).second)
       throw UserError(
           cat("--data: two texts are called '", data::source_name(source), "'; tell them apart with --name"));
-  check_json_file(options.json);
+  return sources;
+}
 
-  install_interrupt_handlers();
+Models open_models(const Options& options, const std::vector<std::string>& tasks) {
   Models models{open_model(options.model, options.device, options.compute_dtype, options.kv_cache), {}};
-  if (!options.teacher.empty()) {
-    if (std::any_of(tasks.begin(), tasks.end(), compares))
-      models.teacher = open_teacher(options, models.student);
-    else
-      log_warning(
-          cat("--teacher is not used by --tasks ", options.tasks, "; smoothness and robustness compare with one"));
-  }
+  if (options.teacher.empty()) return models;
+  if (std::any_of(tasks.begin(), tasks.end(), compares))
+    models.teacher = open_teacher(options, models.student);
+  else
+    log_warning(
+        cat("--teacher is not used by --tasks ", options.tasks, "; smoothness and robustness compare with one"));
+  return models;
+}
+
+/// As one of the ranks: all have the models and read a share of the text, the first prints and writes.
+void evaluate(const Options& options, const std::vector<std::string>& tasks,
+              const std::vector<config::DataSource>& sources, dist::Communicator& world) {
+  dist::on_first(world, [&] {
+    check_json_file(options.json);
+    check_json_file(options.dump_roots);
+  });
+  std::optional<Models> models;
+  dist::together(world, [&] { models.emplace(open_models(options, tasks)); });
 
   // One text and one task: a plain object; otherwise by text name, then by task.
   nlohmann::json all = nlohmann::json::object();
   for (const auto& source : sources) {
     const std::string name = data::source_name(source);
     for (const auto& task : tasks) {
-      nlohmann::json result = run_task(task, options, source, models);
+      nlohmann::json result = run_task(task, options, source, *models, world);
       result["text"] = name;
       result["task"] = task;
       result["model"] = options.model;
-      result["kind"] = models.student.model.kind;
-      if (models.teacher && compares(task)) result["teacher"] = options.teacher;
+      result["kind"] = models->student.model.kind;
+      if (models->teacher && compares(task)) result["teacher"] = options.teacher;
       print(name, task, result);
       if (sources.size() == 1 && tasks.size() == 1)
         all = result;
@@ -168,9 +183,24 @@ void run(const Options& options) {
         all[name][task] = result;
     }
   }
-  if (const uint64_t count = models.student.tokenizer.invalid_utf8_count())
+  if (const uint64_t count = models->student.tokenizer.invalid_utf8_count())
     std::printf("%lu times invalid UTF-8 was replaced by U+FFFD\n", count);
-  write_json_file(options.json, all);
+  if (world.rank() == 0) write_json_file(options.json, all);
+}
+
+/// `settings`: the options as text.
+void run(const Options& options, const std::string& settings) {
+  const std::vector<std::string> tasks = parse_tasks(options.tasks);
+  check_dump(options, tasks);
+  const std::vector<config::DataSource> sources = parse_sources(options);
+  start_ranks(options.device, options.gpus);
+  install_interrupt_handlers();
+  RankInputs inputs{.device = options.device, .configuration = settings, .folders = {options.model}};
+  if (!options.teacher.empty()) inputs.folders.emplace_back(options.teacher);
+  for (const auto& source : sources) inputs.files.emplace_back(source.path);
+  as_rank(inputs, [&](const std::shared_ptr<dist::Communicator>& world, dist::Watchdog&) {
+    evaluate(options, tasks, sources, *world);
+  });
 }
 
 }  // namespace
@@ -202,12 +232,13 @@ void add_eval(CLI::App& app) {
                       "keys and values rounded to int8 or int4, a scale a token and head; none; default: as trained");
   command->add_option("--compute-dtype", options->compute_dtype,
                       "auto (bfloat16 on CUDA, float32 on the CPU), float32, bfloat16, float64");
+  add_gpus_option(*command, options->gpus);
   command->add_option("--json", options->json, "write the results to this file");
   command->footer(
       "Example: satin eval --model runs/x/export/compressed-tensors --data valid.jsonl:text --json result.json\n"
       "         satin eval --model runs/x/export/hf --teacher Llama-3.2-1B --data valid.jsonl --tasks "
       "smoothness,robustness --limit 64");
-  command->callback([options] { run(*options); });
+  command->callback([options, command] { run(*options, command->config_to_str(/*default_also=*/true)); });
 }
 
 }  // namespace satin::cli

@@ -2,7 +2,7 @@
 
 #include <ATen/DeviceAccelerator.h>
 
-#include <filesystem>
+#include <cstdlib>
 #include <map>
 
 #include "cli/version.h"
@@ -11,6 +11,7 @@
 #include "core/log.h"
 #include "dist/agreement.h"
 #include "dist/launch.h"
+#include "dist/spawn.h"
 #include "ops/device.h"
 
 namespace satin::cli {
@@ -18,8 +19,8 @@ namespace {
 namespace fs = std::filesystem;
 
 /// This rank's GPU, made the current one; or the CPU.
-at::Device own_device(const config::Config& config, const dist::Launch& launch) {
-  const at::Device device = ops::resolve_device(config.train.device);
+at::Device own_device(const std::string& name, const dist::Launch& launch) {
+  const at::Device device = ops::resolve_device(name);
   if (!device.is_cuda()) return device;
   const int64_t found = at::accelerator::deviceCount();
   // Slurm may show each task its own GPU only.
@@ -31,46 +32,62 @@ at::Device own_device(const config::Config& config, const dist::Launch& launch) 
 }
 
 /// What must be the same everywhere.
-std::map<std::string, std::string> facts_of(const config::Config& config) {
+std::map<std::string, std::string> facts_of(const RankInputs& inputs) {
   std::map<std::string, std::string> facts;
   facts["program"] = cat(version_text(), ", ", dist::file_fact("/proc/self/exe"));
-  facts["configuration"] = config::dump(config);
+  facts["configuration"] = inputs.configuration;
   const auto add_file = [&](const fs::path& path) { facts["file " + path.string()] = dist::file_fact(path); };
-  const auto add_folder = [&](const std::string& folder) {
+  for (const fs::path& path : inputs.files) add_file(path);
+  for (const fs::path& folder : inputs.folders) {
     std::error_code error;
     for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error))
       if (at->is_regular_file(error)) add_file(at->path());
-  };
-  for (const auto& source : config.data.train) add_file(source.path);
-  for (const auto& source : config.data.valid) add_file(source.path);
-  for (const auto& folder : {config.model.path, config.teacher.path, config.teacher.cache})
-    if (!folder.empty()) add_folder(folder);
+  }
   return facts;
 }
 
 }  // namespace
 
-void check_gpus(const config::Config& config, int64_t gpus) {
+RankInputs inputs_of(const config::Config& config) {
+  RankInputs inputs{config.train.device, config.parallel.timeout_s, config::dump(config), {}, {}};
+  for (const auto& source : config.data.train) inputs.files.emplace_back(source.path);
+  for (const auto& source : config.data.valid) inputs.files.emplace_back(source.path);
+  for (const auto& folder : {config.model.path, config.teacher.path, config.teacher.cache})
+    if (!folder.empty()) inputs.folders.emplace_back(folder);
+  return inputs;
+}
+
+void add_gpus_option(CLI::App& command, int64_t& gpus) {
+  command
+      .add_option("--gpus", gpus,
+                  "processes on this host, one a GPU (on the CPU, that many of them); across hosts use torchrun, srun "
+                  "or mpirun")
+      ->check(CLI::Range(1, 1024));
+}
+
+void start_ranks(const std::string& device, int64_t gpus) {
+  if (gpus == 1 || dist::is_spawned()) return;
   if (const dist::Launch launch = dist::detect_launch(); launch.size > 1)
     throw UserError(cat("--gpus ", gpus, ": ", launch.launcher, " has started ", launch.size,
                         " processes already: leave --gpus out"));
-  if (!ops::resolve_device(config.train.device).is_cuda()) return;
-  if (const int64_t found = at::accelerator::deviceCount(); found < gpus)
+  const int64_t found = ops::resolve_device(device).is_cuda() ? at::accelerator::deviceCount() : gpus;
+  if (found < gpus)
     throw UserError(cat("--gpus ", gpus, ": this host has ", found, " (see nvidia-smi and CUDA_VISIBLE_DEVICES)"));
+  std::exit(dist::spawn(gpus));
 }
 
-void as_rank(const config::Config& config,
+void as_rank(const RankInputs& inputs,
              const std::function<void(std::shared_ptr<dist::Communicator>, dist::Watchdog&)>& work) {
   const dist::Launch launch = dist::detect_launch();
   if (launch.rank > 0) set_background(cat("[rank ", launch.rank, "]"));
-  const at::Device device = own_device(config, launch);
-  const auto world = dist::join(launch, device, config.parallel.timeout_s);
-  dist::Watchdog watchdog(launch, world, config.parallel.timeout_s);
+  const at::Device device = own_device(inputs.device, launch);
+  const auto world = dist::join(launch, device, inputs.timeout_s);
+  dist::Watchdog watchdog(launch, world, inputs.timeout_s);
   watchdog.pause();
   watchdog.guard([&] {
     if (launch.size > 1) {
       for (const std::string& line : world->gather(launch.text(device.is_cuda()))) log_info(line);
-      dist::check_agreement(*world, launch.host, facts_of(config));
+      dist::check_agreement(*world, launch.host, facts_of(inputs));
     }
     work(world, watchdog);
     watchdog.pause();

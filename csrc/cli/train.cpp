@@ -1,6 +1,5 @@
 // satin train: the main job.
 #include <cstdio>
-#include <cstdlib>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -11,7 +10,6 @@
 #include "config/config.h"
 #include "core/error.h"
 #include "core/interrupt.h"
-#include "dist/spawn.h"
 #include "train/dry_run.h"
 #include "train/trainer.h"
 
@@ -50,11 +48,7 @@ void add_train(CLI::App& app) {
   command->add_option("--json", options->json, "with --world-size: write the numbers to this file")->needs(many);
   command->add_option("--resume", options->resume,
                       "never, auto (the newest checkpoint of train.output_dir) or a checkpoint directory");
-  command
-      ->add_option("--gpus", options->gpus,
-                   "processes on this host, one a GPU (with train.device=cpu: that many on the CPU); across hosts "
-                   "use torchrun, srun or mpirun")
-      ->check(CLI::Range(1, 1024));
+  add_gpus_option(*command, options->gpus);
   command->add_flag("--profile", options->profile,
                     "record where the time of a few steps goes: profile.txt and trace.json in train.output_dir");
   command->add_flag("--help-config", options->help_config, "print every key with its default, unit and meaning");
@@ -77,14 +71,11 @@ void add_train(CLI::App& app) {
         options->plan.world_size = options->plan.gpus_per_host = options->gpus;
       write_json_file(options->json, train::dry_run(config, train::Resume::parse(options->resume), options->plan));
     } else {
-      if (options->gpus > 1 && !dist::is_spawned()) {
-        check_gpus(config, options->gpus);
-        std::exit(dist::spawn(options->gpus));
-      }
+      start_ranks(config.train.device, options->gpus);
       install_interrupt_handlers();
       // Outlives what it throws: taking it down may wait for other ranks, which must be told first.
       std::optional<train::Trainer> trainer;
-      as_rank(config, [&](std::shared_ptr<dist::Communicator> world, dist::Watchdog& watchdog) {
+      as_rank(inputs_of(config), [&](std::shared_ptr<dist::Communicator> world, dist::Watchdog& watchdog) {
         trainer.emplace(config, train::Resume::parse(options->resume), std::move(world), &watchdog);
         if (options->profile) trainer->profile_steps();
         trainer->run();

@@ -75,14 +75,11 @@ uint32_t TeacherCacheShardHeader::expected_crc() const {
   return crc32c(std::as_bytes(std::span(&header, 1)));
 }
 
-std::vector<MappedFile> open_teacher_cache_shards(const fs::path& directory, const TeacherCacheManifest& manifest) {
-  std::vector<MappedFile> shards;
-  while (shards.size() < manifest.num_shards()) {
-    const fs::path path = teacher_cache_shard_path(directory, shards.size());
-    if (teacher_cache_lacks(path)) break;
-    shards.push_back(open_shard(path, manifest, shards.size()));
-  }
-  return shards;
+std::optional<MappedFile> open_teacher_cache_shard(const fs::path& directory, const TeacherCacheManifest& manifest,
+                                                   uint64_t shard) {
+  const fs::path path = teacher_cache_shard_path(directory, shard);
+  if (teacher_cache_lacks(path)) return std::nullopt;
+  return open_shard(path, manifest, shard);
 }
 
 TeacherCache::TeacherCache(const fs::path& directory) : directory_(directory) {
@@ -92,7 +89,11 @@ TeacherCache::TeacherCache(const fs::path& directory) : directory_(directory) {
                         ": expected a teacher cache, found no manifest.json; write one with `satin "
                         "cache-teacher CONFIG.yaml`"));
   manifest_ = *manifest;
-  shards_ = open_teacher_cache_shards(directory, manifest_);
+  while (shards_.size() < manifest_.num_shards()) {
+    auto shard = open_teacher_cache_shard(directory, manifest_, shards_.size());
+    if (!shard) break;
+    shards_.push_back(std::move(*shard));
+  }
   if (shards_.size() < manifest_.num_shards())
     throw UserError(cat(directory.string(), ": expected a complete teacher cache, found ",
                         shards_.size() * manifest_.windows_per_shard, " of ", description().num_windows,

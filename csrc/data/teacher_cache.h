@@ -119,10 +119,10 @@ struct TeacherCacheShardHeader {
 };
 static_assert(sizeof(TeacherCacheShardHeader) == 64);
 
-/// Maps the shards before the first that is absent. Checks their headers against the manifest and the files' sizes, not
-/// the windows' checksums. Errors: UserError naming the file and the field that is wrong.
-std::vector<MappedFile> open_teacher_cache_shards(const std::filesystem::path& directory,
-                                                  const TeacherCacheManifest& manifest);
+/// Maps a shard; nothing where it is absent. Checks its header against the manifest and the file's size, not the
+/// windows' checksum. Errors: UserError naming the file and the field that is wrong.
+std::optional<MappedFile> open_teacher_cache_shard(const std::filesystem::path& directory,
+                                                   const TeacherCacheManifest& manifest, uint64_t shard);
 
 /// Rows of n tokens, one after the other.
 struct TeacherRows {
@@ -162,23 +162,32 @@ class TeacherCache {
 /// Errors: UserError listing the differences() of the cache from what is wanted, and what to do.
 void check_fits(const TeacherCache& cache, const TeacherCacheDescription& wanted);
 
-/// Writes a cache, a shard at a time: each appears whole or not at all. On a directory that was left incomplete it goes
-/// on after the shards that are there. Holds one shard in memory.
+/// Writes a cache, a shard at a time: each appears whole or not at all. On a directory that was left incomplete it adds
+/// the shards that are absent. Holds one shard in memory.
 class TeacherCacheWriter {
  public:
   static constexpr uint64_t kShardBytes = 64 << 20;
+  /// Of several writers at work together, number `index` has every count-th shard. The first is there before the
+  /// others.
+  struct Share {
+    uint64_t index = 0, count = 1;
+  };
 
   /// Writes the manifest, or compares it with the description. `shard_bytes`: about how large a new cache's shards are.
   /// Errors: UserError when the directory holds a cache of another description (naming the fields), a shard that is not
   /// usable, or another writer is at work there; here and below when a file cannot be written.
   TeacherCacheWriter(std::filesystem::path directory, const TeacherCacheDescription& description,
-                     uint64_t shard_bytes = kShardBytes);
+                     uint64_t shard_bytes = kShardBytes, Share share = {0, 1});
   ~TeacherCacheWriter();
   TeacherCacheWriter(const TeacherCacheWriter&) = delete;
   TeacherCacheWriter& operator=(const TeacherCacheWriter&) = delete;
 
-  /// The window that add() takes next; num_windows when the cache is complete.
+  /// The window that add() takes next; num_windows when this writer has no more to do.
   uint64_t next_window() const { return next_window_; }
+  /// The first window after next_window() that is of another shard, or num_windows.
+  uint64_t end_of_shard() const;
+  /// How many add() has still to take.
+  uint64_t windows_left() const { return windows_left_; }
   /// Adds one text, each window's copies in order: ids and logits [T, k] in falling order of the logit, log_total and
   /// log_rest [T], tokens [T] of a copy (none without copies). Offsets are rounded to the nearest fp16, ties to even; a
   /// finite one stays finite (at least -65504).
@@ -186,17 +195,23 @@ class TeacherCacheWriter {
   /// of no further use: a new one goes on after the last complete shard.
   void add(std::span<const int32_t> ids, std::span<const float> logits, std::span<const float> log_total,
            std::span<const float> log_rest, std::span<const int32_t> tokens = {});
-  /// Ends the cache. Errors: UserError when windows are missing.
+  /// Ends the cache, when all writers have done their share. Errors: UserError when windows are missing.
   void finish();
 
  private:
+  void open(const TeacherCacheDescription& description, uint64_t shard_bytes);
+  /// Goes to the first absent shard of this writer from `from` on.
+  void begin_shard(uint64_t from);
+  /// The first shard of this writer from `shard` on that is absent, or the number of shards.
+  uint64_t next_absent(uint64_t shard) const;
   void write_shard();
 
   std::filesystem::path directory_;
   TeacherCacheManifest manifest_;
-  uint64_t next_window_ = 0, next_copy_ = 0;
+  Share share_;
+  uint64_t next_window_ = 0, next_copy_ = 0, windows_left_ = 0;
   std::string shard_;  // the bytes of the shard being filled
-  int lock_ = -1;      // the directory's descriptor, locked
+  int lock_ = -1;      // the directory's descriptor, locked by the first writer
 };
 
 }  // namespace satin::data

@@ -70,41 +70,64 @@ void check_rows(uint64_t window, const TeacherCacheDescription& d, std::span<con
 }  // namespace
 
 TeacherCacheWriter::TeacherCacheWriter(fs::path directory, const TeacherCacheDescription& description,
-                                       uint64_t shard_bytes)
-    : directory_(std::move(directory)) {
+                                       uint64_t shard_bytes, Share share)
+    : directory_(std::move(directory)), share_(share) {
   SATIN_CHECK(description.num_windows > 0 && description.sequence_length > 0 && description.top_k > 0 &&
                   description.vocab_size > 0,
               description.num_windows, " windows of ", description.sequence_length, " tokens, ", description.top_k,
               " of ", description.vocab_size, " ids");
+  SATIN_CHECK(share.index < share.count, "writer ", share.index, " of ", share.count);
   std::error_code error;
   fs::create_directories(directory_, error);
   lock_ = ::open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (lock_ < 0) throw UserError(cat("cannot create ", directory_.string(), ": ", std::strerror(errno)));
   try {
-    // File systems without locks go unguarded.
-    if (::flock(lock_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
-      throw UserError(cat(directory_.string(), ": another process is writing this teacher cache; wait for it"));
-    auto manifest = TeacherCacheManifest::read(directory_);
-    if (!manifest) {
-      manifest_.description = description;
-      manifest_.windows_per_shard =
-          std::clamp<uint64_t>(shard_bytes / manifest_.window_bytes(), 1, description.num_windows);
-      write_file_atomically(teacher_cache_manifest_path(directory_), manifest_.text());
-      sync_path(directory_);
-      manifest = TeacherCacheManifest::read(directory_);
-    }
-    manifest_ = manifest.value();
-    std::string lines;
-    for (const std::string& line : differences(manifest_.description, description)) lines += "\n  " + line;
-    if (!lines.empty())
-      throw UserError(cat(directory_.string(), " holds a teacher cache of something else:", lines,
-                          "\ngive another directory, or remove this one"));
-    next_window_ = std::min(open_teacher_cache_shards(directory_, manifest_).size() * manifest_.windows_per_shard,
-                            description.num_windows);
+    open(description, shard_bytes);
   } catch (...) {
     ::close(lock_);
     throw;
   }
+}
+
+void TeacherCacheWriter::open(const TeacherCacheDescription& description, uint64_t shard_bytes) {
+  const bool is_first = share_.index == 0;
+  // File systems without locks go unguarded.
+  if (is_first && ::flock(lock_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+    throw UserError(cat(directory_.string(), ": another process is writing this teacher cache; wait for it"));
+  auto manifest = TeacherCacheManifest::read(directory_);
+  if (!manifest && is_first) {
+    manifest_.description = description;
+    manifest_.windows_per_shard =
+        std::clamp<uint64_t>(shard_bytes / manifest_.window_bytes(), 1, description.num_windows);
+    write_file_atomically(teacher_cache_manifest_path(directory_), manifest_.text());
+    sync_path(directory_);
+    manifest = TeacherCacheManifest::read(directory_);
+  }
+  SATIN_CHECK(manifest, directory_.string(), ": no manifest.json of the first writer");
+  manifest_ = *manifest;
+  std::string lines;
+  for (const std::string& line : differences(manifest_.description, description)) lines += "\n  " + line;
+  if (!lines.empty())
+    throw UserError(cat(directory_.string(), " holds a teacher cache of something else:", lines,
+                        "\ngive another directory, or remove this one"));
+  for (uint64_t s = next_absent(share_.index); s < manifest_.num_shards(); s = next_absent(s + share_.count))
+    windows_left_ += manifest_.windows_in_shard(s);
+  begin_shard(share_.index);
+}
+
+uint64_t TeacherCacheWriter::next_absent(uint64_t shard) const {
+  while (shard < manifest_.num_shards() && open_teacher_cache_shard(directory_, manifest_, shard))
+    shard += share_.count;
+  return shard;
+}
+
+void TeacherCacheWriter::begin_shard(uint64_t from) {
+  next_window_ = std::min(next_absent(from) * manifest_.windows_per_shard, manifest_.description.num_windows);
+}
+
+uint64_t TeacherCacheWriter::end_of_shard() const {
+  const uint64_t shard = next_window_ / manifest_.windows_per_shard;
+  return std::min((shard + 1) * manifest_.windows_per_shard, manifest_.description.num_windows);
 }
 
 TeacherCacheWriter::~TeacherCacheWriter() { ::close(lock_); }
@@ -128,9 +151,13 @@ void TeacherCacheWriter::add(std::span<const int32_t> ids, std::span<const float
   append<float>(shard_, log_rest, same);
   if (++next_copy_ < manifest_.description.copies) return;
   next_copy_ = 0;
-  const uint64_t next = next_window_ + 1;
-  if (next % manifest_.windows_per_shard == 0 || next == manifest_.description.num_windows) write_shard();
-  next_window_ = next;
+  --windows_left_;
+  if (next_window_ + 1 < end_of_shard()) {
+    ++next_window_;
+    return;
+  }
+  write_shard();
+  begin_shard(next_window_ / manifest_.windows_per_shard + share_.count);
 }
 
 void TeacherCacheWriter::write_shard() {
@@ -150,11 +177,14 @@ void TeacherCacheWriter::write_shard() {
   shard_.clear();
 }
 
-void TeacherCacheWriter::finish() {  // the last window's add() wrote the last shard
-  if (next_window_ != manifest_.description.num_windows)
+void TeacherCacheWriter::finish() {  // a shard's last window's add() wrote it
+  uint64_t found = 0;
+  for (uint64_t shard = 0; shard < manifest_.num_shards(); ++shard)
+    if (!teacher_cache_lacks(teacher_cache_shard_path(directory_, shard))) found += manifest_.windows_in_shard(shard);
+  if (found != manifest_.description.num_windows)
     throw UserError(cat(directory_.string(), ": expected ", manifest_.description.num_windows,
-                        " windows of the teacher, found ", next_window_,
-                        "; run `satin cache-teacher` again, which goes on after the last complete shard"));
+                        " windows of the teacher, found ", found,
+                        "; run `satin cache-teacher` again, which adds the shards that are absent"));
 }
 
 }  // namespace satin::data

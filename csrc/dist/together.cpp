@@ -5,7 +5,7 @@
 namespace satin::dist {
 namespace {
 
-constexpr char kDone = '+', kUser = 'u', kInternal = 'i';
+constexpr char kDone = '+', kUser = 'u', kStopped = 's', kInternal = 'i';
 
 /// What `work` returned or threw, as text that travels.
 std::string outcome(const std::function<std::string()>& work) {
@@ -15,6 +15,8 @@ std::string outcome(const std::function<std::string()>& work) {
     throw;
   } catch (const UserError& error) {
     return kUser + std::string(error.what());
+  } catch (const InterruptedError& error) {
+    return kStopped + std::string(error.what());
   } catch (const std::exception& error) {
     return kInternal + std::string(error.what());
   }
@@ -29,6 +31,7 @@ std::vector<std::string> gather_of(Communicator& ranks, const std::function<std:
     const char kind = results[rank].at(0);
     results[rank].erase(0, 1);
     if (kind == kDone) continue;
+    if (kind == kStopped) throw InterruptedError(results[rank]);
     const std::string message = cat("rank ", rank, ": ", results[rank]);
     if (kind == kUser) throw UserError(message);
     throw InternalError(message);

@@ -9,8 +9,9 @@
 namespace satin::dist {
 
 /// Runs `work` on every rank and returns when it is done on all, with what each returned. Where it throws on a rank,
-/// all ranks throw "rank 2: <its message>": UserError where that was one, else InternalError. A group of one throws the
-/// error itself. PeerError is thrown at once: with a rank lost nothing can be agreed.
+/// all ranks throw "rank 2: <its message>": UserError where that was one, else InternalError; what a signal stopped on
+/// one is InterruptedError on all. A group of one throws the error itself. PeerError is thrown at once: with a rank
+/// lost nothing can be agreed.
 std::vector<std::string> gather_of(Communicator& ranks, const std::function<std::string()>& work);
 
 /// The same of work that returns nothing.

@@ -18,7 +18,8 @@ std::vector<std::pair<size_t, size_t>> find_annotations(const std::string& text)
 }
 
 Annotations annotations(models::Decoder& decoder, const tokenizer::Tokenizer& tokenizer,
-                        const std::vector<std::string>& documents, const ScoreOptions& options) {
+                        const std::vector<std::string>& documents, const ScoreOptions& options,
+                        dist::Communicator& ranks) {
   ScoreOptions with_argmax = options;
   with_argmax.argmax = true;
   std::vector<std::vector<int32_t>> sequences;
@@ -37,7 +38,7 @@ Annotations annotations(models::Decoder& decoder, const tokenizer::Tokenizer& to
     sequences.push_back(std::move(ids));
   }
   Annotations result;
-  const std::vector<Scores> scores = score(decoder, sequences, with_argmax);
+  const std::vector<Scores> scores = score(decoder, sequences, with_argmax, ranks);
   for (size_t d = 0; d < scores.size(); ++d) {
     for (const auto& tokens : positions[d]) {
       bool exact = !tokens.empty();

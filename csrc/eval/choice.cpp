@@ -37,7 +37,7 @@ Question parse_question(const nlohmann::json& record, const std::string& where) 
 }
 
 Choice choice(models::Decoder& decoder, const tokenizer::Tokenizer& tokenizer, const std::vector<Question>& questions,
-              const ScoreOptions& options) {
+              const ScoreOptions& options, dist::Communicator& ranks) {
   std::vector<std::vector<int32_t>> sequences;
   std::vector<size_t> first_scored;  // index into Scores::log_prob
   for (const Question& question : questions) {
@@ -55,7 +55,7 @@ Choice choice(models::Decoder& decoder, const tokenizer::Tokenizer& tokenizer, c
       sequences.push_back(std::move(ids));
     }
   }
-  const std::vector<Scores> scores = score(decoder, sequences, options);
+  const std::vector<Scores> scores = score(decoder, sequences, options, ranks);
 
   Choice result;
   size_t next = 0;

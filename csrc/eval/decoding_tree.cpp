@@ -6,10 +6,9 @@
 #include <cmath>
 
 #include "core/error.h"
-#include "core/interrupt.h"
-#include "core/log.h"
 #include "core/random.h"
 #include "eval/candidates.h"
+#include "eval/in_batches.h"
 #include "ops/device.h"
 
 namespace satin::eval {
@@ -59,14 +58,14 @@ uint64_t tree_draw(uint64_t seed, int64_t root, int depth) {
 }
 
 std::vector<Branches> walk_tree(models::Decoder& model, models::Decoder& teacher, const Windows& windows,
-                                const TreeRoots& roots, const TreeOptions& options) {
+                                const TreeRoots& roots, const TreeOptions& options, dist::Communicator& ranks) {
   const at::NoGradGuard no_grad;
   const ops::RepeatableDecoding repeatable;  // a threshold on probabilities sees the last bit
   const auto num_roots = static_cast<int64_t>(roots.starts.size());
   const int64_t at_once = std::clamp<int64_t>(options.batch_tokens / roots.length, 1, kMostRoots);
-  std::vector<Branches> paths(num_roots, Branches{});
-  for (int64_t first = 0; first < num_roots; first += at_once) {
-    const int64_t number = std::min(at_once, num_roots - first);
+  const auto walk = [&](Range range) {
+    const auto [first, number] = range;
+    std::vector<Branches> paths(number, Branches{});
     Reader proposes(model), judges(teacher);
     at::Tensor tokens = contexts(windows, roots, first, number);
     for (int depth = 0; depth < kTreeDepth; ++depth) {
@@ -76,19 +75,25 @@ std::vector<Branches> walk_tree(models::Decoder& model, models::Decoder& teacher
       const at::Tensor ids = proposed.ids.cpu(), good = effective(proposed, options.theta).cpu();
       tokens = at::zeros({number, 1}, at::kLong);  // a path that has ended reads on, but nobody looks
       for (int64_t r = 0; r < number; ++r) {
-        if (depth > 0 && paths[first + r][depth - 1] == 0) continue;
+        if (depth > 0 && paths[r][depth - 1] == 0) continue;
         const at::Tensor children = ids[r].masked_select(good[r]);
         const int64_t num_children = children.size(0);
-        paths[first + r][depth] = num_children;
+        paths[r][depth] = num_children;
         if (num_children > 0)
           tokens[r][0] = children[static_cast<int64_t>(
               to_index(tree_draw(options.seed, first + r, depth), static_cast<uint64_t>(num_children)))];
       }
     }
-    progress(cat("decoding trees: root ", first + number, " of ", num_roots));
-    if (interrupt_signal()) throw InterruptedError("stopped by a signal during evaluation; nothing to save");
-  }
-  end_progress();
+    Numbers numbers;
+    for (const Branches& branches : paths) numbers.insert(numbers.end(), branches.begin(), branches.end());
+    return numbers;
+  };
+  std::vector<Branches> paths(num_roots, Branches{});
+  in_batches(ranks, "decoding trees: root", even_batches(num_roots, at_once), walk,
+             [&](Range range, const Numbers& numbers) {
+               for (size_t i = 0; i < numbers.size(); ++i)
+                 paths[range.first + i / kTreeDepth][i % kTreeDepth] = static_cast<int64_t>(numbers[i]);
+             });
   return paths;
 }
 

@@ -8,6 +8,7 @@
 #pragma once
 #include <array>
 
+#include "dist/communicator.h"
 #include "eval/windows.h"
 #include "models/decoder.h"
 
@@ -38,9 +39,11 @@ TreeRoots draw_roots(const Windows& windows, const TreeOptions& options);
 /// The random bits of a step: it goes to the (hash * b >> 64)-th of the b effective candidates, best first.
 uint64_t tree_draw(uint64_t seed, int64_t root, int depth);
 
-/// One path from every root through the tree of `model` as `teacher` judges it (both may be one).
+/// One path from every root through the tree of `model` as `teacher` judges it (both may be one). Several ranks share
+/// the roots, and each gets all paths.
 std::vector<Branches> walk_tree(models::Decoder& model, models::Decoder& teacher, const Windows& windows,
-                                const TreeRoots& roots, const TreeOptions& options);
+                                const TreeRoots& roots, const TreeOptions& options,
+                                dist::Communicator& ranks = *dist::Communicator::alone());
 
 struct TreeSize {
   double mean;        ///< of N_d

@@ -4,9 +4,7 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
-#include "core/error.h"
-#include "core/interrupt.h"
-#include "core/log.h"
+#include "eval/in_batches.h"
 #include "eval/perturb.h"
 
 namespace satin::eval {
@@ -83,10 +81,25 @@ Decisions add_model(ModelRobustness& sums, models::Decoder& decoder, const at::T
   return {clean.argmax, perturbed.argmax};
 }
 
+/// Every mean of a batch or of all of them, in one order.
+template <class Visit>
+void for_each_mean(Robustness& means, const Visit& visit) {
+  for (ModelRobustness* model : {&means.student, means.teacher ? &*means.teacher : nullptr}) {
+    if (!model) continue;
+    visit(model->clean);
+    for (WindowMeans& of_rate : model->substituted) visit(of_rate);
+    for (WindowMeans& of_strength : model->noisy) visit(of_strength);
+    visit(model->flips);
+  }
+  if (!means.teacher) return;
+  for (WindowMeans* agreement : {&means.agreement, &means.agreement_perturbed, &means.agreement_unperturbed})
+    visit(*agreement);
+}
+
 }  // namespace
 
 Robustness robustness(models::Decoder& student, models::Decoder* teacher, const std::vector<int32_t>& tokens,
-                      const RobustnessOptions& options) {
+                      const RobustnessOptions& options, dist::Communicator& ranks) {
   const at::NoGradGuard no_grad;
   Robustness result;
   result.windows = cut_windows("robustness", tokens, options.sequence_length, options.limit);
@@ -97,21 +110,36 @@ Robustness robustness(models::Decoder& student, models::Decoder* teacher, const 
   const Perturb perturb(result.options.num_tokens, options.special_ids, options.seed);
 
   const Windows& windows = result.windows;
-  const int64_t at_once = std::max<int64_t>(1, options.score.batch_tokens / windows.length);
-  for (int64_t first = 0; first < windows.count; first += at_once) {
-    const at::Tensor batch = windows.batch(first, std::min(at_once, windows.count - first));
+  const auto read = [&](Range range) {
+    Robustness means;
+    if (teacher) means.teacher.emplace();
+    const int64_t first = range.first;
+    const at::Tensor batch = windows.batch(first, range.number);
     const Perturb::OneToken wrong = perturb.one_token(batch.slice(1, 0, -1).contiguous(), first);
-    const Decisions ours = add_model(result.student, student, batch, first, perturb, wrong, result.options);
+    const Decisions ours = add_model(means.student, student, batch, first, perturb, wrong, result.options);
     if (teacher) {
-      const Decisions theirs = add_model(*result.teacher, *teacher, batch, first, perturb, wrong, result.options);
-      add_share(result.agreement, ours.clean == theirs.clean, std::vector<int64_t>(batch.size(0), 0));
-      add_share(result.agreement_unperturbed, ours.clean == theirs.clean, wrong.positions);
-      add_share(result.agreement_perturbed, ours.perturbed == theirs.perturbed, wrong.positions);
+      const Decisions theirs = add_model(*means.teacher, *teacher, batch, first, perturb, wrong, result.options);
+      add_share(means.agreement, ours.clean == theirs.clean, std::vector<int64_t>(batch.size(0), 0));
+      add_share(means.agreement_unperturbed, ours.clean == theirs.clean, wrong.positions);
+      add_share(means.agreement_perturbed, ours.perturbed == theirs.perturbed, wrong.positions);
     }
-    progress(cat("robustness: window ", first + batch.size(0), " of ", windows.count));
-    if (interrupt_signal()) throw InterruptedError("stopped by a signal during evaluation; nothing to save");
-  }
-  end_progress();
+    Numbers numbers;
+    for_each_mean(means, [&](const WindowMeans& mean) {
+      numbers.insert(numbers.end(), mean.sums.begin(), mean.sums.end());
+      numbers.insert(numbers.end(), mean.counts.begin(), mean.counts.end());
+    });
+    return numbers;
+  };
+  in_batches(ranks, "robustness: window", even_batches(windows.count, options.score.batch_tokens / windows.length),
+             read, [&](Range range, const Numbers& numbers) {
+               auto at = numbers.begin();
+               for_each_mean(result, [&](WindowMeans& mean) {
+                 for (auto* values : {&mean.sums, &mean.counts}) {
+                   values->insert(values->end(), at, at + range.number);
+                   at += range.number;
+                 }
+               });
+             });
   return result;
 }
 

@@ -5,6 +5,7 @@
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 
+#include "dist/communicator.h"
 #include "eval/score.h"
 #include "eval/window_means.h"
 #include "eval/windows.h"
@@ -42,9 +43,10 @@ struct Robustness {
   RobustnessOptions options;
 };
 
-/// `teacher` may be null or the student itself. Throws UserError for a text of fewer than 2 tokens.
+/// `teacher` may be null or the student itself; several ranks share the work (in_batches.h). Throws UserError for a
+/// text of fewer than 2 tokens.
 Robustness robustness(models::Decoder& student, models::Decoder* teacher, const std::vector<int32_t>& tokens,
-                      const RobustnessOptions& options = {});
+                      const RobustnessOptions& options = {}, dist::Communicator& ranks = *dist::Communicator::alone());
 
 /// With 95 % intervals ("student_ci95", "teacher_ci95", "ratio_ci95" of the paired ratio) and the protocol.
 nlohmann::json to_json(const Robustness& result, const models::Decoder& decoder, const std::string& documents);

@@ -4,19 +4,40 @@
 #include <ATen/core/grad_mode.h>
 
 #include "core/error.h"
-#include "core/interrupt.h"
+#include "eval/in_batches.h"
 
 namespace satin::eval {
 namespace {
 
-/// Scores of one padded batch [B, T]: log-probabilities and argmax hits [B, T - 1] on the CPU.
-std::pair<at::Tensor, at::Tensor> score_batch(models::Decoder& decoder, const at::Tensor& tokens,
-                                              const ScoreOptions& options) {
-  const at::Tensor hidden = decoder.hidden(tokens).slice(1, 0, -1);
-  const at::Tensor targets = tokens.slice(1, 1);
-  const RowScores rows = score_rows(decoder, hidden.flatten(0, 1), targets.flatten(), options);
-  const auto shape = targets.sizes();
-  return {rows.log_prob.view(shape).cpu(), options.argmax ? (rows.argmax.view(shape) == targets).cpu() : at::Tensor()};
+/// As many sequences a batch as fit, counting padding.
+std::vector<Range> batches_of(const std::vector<std::vector<int32_t>>& sequences, int64_t batch_tokens) {
+  std::vector<Range> batches;
+  for (size_t first = 0; first < sequences.size();) {
+    size_t last = first, longest = 0;
+    while (last < sequences.size()) {
+      const size_t length = std::max(longest, sequences[last].size());
+      if (last > first && length * (last - first + 1) > static_cast<size_t>(batch_tokens)) break;
+      longest = length;
+      ++last;
+    }
+    batches.push_back({static_cast<int64_t>(first), static_cast<int64_t>(last - first)});
+    first = last;
+  }
+  return batches;
+}
+
+/// Padded on the right: [number, longest] int64.
+at::Tensor padded(const std::vector<std::vector<int32_t>>& sequences, Range range) {
+  size_t longest = 0;
+  for (int64_t b = 0; b < range.number; ++b) longest = std::max(longest, sequences[range.first + b].size());
+  at::Tensor tokens = at::zeros({range.number, static_cast<int64_t>(longest)}, at::kLong);
+  auto ids = tokens.accessor<int64_t, 2>();
+  for (int64_t b = 0; b < range.number; ++b) {
+    const auto& sequence = sequences[range.first + b];
+    SATIN_CHECK(sequence.size() >= 2, "a sequence to score has ", sequence.size(), " tokens");
+    for (size_t t = 0; t < sequence.size(); ++t) ids[b][static_cast<int64_t>(t)] = sequence[t];
+  }
+  return tokens;
 }
 
 }  // namespace
@@ -37,43 +58,47 @@ RowScores score_rows(models::Decoder& decoder, const at::Tensor& hidden, const a
   return scores;
 }
 
+std::pair<at::Tensor, at::Tensor> score_batch(models::Decoder& decoder, const at::Tensor& tokens,
+                                              const ScoreOptions& options) {
+  const at::NoGradGuard no_grad;
+  const at::Tensor ids = tokens.to(decoder.parameters().options().device);
+  const at::Tensor hidden = decoder.hidden(ids).slice(1, 0, -1);
+  const at::Tensor targets = ids.slice(1, 1);
+  const RowScores rows = score_rows(decoder, hidden.flatten(0, 1), targets.flatten(), options);
+  const auto shape = targets.sizes();
+  return {rows.log_prob.view(shape).cpu(), options.argmax ? (rows.argmax.view(shape) == targets).cpu() : at::Tensor()};
+}
+
 std::vector<Scores> score(models::Decoder& decoder, const std::vector<std::vector<int32_t>>& sequences,
-                          const ScoreOptions& options) {
-  at::NoGradGuard no_grad;
-  const at::Device device = decoder.parameters().options().device;
+                          const ScoreOptions& options, dist::Communicator& ranks) {
   std::vector<Scores> result;
   result.reserve(sequences.size());
-  for (size_t first = 0; first < sequences.size();) {
-    // As many sequences as fit, counting padding.
-    size_t last = first, longest = 0;
-    while (last < sequences.size()) {
-      const size_t length = std::max(longest, sequences[last].size());
-      if (last > first && length * (last - first + 1) > static_cast<size_t>(options.batch_tokens)) break;
-      longest = length;
-      ++last;
-    }
-    const auto batch_size = static_cast<int64_t>(last - first);
-    at::Tensor tokens = at::zeros({batch_size, static_cast<int64_t>(longest)}, at::kLong);
-    auto ids = tokens.accessor<int64_t, 2>();
-    for (int64_t b = 0; b < batch_size; ++b) {
-      const auto& sequence = sequences[first + b];
-      SATIN_CHECK(sequence.size() >= 2, "a sequence to score has ", sequence.size(), " tokens");
-      for (size_t t = 0; t < sequence.size(); ++t) ids[b][static_cast<int64_t>(t)] = sequence[t];
-    }
-    const auto [log_prob, hit] = score_batch(decoder, tokens.to(device), options);
-    for (int64_t b = 0; b < batch_size; ++b) {
-      const auto num_scored = static_cast<int64_t>(sequences[first + b].size()) - 1;
+  const auto num_scored = [&](int64_t s) { return static_cast<int64_t>(sequences[s].size()) - 1; };
+  // Of each sequence its log-probabilities, then its hits.
+  const auto read = [&](Range range) {
+    const auto [log_prob, hit] = score_batch(decoder, padded(sequences, range), options);
+    Numbers numbers;
+    for (int64_t b = 0; b < range.number; ++b) {
+      const int64_t n = num_scored(range.first + b);
       const float* values = log_prob[b].const_data_ptr<float>();
-      Scores scores{{values, values + num_scored}, {}};
-      if (hit.defined()) {
-        const bool* hits = hit[b].const_data_ptr<bool>();
-        scores.is_argmax.assign(hits, hits + num_scored);
-      }
+      numbers.insert(numbers.end(), values, values + n);
+      if (!hit.defined()) continue;
+      const bool* hits = hit[b].const_data_ptr<bool>();
+      numbers.insert(numbers.end(), hits, hits + n);
+    }
+    return numbers;
+  };
+  const auto add = [&](Range range, const Numbers& numbers) {
+    auto at = numbers.begin();
+    for (int64_t s = range.first; s < range.first + range.number; ++s) {
+      Scores scores;
+      for (int64_t t = 0; t < num_scored(s); ++t) scores.log_prob.push_back(static_cast<float>(*at++));
+      if (options.argmax)
+        for (int64_t t = 0; t < num_scored(s); ++t) scores.is_argmax.push_back(*at++ != 0);
       result.push_back(std::move(scores));
     }
-    if (interrupt_signal()) throw InterruptedError("stopped by a signal during evaluation; nothing to save");
-    first = last;
-  }
+  };
+  in_batches(ranks, "scoring: sequence", batches_of(sequences, options.batch_tokens), read, add);
   return result;
 }
 

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "dist/communicator.h"
 #include "models/decoder.h"
 
 namespace satin::eval {
@@ -31,8 +32,13 @@ struct RowScores {
 RowScores score_rows(models::Decoder& decoder, const at::Tensor& hidden, const at::Tensor& targets,
                      const ScoreOptions& options, int64_t num_tokens = 0);
 
-/// Scores sequences (each of at least 2 tokens), in order. No gradients.
+/// tokens [B, T] int64 -> of each but the first, on the CPU: log-probability [B, T - 1] fp32, and whether it is the
+/// argmax, bool (undefined unless asked for). No gradients.
+std::pair<at::Tensor, at::Tensor> score_batch(models::Decoder& decoder, const at::Tensor& tokens,
+                                              const ScoreOptions& options);
+
+/// Scores sequences (each of at least 2 tokens), in order; several ranks share them, and each gets all scores.
 std::vector<Scores> score(models::Decoder& decoder, const std::vector<std::vector<int32_t>>& sequences,
-                          const ScoreOptions& options = {});
+                          const ScoreOptions& options = {}, dist::Communicator& ranks = *dist::Communicator::alone());
 
 }  // namespace satin::eval

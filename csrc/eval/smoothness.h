@@ -46,10 +46,11 @@ struct Smoothness {
 };
 
 /// The models' vocabularies share the first num_tokens ids; `teacher` may be null (the model's own numbers only) or the
-/// student itself. Memory: one batch, a few chunks of logits, and 16 bytes a token for the norms.
-/// Throws UserError for a text of fewer than 2 tokens, or a model whose gradients are not finite.
+/// student itself; several ranks share the work (in_batches.h). Memory: one batch, a few chunks of logits, and 16 bytes
+/// a token for the norms. Throws UserError for a text of fewer than 2 tokens, or a model whose gradients are not
+/// finite.
 Smoothness smoothness(models::Decoder& student, models::Decoder* teacher, const std::vector<int32_t>& tokens,
-                      const SmoothnessOptions& options = {});
+                      const SmoothnessOptions& options = {}, dist::Communicator& ranks = *dist::Communicator::alone());
 
 /// All of it with its protocol; numbers as compare() writes them, D_k and histograms as arrays for plots.
 nlohmann::json to_json(const Smoothness& result, const models::Decoder& decoder, const std::string& documents);

@@ -1,4 +1,5 @@
-// Evaluation tasks. Each result prints its protocol beside its numbers.
+// Evaluation tasks. Each result prints its protocol beside its numbers. Several ranks with the same arguments share the
+// work, and each gets the result of one process (in_batches.h).
 #pragma once
 #include <nlohmann/json_fwd.hpp>
 #include <string>
@@ -20,7 +21,8 @@ struct Perplexity {
 };
 /// `limit`: at most so many windows (0: all). Throws UserError when there are fewer than 2 tokens.
 Perplexity perplexity(models::Decoder& decoder, const std::vector<int32_t>& tokens, int64_t sequence_length,
-                      int64_t limit = 0, const ScoreOptions& options = {});
+                      int64_t limit = 0, const ScoreOptions& options = {},
+                      dist::Communicator& ranks = *dist::Communicator::alone());
 
 /// Multiple choice by log-likelihood. One question: shared context, two or more continuations, the right one's index.
 struct Question {
@@ -37,7 +39,7 @@ struct Choice {
   int64_t correct_per_token = 0;  ///< ... the highest log-likelihood a token
 };
 Choice choice(models::Decoder& decoder, const tokenizer::Tokenizer& tokenizer, const std::vector<Question>& questions,
-              const ScoreOptions& options = {});
+              const ScoreOptions& options = {}, dist::Communicator& ranks = *dist::Communicator::alone());
 
 /// Exact matches of <<expression=result>> annotations: every token that overlaps the result must be the argmax,
 /// teacher-forced, one document at a time.
@@ -45,7 +47,8 @@ struct Annotations {
   int64_t total = 0, exact = 0;
 };
 Annotations annotations(models::Decoder& decoder, const tokenizer::Tokenizer& tokenizer,
-                        const std::vector<std::string>& documents, const ScoreOptions& options = {});
+                        const std::vector<std::string>& documents, const ScoreOptions& options = {},
+                        dist::Communicator& ranks = *dist::Communicator::alone());
 
 /// Byte ranges of the results in `text`: group 1 of <<[^=<>]*=([^<>]*)>>, as in Python's re.finditer.
 std::vector<std::pair<size_t, size_t>> find_annotations(const std::string& text);

@@ -70,7 +70,7 @@ struct Share {
 
 }  // namespace
 
-void check_shared(const fs::path& directory, dist::Communicator& ranks) {
+void check_shared(const fs::path& directory, dist::Communicator& ranks, const std::string& key) {
   if (ranks.size() == 1) return;
   Marker marker;
   const std::string name = dist::gather_of(ranks, [&] {
@@ -81,9 +81,9 @@ void check_shared(const fs::path& directory, dist::Communicator& ranks) {
   })[0];
   dist::together(ranks, [&] {
     if (!appears(directory / name))
-      throw UserError(
-          cat("expected a directory that all ranks share, found that what rank 0 writes into ", directory.string(),
-              " is not seen here: set train.output_dir to a place on a file system that every host mounts"));
+      throw UserError(cat("expected a directory that all ranks share, found that what rank 0 writes into ",
+                          directory.string(), " is not seen here: set ", key,
+                          " to a place on a file system that every host mounts"));
   });
 }
 

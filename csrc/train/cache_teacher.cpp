@@ -1,11 +1,13 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
-#include <chrono>
-
+#include "core/clock.h"
 #include "core/error.h"
 #include "core/interrupt.h"
 #include "core/log.h"
+#include "dist/in_order.h"
+#include "dist/together.h"
+#include "io/shared_directory.h"
 #include "losses/head.h"
 #include "ops/device.h"
 #include "report/progress.h"
@@ -98,11 +100,58 @@ void add_copies(data::TeacherCacheWriter& writer, Reader& reader, const losses::
       add(writer, copies[c][static_cast<size_t>(b)], values_of<int32_t>(tokens[c][b]));
 }
 
+/// Writes this rank's shards, batch by batch.
+class Filler {
+ public:
+  Filler(const config::Config& config, data::TeacherCacheWriter& writer, const data::Dataset& dataset, Reader reader,
+         const losses::Neighbourhood& neighbourhood, at::Device device)
+      : config_(config),
+        writer_(writer),
+        dataset_(dataset),
+        reader_(reader),
+        neighbourhood_(neighbourhood),
+        device_(device) {}
+
+  /// Windows of one shard, so that batches do not depend on who has which shards, nor on where a call was stopped.
+  void add_batch() {
+    const uint64_t begin = writer_.next_window();
+    const uint64_t end = std::min<uint64_t>(begin + config_.train.micro_batch_size, writer_.end_of_shard());
+    std::vector<data::Sample> samples;
+    for (uint64_t w = begin; w < end; ++w) samples.push_back(dataset_.sample_at(w));
+    const data::Batch batch = dataset_.read(samples);
+    if (config_.teacher.copies > 0)
+      add_copies(writer_, reader_, neighbourhood_, batch, config_.teacher.copies, dataset_.num_windows(), device_);
+    else
+      for (const Rows& rows : reader_.best(reader_.hidden(batch.tokens, batch.document_ids))) add(writer_, rows);
+  }
+
+ private:
+  const config::Config& config_;
+  data::TeacherCacheWriter& writer_;
+  const data::Dataset& dataset_;
+  Reader reader_;
+  const losses::Neighbourhood& neighbourhood_;
+  at::Device device_;
+};
+
+/// Windows that are still to do, of all ranks, after `work` on each.
+uint64_t windows_left(dist::Communicator& world, const data::TeacherCacheWriter& writer,
+                      const std::function<void()>& work) {
+  uint64_t left = 0;
+  for (const std::string& of_rank : dist::gather_of(world, [&] {
+         work();
+         return std::to_string(writer.windows_left());
+       }))
+    left += std::stoull(of_rank);
+  return left;
+}
+
 }  // namespace
 
-void cache_teacher(const config::Config& config) {
+void cache_teacher(const config::Config& config, dist::Communicator& world) {
   const at::NoGradGuard no_grad;
-  if (config.teacher.cache.empty())
+  const std::string& directory = config.teacher.cache;
+  if (directory.empty())
     throw UserError("teacher.cache: expected the directory to fill, found nothing; set teacher.cache=DIR");
   const at::Device device = ops::resolve_device(config.train.device);
   const at::ScalarType compute_dtype = ops::resolve_compute_dtype(config.train.compute_dtype, device);
@@ -111,57 +160,66 @@ void cache_teacher(const config::Config& config) {
   const auto tokenizer = tokenizer::Tokenizer::load(config.model.path);
   const models::ModelConfig student = models::load_model_config(config.model.path);
   check_vocabulary(tokenizer, student, config.model.path);
-  const data::Dataset dataset =
-      open_training_data(config, tokenizer, std::filesystem::path(config.teacher.cache) / "tokens");
+  if (world.rank() == 0) {
+    std::error_code ignored;  // the writer says what is wrong
+    std::filesystem::create_directories(directory, ignored);
+  }
+  io::check_shared(directory, world, "teacher.cache");
+  std::optional<data::Dataset> dataset;
+  dist::first_then_others(world, [&] {  // the first tokenises what is not yet
+    dataset.emplace(open_training_data(config, tokenizer, std::filesystem::path(directory) / "tokens"));
+  });
   const auto num_tokens = static_cast<int64_t>(tokenizer.vocab_size());
   const int64_t k = std::min(config.teacher.cache_top_k, num_tokens);
+  const uint64_t total = dataset->num_windows();
   data::TeacherCacheDescription description{.teacher = path,
                                             .teacher_checksum = weights_checksum(path),
                                             .tokenizer_fingerprint = tokenizer.fingerprint(),
-                                            .data_checksum = dataset.windows_checksum(),
-                                            .num_windows = dataset.num_windows(),
+                                            .data_checksum = dataset->windows_checksum(),
+                                            .num_windows = total,
                                             .sequence_length = config.train.sequence_length,
                                             .top_k = k,
                                             .vocab_size = student.vocab_size,
                                             .attention_across_documents = config.data.attention_across_documents,
                                             .compute_dtype = c10::toString(compute_dtype)};
   describe_copies(config, description);
-  data::TeacherCacheWriter writer(config.teacher.cache, description);
-  const uint64_t total = dataset.num_windows(), first = writer.next_window();
-  if (first > 0) log_info(cat(config.teacher.cache, ": ", first, " of ", total, " windows are there"));
-  if (first < total) {
-    const auto teacher = build_teacher(config, student_options(device, compute_dtype), student);
-    Reader reader(*teacher, num_tokens, k, config.loss.chunk_tokens);
+  std::optional<data::TeacherCacheWriter> writer;
+  dist::first_then_others(world, [&] {  // the first writes the manifest
+    writer.emplace(
+        directory, description, data::TeacherCacheWriter::kShardBytes,
+        data::TeacherCacheWriter::Share{static_cast<uint64_t>(world.rank()), static_cast<uint64_t>(world.size())});
+  });
+  const uint64_t missing = windows_left(world, *writer, [] {});
+  if (missing < total) log_info(cat(directory, ": ", total - missing, " of ", total, " windows are there"));
+  if (missing > 0) {
+    std::unique_ptr<models::Decoder> teacher;
+    dist::together(world, [&] { teacher = build_teacher(config, student_options(device, compute_dtype), student); });
     const losses::Neighbourhood neighbourhood(config.loss.neighbourhood, num_tokens, special_ids(tokenizer, student),
                                               config.train.seed, config.loss.chunk_tokens);
-    const auto start = std::chrono::steady_clock::now();
-    while (writer.next_window() < total) {
-      if (const int signal = interrupt_signal())
-        throw InterruptedError(cat("stopped by signal ", signal, " with ", writer.next_window(), " of ", total,
-                                   " windows; the same command goes on after the last complete shard"));
-      std::vector<data::Sample> samples;
-      const uint64_t begin = writer.next_window();
-      for (uint64_t w = begin; w < std::min<uint64_t>(begin + config.train.micro_batch_size, total); ++w)
-        samples.push_back(dataset.sample_at(w));
-      const data::Batch batch = dataset.read(samples);
-      if (config.teacher.copies > 0)
-        add_copies(writer, reader, neighbourhood, batch, config.teacher.copies, total, device);
-      else
-        for (const Rows& rows : reader.best(reader.hidden(batch.tokens, batch.document_ids))) add(writer, rows);
-      const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-      const double done = static_cast<double>(writer.next_window() - first);
-      progress(cat("window ", writer.next_window(), "/", total, "  ",
+    Filler filler(config, *writer, *dataset, Reader(*teacher, num_tokens, k, config.loss.chunk_tokens), neighbourhood,
+                  device);
+    const double start_s = now_s();
+    for (uint64_t left = missing; left > 0;) {
+      left = windows_left(world, *writer, [&] {
+        if (const int signal = interrupt_signal())
+          throw InterruptedError(cat("stopped by signal ", signal, " with ", total - left, " of ", total,
+                                     " windows; the same command goes on after the last complete shards"));
+        if (writer->windows_left() > 0) filler.add_batch();
+      });
+      const double seconds = now_s() - start_s, done = static_cast<double>(missing - left);
+      progress(cat("window ", total - left, "/", total, "  ",
                    report::count_text(done * static_cast<double>(config.train.sequence_length) / seconds),
-                   " tokens/s  ETA ",
-                   report::duration_text(seconds / done * static_cast<double>(total - writer.next_window()))));
+                   " tokens/s  ETA ", report::duration_text(seconds / done * static_cast<double>(left))));
     }
     end_progress();
   }
-  writer.finish();
-  const data::TeacherCache cache(config.teacher.cache);
-  log_info(cat(config.teacher.cache, ": ", total, " windows of ", config.train.sequence_length, " tokens, ",
-               config.teacher.copies > 0 ? cat(config.teacher.copies, " perturbed copies of each, ") : "", "the best ",
-               k, " tokens a position, ", report::bytes_text(static_cast<int64_t>(cache.bytes()))));
+  dist::on_first(world, [&] {
+    writer->finish();
+    const data::TeacherCache cache(directory);
+    log_info(cat(directory, ": ", total, " windows of ", config.train.sequence_length, " tokens, ",
+                 config.teacher.copies > 0 ? cat(config.teacher.copies, " perturbed copies of each, ") : "",
+                 "the best ", k, " tokens a position, ", report::bytes_text(static_cast<int64_t>(cache.bytes()))));
+  });
 }
 
 }  // namespace satin::train

@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "core/log.h"
+#include "dist/together.h"
 #include "export/format.h"
 #include "io/checkpoint.h"
 #include "report/html.h"
@@ -25,26 +26,37 @@ std::vector<exporting::Evaluation> evaluations_of(const nlohmann::json& evaluati
   return found;
 }
 
+/// Of teacher and student as they are shipped, on all ranks.
+nlohmann::json evaluate(const config::Config& config, const Validation& validation, const fs::path& checkpoint,
+                        const nn::BuildOptions& options, dist::Communicator& world) {
+  const auto perplexities = [&](const fs::path& path, const std::string& label) {
+    std::unique_ptr<models::Decoder> decoder;
+    dist::together(world, [&] { decoder = exporting::build_decoder(exporting::open_model(path), options); });
+    return validation.evaluate(*decoder, label, world);
+  };
+  nlohmann::json evaluation = nlohmann::json::object();
+  if (validation.empty()) return evaluation;
+  if (distils(config.loss)) evaluation["teacher"] = perplexities(teacher_path(config), "teacher");
+  evaluation["student"] = perplexities(checkpoint, "student as shipped");
+  return evaluation;
+}
+
 }  // namespace
 
 void finish_run(const config::Config& config, const RunDirectory& directory, const Validation& validation,
-                const fs::path& checkpoint, at::Device device, at::ScalarType compute_dtype) {
-  const exporting::ShippedModel shipped = exporting::open_model(checkpoint);
+                const fs::path& checkpoint, at::Device device, at::ScalarType compute_dtype,
+                dist::Communicator& world) {
   nn::BuildOptions options;
   options.device = device;
   options.master_dtype = options.compute_dtype = compute_dtype == at::kDouble ? at::kDouble : at::kFloat;
-  nlohmann::json evaluation = nlohmann::json::object();
-  if (!validation.empty()) {
-    if (distils(config.loss)) {
-      const std::string& path = teacher_path(config);
-      const auto teacher = exporting::build_decoder(exporting::open_model(path), options);
-      evaluation["teacher"] = validation.evaluate(*teacher, "teacher");
-    }
-    evaluation["student"] = validation.evaluate(*exporting::build_decoder(shipped, options), "student as shipped");
+  const nlohmann::json evaluation = evaluate(config, validation, checkpoint, options, world);
+  if (world.rank() > 0) return;
+  if (!evaluation.empty()) {
     write_file_atomically(directory.evaluation(), evaluation.dump(1) + "\n");
     const int64_t step = io::read_manifest(checkpoint).step;
     report::MetricsLog(directory.metrics(), step).append({{"step", step}, {"eval", evaluation["student"]}});
   }
+  const exporting::ShippedModel shipped = exporting::open_model(checkpoint);
   for (const auto& name : config.export_.formats) {
     exporting::export_model(
         shipped, exporting::format(name), directory.exported(name), /*force=*/true,

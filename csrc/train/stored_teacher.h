@@ -6,6 +6,7 @@
 #include "config/schema.h"
 #include "data/batch.h"
 #include "data/teacher_cache.h"
+#include "dist/communicator.h"
 #include "ops/logit_losses.h"
 #include "tokenizer/tokenizer.h"
 
@@ -34,7 +35,8 @@ void describe_copies(const config::Config& config, data::TeacherCacheDescription
 
 /// Fills teacher.cache for data.train: the teacher's next-token distributions at every position of every window, once,
 /// or of each of its perturbed copies (teacher.copies).
-/// Goes on where an earlier call was stopped. Throws UserError, InterruptedError on a signal.
-void cache_teacher(const config::Config& config);
+/// Adds what an earlier call that was stopped left out. Called by every rank of a job: each reads the teacher for
+/// shards of its own, and the cache's bytes are those of one process. Throws UserError, InterruptedError on a signal.
+void cache_teacher(const config::Config& config, dist::Communicator& world);
 
 }  // namespace satin::train

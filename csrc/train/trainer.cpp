@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "core/interrupt.h"
 #include "core/log.h"
+#include "dist/together.h"
 #include "io/checkpoint.h"
 #include "ops/device.h"
 #include "optim/clip.h"
@@ -70,7 +71,7 @@ void Trainer::run() {
     const bool due = config_.checkpoint.every_n_steps > 0 && steps_done_ % config_.checkpoint.every_n_steps == 0;
     if (due && steps_done_ < total_steps_) save(steps_done_, /*wait=*/!config_.checkpoint.asynchronous);
     const bool evaluates = config_.eval.every_n_steps > 0 && steps_done_ % config_.eval.every_n_steps == 0;
-    if (evaluates && steps_done_ < total_steps_ && !interrupt_signal()) {
+    if (evaluates && steps_done_ < total_steps_) {
       try {
         evaluate_live(steps_done_);
       } catch (const InterruptedError&) {  // what follows saves first
@@ -85,7 +86,7 @@ void Trainer::run() {
     }
   }
   save(total_steps_, /*wait=*/true);
-  if (watchdog_) watchdog_->pause();  // the others leave; what follows takes as long as it takes
+  if (watchdog_) watchdog_->pause();  // what follows takes as long as it takes
   end_progress();
   log_info(cat("trained ", tokens_done_, " tokens; peak memory ", report::bytes_text(ops::peak_memory_bytes(device_))));
   if (const auto step_time = step_time_.mean(); !step_time.empty()) log_info(step_time_text(step_time));
@@ -100,8 +101,10 @@ void Trainer::run() {
   student_.decoder.reset();
   split_teacher_.reset();
   teacher_.reset();
-  if (!speaks()) return;
-  finish_run(config_, directory_, *validation_, *io::latest_checkpoint(directory_.path()), device_, compute_dtype_);
+  const fs::path checkpoint = dist::gather_of(*sharing_.world, [&] {  // the first knows: others may see it late
+    return speaks() ? io::latest_checkpoint(directory_.path())->string() : std::string();
+  })[0];
+  finish_run(config_, directory_, *validation_, checkpoint, device_, compute_dtype_, *sharing_.world);
 }
 
 int Trainer::agreed_signal() {
@@ -132,7 +135,7 @@ void Trainer::enter_stage() {
   quant::enter(*student_.registry, next, /*keep_range=*/!starts);
   if (starts) {  // the weights have moved since
     const dist::Unbounded unbounded(watchdog_);
-    needs_calibration(student_) ? calibrate(config_, student_, *dataset_, whole_weights())
+    needs_calibration(student_) ? calibrate(config_, student_, *dataset_, whole_weights(), *sharing_.world)
                                 : quant::initialise_from_weights(*student_.registry);
     store_keys_and_values();
     warned_layers_.clear();
@@ -306,7 +309,7 @@ void Trainer::evaluate_live(int64_t steps_done) {
   const dist::Sharing whole = whole_weights();
   quant::HeldWeights weights(*student_.registry, compute_dtype_, /*trainable=*/false, whole);
   weights.bring_all();
-  const nlohmann::json results = validation_->evaluate(*student_.decoder, cat("step ", steps_done));
+  const nlohmann::json results = validation_->evaluate(*student_.decoder, cat("step ", steps_done), *sharing_.world);
   if (results.empty() || !speaks()) return;
   metrics_->append({{"step", steps_done}, {"eval", results}});
   if (tensorboard_)

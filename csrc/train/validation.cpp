@@ -22,10 +22,11 @@ Validation::Validation(const config::Config& config, const tokenizer::Tokenizer&
   }
 }
 
-nlohmann::json Validation::evaluate(models::Decoder& decoder, const std::string& label) const {
+nlohmann::json Validation::evaluate(models::Decoder& decoder, const std::string& label,
+                                    dist::Communicator& ranks) const {
   nlohmann::json results = nlohmann::json::object();
   for (const Text& text : texts_) {
-    const eval::Perplexity result = eval::perplexity(decoder, text.tokens, sequence_length_, limit_);
+    const eval::Perplexity result = eval::perplexity(decoder, text.tokens, sequence_length_, limit_, {}, ranks);
     results[text.name] = eval::to_json(result, decoder, text.documents);
     log_info(cat(label, ": perplexity of ", text.name, " ", fixed(result.perplexity(), 3), " (", result.num_windows,
                  " windows of ", sequence_length_, ")"));

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "config/schema.h"
+#include "dist/communicator.h"
 #include "models/decoder.h"
 #include "tokenizer/tokenizer.h"
 
@@ -16,8 +17,9 @@ class Validation {
   Validation(const config::Config& config, const tokenizer::Tokenizer& tokenizer);
 
   bool empty() const { return texts_.empty(); }
-  /// Perplexity of every text: {"<name>": {"perplexity", "nll", "tokens", "protocol"}}; logs one line each.
-  nlohmann::json evaluate(models::Decoder& decoder, const std::string& label) const;
+  /// Perplexity of every text: {"<name>": {"perplexity", "nll", "tokens", "protocol"}}; logs one line each. Called by
+  /// every rank, each with the whole model: they share the windows and all get the results of one process.
+  nlohmann::json evaluate(models::Decoder& decoder, const std::string& label, dist::Communicator& ranks) const;
 
  private:
   struct Text {

@@ -143,6 +143,34 @@ TEST(TeacherCache, GoesOnAfterEveryInterruption) {
   EXPECT_EQ(files_of(dir / "whole"), whole);
 }
 
+/// Three writers at once, of which one is stopped early; what it left is added by two.
+TEST(TeacherCache, WritersShareTheShards) {
+  TempDir dir;
+  const auto d = describe(23, 3, 2, 100);
+  write(dir / "whole", d, kSmallShardBytes, 23);
+  const auto fill = [&](std::vector<uint64_t> ends) {
+    std::vector<std::unique_ptr<TeacherCacheWriter>> writers;
+    for (uint64_t i = 0; i < ends.size(); ++i)
+      writers.push_back(std::make_unique<TeacherCacheWriter>(dir / "cache", d, kSmallShardBytes,
+                                                             TeacherCacheWriter::Share{i, ends.size()}));
+    uint64_t left = 0;
+    for (uint64_t i = 0; i < ends.size(); ++i) {
+      while (writers[i]->next_window() < ends[i]) {
+        EXPECT_EQ(writers[i]->next_window() / 2 % ends.size(), i);
+        EXPECT_EQ(writers[i]->end_of_shard(), std::min<uint64_t>(writers[i]->next_window() / 2 * 2 + 2, 23));
+        add(*writers[i], random_rows(d, writers[i]->next_window()));
+      }
+      left += writers[i]->windows_left();
+    }
+    if (left == 0) writers[0]->finish();
+    return left;
+  };
+  EXPECT_EQ(fill({23, 10, 23}), 4u);  // number 1 has windows 2 3, 8 9, 14 15, 20 21
+  EXPECT_SAYS("found 14 of 23 windows", TeacherCache(dir / "cache"));
+  EXPECT_EQ(fill({23, 23}), 0u);
+  EXPECT_EQ(files_of(dir / "cache"), files_of(dir / "whole"));
+}
+
 TEST(TeacherCache, AnotherDescriptionIsRefused) {
   TempDir dir;
   write(dir / "cache", kSmall, kSmallShardBytes, 3);

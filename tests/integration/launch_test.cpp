@@ -84,15 +84,29 @@ TEST_F(Launched, SaysWhatIsWrongWithTheEnvironment) {
 }
 
 TEST_F(Launched, RanksWithAnotherConfigurationAreRefused) {
-  std::string script = "status=0; ";
-  for (int rank = 0; rank < 2; ++rank)
-    script += cat("RANK=", rank, " WORLD_SIZE=2 LOCAL_RANK=", rank, " LOCAL_WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 ",
-                  "MASTER_PORT=", 42000 + ::getpid() % 5000, " OMP_NUM_THREADS=1 ", std::getenv("SATIN_BINARY"), " ",
-                  shared("differ", rank == 1 ? "train.seed=7" : ""), " & ");
+  const auto pair = [&](const std::string& first, const std::string& second) {
+    std::string script;
+    for (int rank = 0; rank < 2; ++rank)
+      script += cat("RANK=", rank, " WORLD_SIZE=2 LOCAL_RANK=", rank, " LOCAL_WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 ",
+                    "MASTER_PORT=", 42000 + ::getpid() % 5000, " OMP_NUM_THREADS=1 ", std::getenv("SATIN_BINARY"), " ",
+                    rank == 0 ? first : second, " & ");
+    return test::run("(" + script + "wait $!; exit $?)");
+  };
+  const std::string eval = cat("eval --device cpu --limit 1 --model ", (quick / "teacher").string(), " --data ",
+                               (quick / "text/valid.jsonl").string(), " --seed ");
+  expect(pair(eval + "1", eval + "2"), 2, {"in configuration: line ", "seed=2' there, 'seed=1' on rank 0"});
   expect(
-      test::run("(" + script + "wait $!; exit $?)"), 2,
+      pair(shared("differ"), shared("differ", "train.seed=7")), 2,
       {"rank 1 on ", " differs from rank 0 on ", "in configuration: line ", "seed: 7' there, '", "seed: 0' on rank 0"});
   EXPECT_FALSE(fs::exists(dir / "differ"));
+}
+
+TEST_F(Launched, ASignalEndsAnEvaluation) {
+  begin(cat("eval --device cpu --tasks smoothness --sequence-length 1024 --model ", (quick / "teacher").string(),
+            " --data ", (quick / "text/valid.jsonl").string(), " --gpus 2"));
+  for (int i = 0; i < 3000 && test::read_file(dir / "output").find("window") == std::string::npos; ++i) sleep_s(0.01);
+  kill(launcher(), SIGTERM);
+  expect(wait(), 3, {"stopped by a signal during evaluation"});
 }
 
 TEST_F(Launched, AKilledRankEndsTheJob) {
@@ -112,6 +126,22 @@ TEST_F(Launched, AKilledRankEndsTheJob) {
            {cat("rank ", rank, " was ended by signal 9"), cat(": rank ", rank, " on "), " at step "});
     EXPECT_NE(kill(other, 0), 0);
   }
+}
+
+TEST_F(Launched, AKilledRankEndsAnEvaluation) {
+  begin(cat("eval --device cpu --tasks smoothness --sequence-length 1024 --model ", (quick / "teacher").string(),
+            " --data ", (quick / "text/valid.jsonl").string(), " --json ", (dir / "result.json").string(),
+            " --gpus 2"));
+  for (int i = 0; i < 3000 && test::read_file(dir / "output").find("window") == std::string::npos; ++i) sleep_s(0.01);
+  const pid_t lost = child(1), other = child(0);
+  ASSERT_GT(lost, 0);
+  kill(lost, SIGKILL);
+  const auto start = std::chrono::steady_clock::now();
+  const auto result = wait();
+  EXPECT_LT(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(), 9);
+  expect(result, 128 + SIGKILL, {"rank 1 was ended by signal 9", "the job has lost a rank: rank 1 on "});
+  EXPECT_NE(kill(other, 0), 0);
+  EXPECT_FALSE(fs::exists(dir / "result.json"));
 }
 
 TEST_F(Launched, DivergenceIsTheStatusOfTheJob) {

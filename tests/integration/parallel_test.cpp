@@ -188,6 +188,89 @@ TEST_F(Parallel, TwoHosts) {
   test::run("(" + cleanup + ")");
 }
 
+/// Calibration (on 30 sequences, 4 at a time), evaluation in the middle of training and after it (two batches and a
+/// short one): what one process finds, to the bit, of a model that stays as it is.
+TEST_F(Parallel, CalibratesAndEvaluatesAsOneProcess) {
+  const std::string two =
+      "train.max_steps=2 eval.every_n_steps=1 eval.limit=70 optimizer.learning_rate=1e-30 "
+      "optimizer.scale_learning_rate=1e-30 optimizer.zero_point_learning_rate=1e-30 "
+      "quantization.default.init=weighted_mse quantization.calibration_sequences=30 ";
+  const auto live = [&](const std::string& run) {
+    std::istringstream lines(test::read_file(dir / run / "metrics.jsonl"));
+    for (std::string line; std::getline(lines, line);)
+      if (const auto entry = nlohmann::json::parse(line); entry["step"] == 1 && entry.contains("eval")) return entry;
+    return nlohmann::json();
+  };
+  expect(job(1, tiny("one", two + "export.formats=[]")), 0, {"calibrated on 30 ", "(70 windows of 256)"});
+  ASSERT_FALSE(live("one").is_null());
+  for (const auto& [strategy, ranks] : std::vector<Job>{{"ddp", 2}, {"fsdp", 3}}) {
+    const ProcessResult result = job(ranks, tiny(strategy, two + "parallel.strategy=" + strategy));
+    expect(result, 0, {"student as shipped: perplexity of ", "exported ", "report: "});
+    EXPECT_EQ(live(strategy), live("one"));
+    EXPECT_EQ(test::read_file(dir / strategy / "checkpoints/step-2/model.safetensors"),
+              test::read_file(dir / "one/checkpoints/step-2/model.safetensors"));
+    EXPECT_EQ(test::read_file(dir / strategy / "evaluation.json"), test::read_file(dir / "one/evaluation.json"));
+  }
+}
+
+TEST_F(Parallel, EvalOfEveryTaskEqualsOneProcess) {
+  std::string questions, documents;
+  for (int i = 0; i < 60; ++i) {
+    const std::string sum = cat("<<", i, "+1=", i + 1, ">>", i + 1);
+    documents += nlohmann::json{{"text", cat(std::string(i % 7 * 40, 'a'), " so ", sum, " and ", sum)}}.dump() + "\n";
+    questions +=
+        nlohmann::json{{"good", cat("Once there were ", i, " cats.")}, {"bad", cat("Once cats ", i)}}.dump() + "\n";
+  }
+  test::write_file(dir / "documents.jsonl", documents);
+  test::write_file(dir / "questions.jsonl", questions);
+  const std::string teacher = (quick / "teacher").string(), valid = (quick / "text/valid.jsonl").string();
+  const std::vector<std::string> calls = {
+      "--tasks perplexity --sequence-length 1024 --limit 9 --data " + valid,
+      "--tasks smoothness --sequence-length 256 --limit 9 --roots 4 --teacher " + teacher + " --data " + valid,
+      "--tasks annotations --data " + (dir / "documents.jsonl").string(),
+      "--tasks choice --data " + (dir / "questions.jsonl").string()};
+  const auto eval = [&](int ranks, const std::string& call) {
+    const fs::path json = dir / cat(ranks, ".json");
+    expect(job(ranks, cat("eval --device cpu --model ", teacher, " ", call, " --json ", json.string())), 0, {});
+    return test::read_file(json);
+  };
+  for (const std::string& call : calls) {
+    const std::string expected = eval(1, call);
+    EXPECT_FALSE(expected.empty());
+    EXPECT_EQ(eval(2, call), expected);
+  }
+}
+
+/// Perturbed copies of each window, in shards of 3; what a job that was killed left out is added by another number.
+TEST_F(Parallel, TeacherCacheEqualsOneProcess) {
+  std::istringstream lines(test::read_file(quick / "text/train.jsonl"));
+  std::string line;
+  std::getline(lines, line);
+  const std::string text = nlohmann::json::parse(line)["text"];
+  test::write_file(dir / "text.jsonl", nlohmann::json{{"text", text.substr(0, 3000)}}.dump() + "\n");
+  const auto fill = [&](int ranks, const std::string& name) {
+    const std::string run = tiny("x", cat("data.train=", (dir / "text.jsonl").string(), " train.sequence_length=48 ",
+                                          "train.micro_batch_size=2 teacher.cache_top_k=40 teacher.copies=2 ",
+                                          "teacher.cache=", (dir / name).string()));
+    const ProcessResult result = job(ranks, "cache-teacher" + run.substr(std::string("train").size()));
+    expect(result, 0, {"2 perturbed copies of each"});
+    std::map<std::string, std::string> files;
+    for (const auto& entry : fs::directory_iterator(dir / name))
+      files[entry.path().filename()] = test::read_file(entry.path());
+    return files;
+  };
+  std::string manifest = fill(1, "whole")["manifest.json"];
+  const auto split = manifest.find("\"windows_per_shard\": ");
+  ASSERT_NE(split, std::string::npos);
+  manifest.replace(split, std::string::npos, "\"windows_per_shard\": 3\n}\n");
+  for (const std::string name : {"one", "three"}) test::write_file(dir / name / "manifest.json", manifest);
+  const auto one = fill(1, "one");
+  ASSERT_GT(one.size(), 5u);
+  EXPECT_EQ(fill(3, "three"), one);
+  for (const char* shard : {"shard-00001.bin", "shard-00004.bin"}) ASSERT_TRUE(fs::remove(dir / "three" / shard));
+  EXPECT_EQ(fill(2, "three"), one);
+}
+
 TEST_F(Parallel, RefusesWhatCannotBeShared) {
   expect(job(2, tiny("few", "train.micro_batch_size=1 train.gradient_accumulation_steps=1")), 2,
          {"1 samples", "2 processes"});
