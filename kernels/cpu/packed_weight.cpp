@@ -1,16 +1,92 @@
 #include "kernels/packed_weight.h"
 
 #include <algorithm>
+#include <cstring>
 #include <stdexcept>
 #include <string>
+
+#include "kernels/cpu/dispatch.h"
+#include "kernels/cpu/packed_lane.h"
+#include "kernels/fake_quant_math.h"
 
 namespace satin::kernels {
 namespace {
 
-/// Word of the buffer: number `word` of a lane, in chunks of four of the `lane_words` that the plane has.
-int64_t lane_word(int64_t plane, int lane_words, int lane, int word) {
-  const int width = std::min(lane_words, 4);
-  return plane + (static_cast<int64_t>(word / width) * kLanes + lane) * width + word % width;
+/// A lane's 32 codes of a row -> its words in one plane: `kBits` bits from bit `shift` on. `codes` is the lane's first.
+template <int kBits>
+SATIN_INLINE void pack_row(const uint8_t* codes, int shift, uint32_t (&words)[kBits]) {
+#pragma GCC unroll 32
+  for (int i = 0; i < kSegments * kEight; ++i) {
+    const LanePlace place = lane_place(kBits, i / kEight, i % kEight);
+    const uint32_t code = codes[i / kEight * kSegmentColumns + i % kEight];
+    words[place.word] |= (code >> shift & ((1u << kBits) - 1)) << place.bit;
+  }
+}
+
+template <int kBits>
+SATIN_INLINE void unpack_row(const uint32_t (&words)[kBits], int shift, uint8_t* codes) {
+#pragma GCC unroll 32
+  for (int i = 0; i < kSegments * kEight; ++i) {
+    const LanePlace place = lane_place(kBits, i / kEight, i % kEight);
+    const uint32_t code = words[place.word] >> place.bit & ((1u << kBits) - 1);
+    codes[i / kEight * kSegmentColumns + i % kEight] |= static_cast<uint8_t>(code << shift);
+  }
+}
+
+/// codes [16, 128] of a brick to and from one plane.
+template <int kBits>
+SATIN_INLINE void pack_plane(const uint8_t* codes, int shift, uint32_t* plane) {
+  for (int lane = 0; lane < kLanes; ++lane)
+    for (int second_row = 0; second_row < 2; ++second_row) {
+      uint32_t words[kBits] = {};
+      pack_row<kBits>(codes + (lane / 4 + 8 * second_row) * kBrickColumns + lane % 4 * kEight, shift, words);
+      for (int i = 0; i < kBits; ++i) plane[plane_word(kBits, lane, second_row, i)] = words[i];
+    }
+}
+template <int kBits>
+SATIN_INLINE void unpack_plane(const uint32_t* plane, int shift, uint8_t* codes) {
+  for (int lane = 0; lane < kLanes; ++lane)
+    for (int second_row = 0; second_row < 2; ++second_row) {
+      uint32_t words[kBits];
+      for (int i = 0; i < kBits; ++i) words[i] = plane[plane_word(kBits, lane, second_row, i)];
+      unpack_row<kBits>(words, shift, codes + (lane / 4 + 8 * second_row) * kBrickColumns + lane % 4 * kEight);
+    }
+}
+
+/// body(index of the brick's first code, its rows, its columns, its words), brick by brick.
+template <class Words, class Body>
+SATIN_INLINE void over_bricks(const PackedShape& shape, int64_t begin, int64_t end, Words* words, const Body& body) {
+  for (int64_t row = begin; row < end; ++row)
+    for (int64_t column = 0; column < shape.column_bricks(); ++column) {
+      const int64_t first_row = row * kBrickRows, first_column = column * kBrickColumns;
+      body(first_row * shape.num_columns + first_column, std::min<int64_t>(kBrickRows, shape.num_rows - first_row),
+           static_cast<size_t>(std::min<int64_t>(kBrickColumns, shape.num_columns - first_column)),
+           words + (row * shape.column_bricks() + column) * shape.brick_words());
+    }
+}
+
+template <int kBits>
+SATIN_INLINE void pack_loop(const PackedShape* shape, int64_t begin, int64_t end, const uint8_t* codes,
+                            uint32_t* words) {
+  over_bricks(*shape, begin, end, words, [&](int64_t first, int64_t rows, size_t columns, uint32_t* brick) {
+    uint8_t in_brick[kBrickRows * kBrickColumns] = {};
+    for (int64_t r = 0; r < rows; ++r)
+      memcpy(in_brick + r * kBrickColumns, codes + first + r * shape->num_columns, columns);
+    pack_plane<low_bits(kBits)>(in_brick, 0, brick);
+    if constexpr (kBits == 3) pack_plane<1>(in_brick, 2, brick + low_plane_words(kBits));
+  });
+}
+
+template <int kBits>
+SATIN_INLINE void unpack_loop(const PackedShape* shape, int64_t begin, int64_t end, const uint32_t* words,
+                              uint8_t* codes) {
+  over_bricks(*shape, begin, end, words, [&](int64_t first, int64_t rows, size_t columns, const uint32_t* brick) {
+    uint8_t in_brick[kBrickRows * kBrickColumns] = {};
+    unpack_plane<low_bits(kBits)>(brick, 0, in_brick);
+    if constexpr (kBits == 3) unpack_plane<1>(brick + low_plane_words(kBits), 2, in_brick);
+    for (int64_t r = 0; r < rows; ++r)
+      memcpy(codes + first + r * shape->num_columns, in_brick + r * kBrickColumns, columns);
+  });
 }
 
 }  // namespace
@@ -27,17 +103,16 @@ void check(const PackedShape& shape) {
 
 CodePlace place_of(const PackedShape& shape, int64_t row, int64_t column) {
   const int r = static_cast<int>(row % kBrickRows), c = static_cast<int>(column % kBrickColumns);
-  const int segment = c / 32, lane = r % 8 * 4 + c % 32 / 8, second_row = r / 8, four = c % 8 / 4;
-  const int byte = 8 * (c % 4 / 2 + 2 * (c % 2));  // c0 c2 c1 c3
+  const int lane = r % 8 * 4 + c % kSegmentColumns / kEight;
   const int64_t brick = (row / kBrickRows * shape.column_bricks() + column / kBrickColumns) * shape.brick_words();
-  const auto at = [&](int64_t plane, int bits, int64_t& word, int& bit) {
-    const int fours = 8 / bits, number = bits == 1 ? segment + 4 * four : segment % fours;
-    word = lane_word(plane, 2 * bits, lane, bits * second_row + (bits == 1 ? 0 : segment / fours * 2 + four));
-    bit = byte + bits * number;
+  const auto in_plane = [&](int64_t plane, int bits, int64_t& word, int& bit) {
+    const LanePlace place = lane_place(bits, c / kSegmentColumns, c % kEight);
+    word = plane + plane_word(bits, lane, r / 8, place.word);
+    bit = place.bit;
   };
   CodePlace place{};
-  at(brick, shape.bits == 3 ? 2 : shape.bits, place.word, place.bit);
-  if (shape.bits == 3) at(brick + int64_t{4} * kLanes, 1, place.high_word, place.high_bit);
+  in_plane(brick, low_bits(shape.bits), place.word, place.bit);
+  if (shape.bits == 3) in_plane(brick + low_plane_words(3), 1, place.high_word, place.high_bit);
   return place;
 }
 
@@ -48,29 +123,14 @@ int64_t scale_index(const PackedShape& shape, int64_t row, int64_t group) {
 
 void pack_codes(const PackedShape& shape, int64_t brick_row_begin, int64_t brick_row_end, const uint8_t* codes,
                 uint32_t* words) {
-  const int64_t a_row = shape.column_bricks() * shape.brick_words();
-  std::fill(words + brick_row_begin * a_row, words + brick_row_end * a_row, 0u);
-  const int64_t last = std::min(brick_row_end * kBrickRows, shape.num_rows);
-  for (int64_t row = brick_row_begin * kBrickRows; row < last; ++row)
-    for (int64_t column = 0; column < shape.num_columns; ++column) {
-      const uint32_t code = codes[row * shape.num_columns + column];
-      const CodePlace place = place_of(shape, row, column);
-      words[place.word] |= (shape.bits == 3 ? code & 3u : code) << place.bit;
-      if (shape.bits == 3) words[place.high_word] |= (code >> 2) << place.high_bit;
-    }
+  for_bits(shape.bits,
+           [&]<int kBits>() { run_widest<pack_loop<kBits>>(&shape, brick_row_begin, brick_row_end, codes, words); });
 }
 
 void unpack_codes(const PackedShape& shape, int64_t brick_row_begin, int64_t brick_row_end, const uint32_t* words,
                   uint8_t* codes) {
-  const int64_t last = std::min(brick_row_end * kBrickRows, shape.num_rows);
-  const uint32_t mask = shape.bits == 3 ? 3u : (1u << shape.bits) - 1;
-  for (int64_t row = brick_row_begin * kBrickRows; row < last; ++row)
-    for (int64_t column = 0; column < shape.num_columns; ++column) {
-      const CodePlace place = place_of(shape, row, column);
-      uint32_t code = words[place.word] >> place.bit & mask;
-      if (shape.bits == 3) code |= (words[place.high_word] >> place.high_bit & 1u) << 2;
-      codes[row * shape.num_columns + column] = static_cast<uint8_t>(code);
-    }
+  for_bits(shape.bits,
+           [&]<int kBits>() { run_widest<unpack_loop<kBits>>(&shape, brick_row_begin, brick_row_end, words, codes); });
 }
 
 }  // namespace satin::kernels
