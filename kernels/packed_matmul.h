@@ -8,6 +8,7 @@
 //           every time.
 // Errors    std::invalid_argument for a bad shape, std::runtime_error for CUDA.
 #pragma once
+#include "kernels/fake_quant.h"
 #include "kernels/packed_weight.h"
 
 struct CUstream_st;  // cudaStream_t
@@ -39,5 +40,29 @@ struct DecodeArgs {
 };
 /// Needs sm_90, and x's rows a multiple of 16 bytes.
 void packed_decode_cuda(const DecodeArgs& args, CUstream_st* stream);
+
+// CPU, one thread: y's columns of the brick rows [begin, end), so that callers split them over their own threads. Any M;
+// a row's result has the same bits whatever other rows are beside it.
+
+template <class T>
+struct PackedMatmulArgs {
+  PackedMatrix w;
+  int64_t num_rows;  ///< M
+  const T* x;
+  T* y;
+  const T* bias;      ///< or null
+  const T* residual;  ///< or null
+};
+/// With AVX-512 (vectors of 16 floats) or AVX2 (8), which give the same bits, or neither (4), as the machine has them and
+/// `most_floats` allows.
+void packed_matmul_cpu(const PackedMatmulArgs<float>& args, int64_t brick_row_begin, int64_t brick_row_end,
+                       int most_floats = 16);
+/// The contract in plain loops. T: float, double.
+template <class T>
+void packed_matmul_reference(const PackedMatmulArgs<T>& args, int64_t brick_row_begin, int64_t brick_row_end);
+
+/// round(scale * level) of the brick rows [begin, end): out [their rows in the matrix, K].
+void packed_dequantize_cpu(const PackedMatrix& w, Rounding rounding, int64_t brick_row_begin, int64_t brick_row_end,
+                           float* out);
 
 }  // namespace satin::kernels

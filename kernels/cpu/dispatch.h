@@ -18,7 +18,30 @@ void run_widest(Args... args) {
   static const bool has_avx2 = __builtin_cpu_supports("avx2");
   has_avx2 ? with_avx2<kLoop>(args...) : kLoop(args...);
 }
+
+// Loops over vectors of 16, 8 or 4 floats, with fused multiply-adds where the machine has them.
+template <auto kLoop, class... Args>
+__attribute__((target("avx2,fma,f16c"))) void with_fused_avx2(Args... args) {
+  kLoop(args...);
+}
+template <auto kLoop, class... Args>
+__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma,f16c"))) void with_avx512(Args... args) {
+  kLoop(args...);
+}
+template <auto kLoop16, auto kLoop8, auto kLoop4, class... Args>
+void run_widest_fused(int most_floats, Args... args) {
+  static const bool has_avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                                 __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  static const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  has_avx512&& most_floats >= 16 ? with_avx512<kLoop16>(args...)
+  : has_avx2&& most_floats >= 8  ? with_fused_avx2<kLoop8>(args...)
+                                 : kLoop4(args...);
+}
 #else
+template <auto kLoop16, auto kLoop8, auto kLoop4, class... Args>
+void run_widest_fused(int, Args... args) {
+  kLoop4(args...);
+}
 template <auto kLoop, class... Args>
 void run_widest(Args... args) {
   kLoop(args...);
