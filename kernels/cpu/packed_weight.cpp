@@ -4,6 +4,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "kernels/packed_matmul.h"
+
 namespace satin::kernels {
 namespace {
 
@@ -25,17 +27,31 @@ void check(const PackedShape& shape) {
     refuse("group_size " + std::to_string(shape.group_size) + " (a multiple of 32)");
 }
 
+void check(const DecodeArgs& args) {
+  check(args.w.shape);
+  const auto refuse = [](const std::string& what) { throw std::invalid_argument("packed decode: " + what); };
+  const PackedShape& shape = args.w.shape;
+  if (args.num_rows < 1 || args.num_rows > kMostDecodeRows) refuse("rows of x " + std::to_string(args.num_rows));
+  if (shape.num_columns % 4 != 0) refuse("columns " + std::to_string(shape.num_columns) + " (a multiple of 4)");
+  if (shape.num_groups() > 1 && (shape.group_size & (shape.group_size - 1)) != 0)
+    refuse("group_size " + std::to_string(shape.group_size) + " (a power of two, or a whole row)");
+  if (args.w.step != 1 && (args.w.step != 2 || shape.bits > 2 || args.w.zeros))
+    refuse("step " + std::to_string(args.w.step));
+}
+
 CodePlace place_of(const PackedShape& shape, int64_t row, int64_t column) {
   const int r = static_cast<int>(row % kBrickRows), c = static_cast<int>(column % kBrickColumns);
-  const int tile = c / 32 * 2 + c % 8 / 4, q = c % 32 / 8, in_four = c % 4;
-  const int lane = r % 8 * 4 + q, second_row = r / 8, pair = 2 * tile + in_four / 2, half = 16 * (in_four % 2);
+  const int segment = c / 32, lane = r % 8 * 4 + c % 32 / 8, second_row = r / 8, four = c % 8 / 4;
+  const int byte = 8 * (c % 4 / 2 + 2 * (c % 2));  // c0 c2 c1 c3
   const int64_t brick = (row / kBrickRows * shape.column_bricks() + column / kBrickColumns) * shape.brick_words();
-  const int b = shape.bits == 3 ? 2 : shape.bits, pairs = 16 / b;
-  CodePlace place{lane_word(brick, 2 * b, lane, b * second_row + pair / pairs), half + b * (pair % pairs), 0, 0};
-  if (shape.bits == 3) {
-    place.high_word = lane_word(brick + int64_t{4} * kLanes, 2, lane, second_row);
-    place.high_bit = half + 2 * (pair % 8) + pair / 8;
-  }
+  const auto at = [&](int64_t plane, int bits, int64_t& word, int& bit) {
+    const int fours = 8 / bits, number = bits == 1 ? segment + 4 * four : segment % fours;
+    word = lane_word(plane, 2 * bits, lane, bits * second_row + (bits == 1 ? 0 : segment / fours * 2 + four));
+    bit = byte + bits * number;
+  };
+  CodePlace place{};
+  at(brick, shape.bits == 3 ? 2 : shape.bits, place.word, place.bit);
+  if (shape.bits == 3) at(brick + int64_t{4} * kLanes, 1, place.high_word, place.high_bit);
   return place;
 }
 
