@@ -7,6 +7,7 @@
 #include "kernels/data_scale.h"
 #include "kernels/fake_quant.h"
 #include "kernels/logit_losses.h"
+#include "kernels/packed_matmul.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rope.h"
 #include "kernels/swiglu.h"
@@ -89,5 +90,7 @@ void fake_quant_backward_cuda(const FakeQuantGrid&, std::span<const FakeQuantBac
                               CUstream_st*) {
   fail("fake_quant_backward_cuda");
 }
+
+void packed_decode_cuda(const DecodeArgs&, CUstream_st*) { fail("packed_decode_cuda"); }
 
 }  // namespace satin::kernels

@@ -1,17 +1,19 @@
 // Low-bit weights as matrix products read them: one layout for decode, prefill and backward, made from export codes.
 //
-// W [N, K], level = step * code - zero, weight = scale * level (csrc/quant/codes.h), a scale and a zero for `group_size`
-// weights of a row. N is filled up to whole bricks, K too; what fills up is never part of a result.
+// W [N, K], level = step * code - zero, weight = scale * level (csrc/quant/codes.h), a scale and a zero for
+// `group_size` weights of a row. N is filled up to whole bricks, K too; what fills up is never part of a result.
 //
 //   brick   16 rows x 128 columns; bricks [ceil(N / 16)][ceil(K / 128)], each brick_words(bits) words of 32 bits
 //   segment T = 0 .. 3 of a brick: 32 columns
-//   lane    32 a brick: g = lane / 4, q = lane % 4. Of segment T it has the eight neighbouring columns 32 T + 8 q + {0 .. 7}
+//   lane    32 a brick: g = lane / 4, q = lane % 4. Of segment T it has the eight neighbouring columns 32 T + 8 q + {0
+//   .. 7}
 //           of rows g and g + 8, as two fours f = 0, 1 of columns c0 c1 c2 c3
-//   word    a four of 8-bit codes is a word of bytes, from the lowest: c0 c2 c1 c3. The low half has the even columns, so
-//           that a pair (c0 c1) or (c2 c3) is two 16-bit fields under one mask; four bytes are 8-bit fields under one. These
-//           are the A operands of mma.m16n8k16 (16-bit) and m16n8k32 (8-bit), in columns' order of our own: a sum may
-//           take them in any, this one reads 8 neighbouring activations at once, and a group of 32 or more is whole segments.
-//           Codes of b < 8 bits: 8 / b fours lie in one word, at bit b i of each byte.
+//   word    a four of 8-bit codes is a word of bytes, from the lowest: c0 c2 c1 c3. The low half has the even columns,
+//   so
+//           that a pair (c0 c1) or (c2 c3) is two 16-bit fields under one mask; four bytes are 8-bit fields under one.
+//           These are the A operands of mma.m16n8k16 (16-bit) and m16n8k32 (8-bit), in columns' order of our own: a sum
+//           may take them in any, this one reads 8 neighbouring activations at once, and a group of 32 or more is whole
+//           segments. Codes of b < 8 bits: 8 / b fours lie in one word, at bit b i of each byte.
 //             b = 8  a row's 8 words: 2 T + f
 //             b = 4  a row's 4 words: 2 (T / 2) + f, at bit 4 (T % 2) of each byte
 //             b = 2  a row's 2 words: f, at bit 2 T
@@ -45,8 +47,8 @@ struct PackedShape {
 /// Throws std::invalid_argument naming the field.
 void check(const PackedShape& shape);
 
-/// Where a code lies: bit `bit` and upwards of `word` (of the whole buffer); of 3 bits the two low ones, and the high one
-/// at `high_bit` of `high_word`.
+/// Where a code lies: bit `bit` and upwards of `word` (of the whole buffer); of 3 bits the two low ones, and the high
+/// one at `high_bit` of `high_word`.
 struct CodePlace {
   int64_t word;
   int bit;
