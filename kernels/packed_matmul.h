@@ -46,7 +46,7 @@ void check(const DecodeArgs& args);
 void packed_decode_cuda(const DecodeArgs& args, CUstream_st* stream);
 
 // CPU, one thread: y's columns of the brick rows [begin, end), so that callers split them over their own threads. Any M;
-// a row's result has the same bits whatever other rows are beside it.
+// a row's result has the same bits on every instruction set and whatever other rows are beside it.
 
 template <class T>
 struct PackedMatmulArgs {
@@ -57,8 +57,7 @@ struct PackedMatmulArgs {
   const T* bias;      ///< or null
   const T* residual;  ///< or null
 };
-/// With AVX-512 (vectors of 16 floats) or AVX2 (8), which give the same bits, or neither (4), as the machine has them and
-/// `most_floats` allows.
+/// With AVX-512 (vectors of 16 floats), AVX2 (8) or neither (4), as the machine has them and `most_floats` allows.
 void packed_matmul_cpu(const PackedMatmulArgs<float>& args, int64_t brick_row_begin, int64_t brick_row_end,
                        int most_floats = 16);
 /// The contract in plain loops. T: float, double.

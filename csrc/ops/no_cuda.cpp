@@ -1,5 +1,7 @@
 // A build without CUDA registers no CUDA kernels: the dispatcher then names the operator and the missing backend.
+#include "core/error.h"
 #include "ops/anchors.h"
+#include "ops/packed_decode.h"
 
 namespace satin::ops {
 
@@ -7,5 +9,10 @@ void anchor_cuda() {}
 void anchor_act_quant_cuda() {}
 void anchor_layers_cuda() {}
 void anchor_logit_losses_cuda() {}
+
+int compute_capability(at::Device) { return 0; }
+at::Tensor packed_decode(const at::Tensor&, const PackedWeight&, const at::Tensor&) {
+  throw InternalError("packed_decode: a build without CUDA");
+}
 
 }  // namespace satin::ops

@@ -221,7 +221,7 @@ void run_block(const PackedMatmulArgs<float>& args, Block block, float* arranged
                int most_floats) {
   ArrangedX<kBits>::arrange(args.w.shape, args.x + block.first_row * args.w.shape.num_columns, kM, arranged);
   block.x = arranged;
-  run_widest_fused<block_loop<kBits, 16, kM>, block_loop<kBits, 8, kM>, block_loop<kBits, 4, kM>>(
+  run_widest_vectors<block_loop<kBits, 16, kM>, block_loop<kBits, 8, kM>, block_loop<kBits, 4, kM>>(
       most_floats, static_cast<const Block*>(&block), begin, end);
 }
 

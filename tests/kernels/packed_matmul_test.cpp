@@ -125,15 +125,15 @@ TEST(PackedMatmul, EqualsTheFormulaInDouble) {
       for (const int64_t num_rows : {1, 2, 7}) {
         const auto x = random_floats(num_rows * columns, 1), bias = random_floats(rows, 2);
         const auto residual = random_floats(num_rows * rows, 3);
-        std::vector<float> y16, y8;
+        std::vector<std::vector<float>> by_width;
         for (const int most_floats : {16, 8, 4}) {
           std::vector<float> y(static_cast<size_t>(num_rows * rows), std::numeric_limits<float>::quiet_NaN());
           packed_matmul_cpu({m.packed(), num_rows, x.data(), y.data(), bias.data(), residual.data()}, 0,
                             m.shape.row_bricks(), most_floats);
           EXPECT_LT(relative_error(m, num_rows, x, bias, residual, y), 2e-6) << most_floats;
-          (most_floats == 16 ? y16 : y8) = most_floats == 4 ? y8 : y;
+          by_width.push_back(y);
+          EXPECT_EQ(y, by_width.front()) << most_floats;
         }
-        EXPECT_EQ(y16, y8);
       }
       const auto x = random_floats(columns, 4);
       const std::vector<double> wide(x.begin(), x.end());
