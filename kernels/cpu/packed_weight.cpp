@@ -32,7 +32,9 @@ void check(const DecodeArgs& args) {
   const auto refuse = [](const std::string& what) { throw std::invalid_argument("packed decode: " + what); };
   const PackedShape& shape = args.w.shape;
   if (args.num_rows < 1 || args.num_rows > kMostDecodeRows) refuse("rows of x " + std::to_string(args.num_rows));
-  if (shape.num_columns % 4 != 0) refuse("columns " + std::to_string(shape.num_columns) + " (a multiple of 4)");
+  if (args.num_rows > kMostHalfRows && args.dtype == Half::kFloat16)
+    refuse("more than " + std::to_string(kMostHalfRows) + " rows in float16");
+  if (shape.num_columns % 8 != 0) refuse("columns " + std::to_string(shape.num_columns) + " (a multiple of 8)");
   if (shape.num_groups() > 1 && (shape.group_size & (shape.group_size - 1)) != 0)
     refuse("group_size " + std::to_string(shape.group_size) + " (a power of two, or a whole row)");
   if (args.w.step != 1 && (args.w.step != 2 || shape.bits > 2 || args.w.zeros))
