@@ -4,9 +4,9 @@
 // Dtypes    x, y, bias and residual alike: half | bfloat16 (CUDA); float (CPU). Scales half | bfloat16, zeros bytes.
 // Contract  y = round(sum_groups scale * (sum_k level x) + bias + residual), sums over groups in fp32. The weight that
 //           training multiplies with is scale * level rounded to a 16-bit type (kernels/fake_quant.h); this is the one
-//           before that rounding. CUDA: x is rounded to 16-bit integers with a scale for 128 columns, half a unit of
-//           1 / 32,639 of the largest of them; products and sums in a group are then exact. The order of sums is fixed:
-//           the same bits every time.
+//           before that rounding. CUDA: up to four rows of x are rounded to 16-bit integers with a scale for 128
+//           columns, by half a unit of 1 / 32,639 of the largest of them; products and sums in a group are then exact.
+//           The order of sums is fixed: the same bits every time.
 // Errors    std::invalid_argument for a bad shape, std::runtime_error for CUDA.
 #pragma once
 #include "kernels/fake_quant.h"
@@ -28,12 +28,12 @@ struct PackedMatrix {
   int zero;  ///< where zeros is null
 };
 
-inline constexpr int kMostDecodeRows = 4;
+inline constexpr int kMostDecodeRows = 16, kMostHalfRows = 4;
 
 struct DecodeArgs {
   PackedMatrix w;
   Half dtype;
-  int num_rows;  ///< M, 1 .. kMostDecodeRows
+  int num_rows;  ///< M, 1 .. kMostDecodeRows (float16: kMostHalfRows)
   const void* x;
   void* y;
   const void* bias;      ///< or null
@@ -41,7 +41,7 @@ struct DecodeArgs {
 };
 /// Throws std::invalid_argument.
 void check(const DecodeArgs& args);
-/// Needs sm_90; x begins at a multiple of 8 bytes and K is a multiple of 4; groups are powers of two or a whole row.
+/// Needs sm_90; x begins at a multiple of 16 bytes and K is a multiple of 8; groups are powers of two or a whole row.
 /// Asynchronous on `stream`; begins before the kernel before it has ended, and waits for its results.
 void packed_decode_cuda(const DecodeArgs& args, CUstream_st* stream);
 

@@ -8,6 +8,7 @@
 #include "kernels/cpu/dispatch.h"
 #include "kernels/cpu/packed_lane.h"
 #include "kernels/fake_quant_math.h"
+#include "kernels/packed_matmul.h"
 
 namespace satin::kernels {
 namespace {
@@ -99,6 +100,20 @@ void check(const PackedShape& shape) {
     refuse("bits " + std::to_string(shape.bits) + " (1, 2, 3, 4 or 8)");
   if (shape.group_size < 32 || shape.group_size % 32 != 0)
     refuse("group_size " + std::to_string(shape.group_size) + " (a multiple of 32)");
+}
+
+void check(const DecodeArgs& args) {
+  check(args.w.shape);
+  const auto refuse = [](const std::string& what) { throw std::invalid_argument("packed decode: " + what); };
+  const PackedShape& shape = args.w.shape;
+  if (args.num_rows < 1 || args.num_rows > kMostDecodeRows) refuse("rows of x " + std::to_string(args.num_rows));
+  if (args.num_rows > kMostHalfRows && args.dtype == Half::kFloat16)
+    refuse("more than " + std::to_string(kMostHalfRows) + " rows in float16");
+  if (shape.num_columns % 8 != 0) refuse("columns " + std::to_string(shape.num_columns) + " (a multiple of 8)");
+  if (shape.num_groups() > 1 && (shape.group_size & (shape.group_size - 1)) != 0)
+    refuse("group_size " + std::to_string(shape.group_size) + " (a power of two, or a whole row)");
+  if (args.w.step != 1 && (args.w.step != 2 || shape.bits > 2 || args.w.zeros))
+    refuse("step " + std::to_string(args.w.step));
 }
 
 CodePlace place_of(const PackedShape& shape, int64_t row, int64_t column) {

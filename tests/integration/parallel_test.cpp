@@ -54,7 +54,7 @@ class Parallel : public Cli {
   /// 6 samples a step, 2 or 1 a micro-batch: 4 processes have 2, 1, 2, 1 of them, so that some wait for others.
   const std::string more_ =
       "loss.smoothness.weight=0.5 loss.neighbourhood.rate=0.15 train.gradient_accumulation_steps=6 "
-      "train.micro_batch_size=1 train.sequence_length=16 eval.limit=1 export.formats=[] ";
+      "train.micro_batch_size=1 train.sequence_length=16 data.valid=[] eval.limit=1 export.formats=[] ";
 };
 
 TEST_F(Parallel, EqualsOneProcessInDouble) {
@@ -82,7 +82,7 @@ TEST_F(Parallel, EqualsOneProcessWhateverIsTrained) {
        "quantization.fake_quant_after_n_steps=2 'quantization.hardening=[{bits: 8, until: 0.6}]' "
        "quantization.default.activations=int8_static quantization.damping=0.001"},
       {"branch", "loss.neighbourhood.placement=branch loss.neighbourhood.rate=0.5 loss.hidden.weight=0.1"},
-      {"student", "loss.neighbourhood.source=student eval.every_n_steps=2"},
+      {"student", "loss.neighbourhood.source=student eval.every_n_steps=2 data.valid=" + (quick / "text/valid.jsonl").string()},
       {"teacher", "loss.neighbourhood.rate=0.02"}};  // so few neighbours that a process may draw none
   for (const auto& [name, kind] : kinds) {
     const std::string five = more_ + "train.compute_dtype=float64 train.max_steps=5 " + kind;

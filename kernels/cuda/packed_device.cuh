@@ -1,0 +1,256 @@
+// What the kernels on packed weights share: how a warp reads its bricks ahead, sums over a block's warps, launches.
+#pragma once
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <stdexcept>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include "kernels/packed_matmul.h"
+
+namespace satin::kernels {
+
+struct PackedParams {
+  const uint32_t* words;
+  const uint32_t* scales;
+  const uint16_t* zeros;  // or null
+  const uint16_t* x;      // half or bfloat16, as all activations
+  uint16_t* y;
+  const uint16_t* bias;
+  const uint16_t* residual;
+  int num_x_rows, num_rows, num_columns;
+  int row_bricks, column_bricks;
+  int groups, group_shift;  // the group of segment s of brick b: (4 b + s) >> group_shift
+  float zero, step;
+  bool scales_are_half, x_is_half;
+};
+
+/// Calls f with 0 ... kCount - 1 as types.
+template <int kCount, class Function>
+__device__ __forceinline__ void for_each(const Function& f) {
+  [&]<int... kI>(std::integer_sequence<int, kI...>) { (f(std::integral_constant<int, kI>{}), ...); }
+  (std::make_integer_sequence<int, kCount>{});
+}
+
+/// The kernel before this one in the stream has ended, and its results can be seen.
+__device__ __forceinline__ void wait_for_dependencies() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+/// The next one may begin with what does not depend on this one.
+__device__ __forceinline__ void let_dependents_start() { asm volatile("griddepcontrol.launch_dependents;"); }
+
+__device__ __forceinline__ uint4 load_once(const uint4* from) {
+  uint4 v;
+  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "l"(from));
+  return v;
+}
+__device__ __forceinline__ uint2 load_once(const uint2* from) {
+  uint2 v;
+  asm volatile("ld.global.nc.L1::no_allocate.v2.u32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "l"(from));
+  return v;
+}
+
+template <int kShift>
+__device__ __forceinline__ uint32_t shifted_right(uint32_t x) {
+  if constexpr (kShift >= 0)
+    return x >> kShift;
+  else
+    return x << -kShift;
+}
+
+template <int kBits>
+__device__ __forceinline__ void load_brick(uint32_t (&words)[2 * kBits], const uint32_t* brick, int lane) {
+  if constexpr (kBits == 1) {
+    const uint2 v = load_once(reinterpret_cast<const uint2*>(brick) + lane);
+    words[0] = v.x, words[1] = v.y;
+  } else {
+    constexpr int kFours = kBits == 3 ? 1 : kBits / 2;
+#pragma unroll
+    for (int i = 0; i < kFours; ++i) {
+      const uint4 v = load_once(reinterpret_cast<const uint4*>(brick) + i * kLanes + lane);
+      words[4 * i] = v.x, words[4 * i + 1] = v.y, words[4 * i + 2] = v.z, words[4 * i + 3] = v.w;
+    }
+    if constexpr (kBits == 3) {
+      const uint2 v = load_once(reinterpret_cast<const uint2*>(brick + 4 * kLanes) + lane);
+      words[4] = v.x, words[5] = v.y;
+    }
+  }
+}
+
+__device__ __forceinline__ float2 pair_of(uint32_t bits, bool is_half) {
+  if (is_half) return __half22float2(*reinterpret_cast<const __half2*>(&bits));
+  return {__uint_as_float(bits << 16), __uint_as_float(bits & 0xffff0000u)};
+}
+
+/// A lane's words of a warp's next kRows bricks, and of their pairs of scales and zeros, [row brick][group][8], one a
+/// lane.
+template <int kBits, int kSegments, int kRows>
+struct Bricks {
+  static constexpr int kGroups = 4 / kSegments, kPairWords = (kRows * kGroups * 8 + kLanes - 1) / kLanes;
+  uint32_t words[kRows][2 * kBits] = {};
+  uint32_t scales[kPairWords] = {};
+  uint32_t zeros[kPairWords] = {};
+
+  struct ScaleAndZero {
+    float2 scale, zero;  ///< of rows g and g + 8
+  };
+  /// All lanes call it together; r and group are constants after unrolling.
+  __device__ __forceinline__ ScaleAndZero scale_and_zero(const PackedParams& p, int r, int group, int g) const {
+    const int pair = 8 * (kGroups * r + group);
+    ScaleAndZero found{pair_of(__shfl_sync(~0u, scales[pair / kLanes], pair % kLanes + g), p.scales_are_half),
+                       {p.zero, p.zero}};
+    if (p.zeros) {
+      const uint32_t z = __shfl_sync(~0u, zeros[pair / kLanes], pair % kLanes + g);
+      found.zero = {static_cast<float>(z & 0xff), static_cast<float>(z >> 8)};
+    }
+    return found;
+  }
+};
+
+/// The bricks of a warp: kRows of them one above the other, then kWarps columns of bricks on.
+template <int kBits, int kSegments, int kRows, int kWarps>
+class BrickReader {
+ public:
+  __device__ __forceinline__ BrickReader(const PackedParams& p, int row_brick, int warp, int lane)
+      : p_(p),
+        lane_(lane),
+        row_brick_(row_brick),
+        num_here_(min(kRows, p.row_bricks - row_brick)),
+        brick_(warp),
+        row_words_(p.column_bricks * kBrickWords),
+        at_(p.words + static_cast<int64_t>(row_brick) * row_words_ + warp * kBrickWords) {}
+
+  /// Asks for them; zeros outside the matrix.
+  __device__ __forceinline__ Bricks<kBits, kSegments, kRows> next() {
+    Bricks<kBits, kSegments, kRows> to;
+    if (brick_ < p_.column_bricks) {
+#pragma unroll
+      for (int r = 0; r < kRows; ++r)
+        if (r < num_here_) load_brick<kBits>(to.words[r], at_ + r * row_words_, lane_);
+#pragma unroll
+      for (int i = 0; i < to.kPairWords; ++i) {
+        const int at = i * kLanes + lane_, r = at / (8 * to.kGroups), in_row = at % (8 * to.kGroups);
+        const int pair = ((4 * brick_) >> p_.group_shift) * 8 + in_row;
+        if (r >= num_here_ || pair >= p_.groups * 8) continue;  // what fills the matrix up is 0 times 0
+        const int64_t from = static_cast<int64_t>(row_brick_ + r) * p_.groups * 8 + pair;
+        to.scales[i] = __ldg(p_.scales + from);
+        if (p_.zeros) to.zeros[i] = __ldg(p_.zeros + from);
+      }
+    }
+    at_ += kWarps * kBrickWords;
+    brick_ += kWarps;
+    return to;
+  }
+
+ private:
+  static constexpr int kBrickWords = 2 * kBits * kLanes;
+  const PackedParams& p_;
+  const int lane_, row_brick_, num_here_;
+  int brick_;
+  const int row_words_;
+  const uint32_t* at_;
+};
+
+/// A lane's sums of rows g and g + 8 of row brick r, for row `x_row` of x: parts [warp][row of x][16 kRows].
+template <int kRows>
+__device__ __forceinline__ void put_sums(float* parts, int num_x_rows, int warp, int x_row, int r, int g, float lower,
+                                         float upper) {
+  float* const to = parts + (warp * num_x_rows + x_row) * kRows * kBrickRows + r * kBrickRows + g;
+  to[0] = lower;
+  to[8] = upper;
+}
+
+/// Sums over the warps, in their order -> y.
+template <int kRows, int kWarps>
+__device__ __forceinline__ void add_and_store(const PackedParams& p, const float* parts, int row_brick) {
+  constexpr int kOutputs = kRows * kBrickRows;
+  __syncthreads();
+  const auto number = [&](uint16_t bits) { return pair_of(bits, p.x_is_half).x; };
+  for (int i = static_cast<int>(threadIdx.x); i < p.num_x_rows * kOutputs; i += 32 * kWarps) {
+    const int row = row_brick * kBrickRows + i % kOutputs;
+    if (row >= p.num_rows) continue;
+    float sum = 0;
+#pragma unroll
+    for (int w = 0; w < kWarps; ++w) sum += parts[w * p.num_x_rows * kOutputs + i];
+    sum *= p.step;
+    const int64_t at = static_cast<int64_t>(i / kOutputs) * p.num_rows + row;
+    if (p.bias) sum += number(p.bias[row]);
+    if (p.residual) sum += number(p.residual[at]);
+    p.y[at] = p.x_is_half ? __half_as_ushort(__float2half_rn(sum)) : __bfloat16_as_ushort(__float2bfloat16_rn(sum));
+  }
+}
+
+inline void require(cudaError_t status) {
+  if (status != cudaSuccess) throw std::runtime_error(std::string("packed weight: ") + cudaGetErrorString(status));
+}
+
+inline int num_multiprocessors() {
+  int device = 0, processors = 0;
+  require(cudaGetDevice(&device));
+  require(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device));
+  return processors;
+}
+
+/// May begin while the kernel before it runs.
+template <class Kernel, class... Arguments>
+void launch_early(Kernel kernel, int blocks, int threads, int shared_bytes, const PackedParams& p, CUstream_st* stream,
+                  const Arguments&... arguments) {
+  require(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
+  cudaLaunchAttribute early{};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = {static_cast<unsigned>(blocks), 1, 1};
+  config.blockDim = {static_cast<unsigned>(threads), 1, 1};
+  config.dynamicSmemBytes = static_cast<size_t>(shared_bytes);
+  config.stream = stream;
+  config.attrs = &early;
+  config.numAttrs = 1;
+  require(cudaLaunchKernelEx(&config, kernel, p, arguments...));
+}
+
+inline PackedParams params_of(const DecodeArgs& args) {
+  const PackedShape& shape = args.w.shape;
+  PackedParams p{};
+  p.words = args.w.words;
+  p.scales = static_cast<const uint32_t*>(args.w.scales);
+  p.zeros = reinterpret_cast<const uint16_t*>(args.w.zeros);
+  p.x = static_cast<const uint16_t*>(args.x);
+  p.y = static_cast<uint16_t*>(args.y);
+  p.bias = static_cast<const uint16_t*>(args.bias);
+  p.residual = static_cast<const uint16_t*>(args.residual);
+  p.num_x_rows = args.num_rows;
+  p.num_rows = static_cast<int>(shape.num_rows);
+  p.num_columns = static_cast<int>(shape.num_columns);
+  p.row_bricks = static_cast<int>(shape.row_bricks());
+  p.column_bricks = static_cast<int>(shape.column_bricks());
+  p.groups = static_cast<int>(shape.num_groups());
+  while ((int64_t{32} << p.group_shift) < shape.group_size) ++p.group_shift;
+  if (p.groups == 1) p.group_shift = 30;
+  p.step = static_cast<float>(args.w.step);
+  p.zero = static_cast<float>(args.w.zero) / p.step;
+  p.scales_are_half = args.w.scale_dtype == Half::kFloat16;
+  p.x_is_half = args.dtype == Half::kFloat16;
+  return p;
+}
+
+/// Calls f with the bits and the segments of a brick that share a scale, as types.
+template <class Function>
+void for_bits_and_group(int bits, int group_shift, const Function& f) {
+  const auto with_bits = [&](auto b) {
+    if (group_shift == 0) return f(b, std::integral_constant<int, 1>{});
+    if (group_shift == 1) return f(b, std::integral_constant<int, 2>{});
+    return f(b, std::integral_constant<int, 4>{});
+  };
+  if (bits == 1) return with_bits(std::integral_constant<int, 1>{});
+  if (bits == 2) return with_bits(std::integral_constant<int, 2>{});
+  if (bits == 3) return with_bits(std::integral_constant<int, 3>{});
+  if (bits == 4) return with_bits(std::integral_constant<int, 4>{});
+  return with_bits(std::integral_constant<int, 8>{});
+}
+
+}  // namespace satin::kernels
