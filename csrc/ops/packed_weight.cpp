@@ -1,0 +1,162 @@
+#include "ops/packed_weight.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "ops/over_rows.h"
+
+namespace satin::ops {
+namespace {
+
+using kernels::kBrickColumns;
+using kernels::kBrickRows;
+
+/// Of rows [N, G]: [row brick][group][8] pairs of rows g and g + 8, filled up with zeros.
+at::Tensor in_pairs(const at::Tensor& of_rows, const kernels::PackedShape& shape) {
+  at::Tensor whole = at::zeros({shape.row_bricks() * kBrickRows, shape.num_groups()}, of_rows.options());
+  whole.narrow(0, 0, shape.num_rows).copy_(of_rows);
+  return whole.view({shape.row_bricks(), 2, 8, shape.num_groups()}).permute({0, 3, 2, 1}).reshape(-1);
+}
+
+/// Of the rows that `indices` name, [n, G].
+at::Tensor of_rows(const at::Tensor& pairs, const kernels::PackedShape& shape, const at::Tensor& indices) {
+  return pairs.view({shape.row_bricks(), shape.num_groups(), 8, 2})
+      .permute({0, 3, 2, 1})
+      .reshape({-1, shape.num_groups()})
+      .index_select(0, indices);
+}
+
+/// Bit positions of a brick's codes, [16][128]: of one plane.
+struct Places {
+  at::Tensor words, bits;
+};
+Places places(int num_bits, bool high, at::Device device) {
+  const kernels::PackedShape brick{kBrickRows, kBrickColumns, num_bits, kBrickColumns};
+  Places found{at::empty({kBrickRows, kBrickColumns}, at::kLong), at::empty({kBrickRows, kBrickColumns}, at::kInt)};
+  for (int64_t i = 0; i < kBrickRows * kBrickColumns; ++i) {
+    const kernels::CodePlace place = kernels::place_of(brick, i / kBrickColumns, i % kBrickColumns);
+    found.words.mutable_data_ptr<int64_t>()[i] = high ? place.high_word : place.word;
+    found.bits.mutable_data_ptr<int32_t>()[i] = high ? place.high_bit : place.bit;
+  }
+  return {found.words.to(device), found.bits.to(device)};
+}
+
+/// Codes of the rows that `indices` name, [n, K] int32.
+at::Tensor codes_of_rows(const PackedWeight& weight, const at::Tensor& indices) {
+  const kernels::PackedShape& shape = weight.shape;
+  const at::Tensor bricks = weight.words.view({shape.row_bricks(), shape.column_bricks(), shape.brick_words()})
+                                .index_select(0, indices.div(kBrickRows, "floor"));
+  const at::Tensor in_brick = indices.remainder(kBrickRows);
+  const auto plane = [&](bool high, int num_bits) {
+    const Places all = places(shape.bits, high, indices.device());
+    const at::Tensor words =
+        all.words.index_select(0, in_brick).unsqueeze(1).expand({-1, shape.column_bricks(), kBrickColumns});
+    const at::Tensor bits = all.bits.index_select(0, in_brick).unsqueeze(1);
+    return bricks.gather(2, words).bitwise_right_shift(bits).bitwise_and((1 << num_bits) - 1);
+  };
+  at::Tensor codes = plane(false, shape.bits == 3 ? 2 : shape.bits);
+  if (shape.bits == 3) codes = codes + plane(true, 1) * 4;
+  return codes.view({indices.size(0), -1}).narrow(1, 0, shape.num_columns);
+}
+
+}  // namespace
+
+PackedWeight PackedWeight::to(at::Device device) const {
+  PackedWeight moved = *this;
+  moved.words = words.to(device);
+  moved.scales = scales.to(device);
+  if (zeros.defined()) moved.zeros = zeros.to(device);
+  return moved;
+}
+
+int64_t PackedWeight::bytes() const {
+  return static_cast<int64_t>(words.nbytes() + scales.nbytes() + (zeros.defined() ? zeros.nbytes() : 0));
+}
+
+kernels::PackedMatrix PackedWeight::matrix() const {
+  return {shape,
+          reinterpret_cast<const uint32_t*>(words.const_data_ptr<int32_t>()),
+          scales.const_data_ptr(),
+          zeros.defined() ? zeros.const_data_ptr<uint8_t>() : nullptr,
+          scales.scalar_type() == at::kHalf ? kernels::Half::kFloat16 : kernels::Half::kBFloat16,
+          step,
+          zero};
+}
+
+kernels::Rounding PackedWeight::rounding() const {
+  return dequant_dtype == at::kBFloat16 ? kernels::Rounding::kBFloat16
+         : dequant_dtype == at::kHalf   ? kernels::Rounding::kFloat16
+                                        : kernels::Rounding::kNone;
+}
+
+PackedWeight pack_weight(const at::Tensor& codes, const at::Tensor& scale, const at::Tensor& zero, int bits, int step,
+                         at::ScalarType dequant_dtype) {
+  SATIN_CHECK(codes.dim() == 2 && codes.is_cpu() && codes.scalar_type() == at::kByte, "codes ", codes.sizes(), " ",
+              codes.scalar_type());
+  const int64_t num_rows = codes.size(0), num_columns = codes.size(1);
+  SATIN_CHECK(scale.dim() == 2 && scale.size(0) == num_rows && scale.size(1) > 0 && zero.sizes() == scale.sizes() &&
+                  zero.scalar_type() == at::kInt,
+              "scales ", scale.sizes(), ", zeros ", zero.sizes(), " of ", codes.sizes());
+  SATIN_CHECK(scale.scalar_type() == at::kBFloat16 || scale.scalar_type() == at::kHalf, scale.scalar_type());
+  const int64_t groups = scale.size(1);
+  SATIN_CHECK(num_columns % groups == 0, groups, " groups of ", num_columns, " columns");
+  const int64_t group_size = groups == 1 ? (num_columns + 31) / 32 * 32 : num_columns / groups;
+
+  PackedWeight packed;
+  packed.shape = {num_rows, num_columns, bits, group_size};
+  packed.step = step;
+  packed.dequant_dtype = dequant_dtype;
+  kernels::check(packed.shape);
+  packed.words = at::empty({packed.shape.num_words()}, at::kInt);
+  auto* words = reinterpret_cast<uint32_t*>(packed.words.mutable_data_ptr<int32_t>());
+  const at::Tensor whole = codes.contiguous();
+  at::parallel_for(0, packed.shape.row_bricks(), 1, [&](int64_t begin, int64_t end) {
+    kernels::pack_codes(packed.shape, begin, end, whole.const_data_ptr<uint8_t>(), words);
+  });
+  packed.scales = in_pairs(scale, packed.shape);
+  const auto [least, most] = at::aminmax(zero);
+  const int low = least.item<int>(), high = most.item<int>();
+  SATIN_CHECK(low >= 0 && high <= 255, "zeros from ", low, " to ", high);
+  packed.zero = low;
+  SATIN_CHECK(step == 1 || (step == 2 && bits <= 2 && low == high), "step ", step, " of ", bits, " bits");
+  if (low != high) packed.zeros = in_pairs(zero.to(at::kByte), packed.shape);
+  return packed;
+}
+
+at::Tensor packed_rows(const PackedWeight& weight, const at::Tensor& indices, at::ScalarType dtype) {
+  const kernels::PackedShape& shape = weight.shape;
+  const int64_t num = indices.numel(), groups = shape.num_groups();
+  const at::ScalarType arithmetic =
+      dtype == at::kDouble && weight.dequant_dtype == at::kFloat ? at::kDouble : at::kFloat;
+  at::Tensor level = codes_of_rows(weight, indices).mul_(weight.step);
+  if (groups == 1) {
+    level = level.unsqueeze(1);
+  } else {
+    level = level.view({num, groups, shape.group_size});
+  }
+  level = weight.zeros.defined() ? level - of_rows(weight.zeros, shape, indices).to(at::kInt).unsqueeze(2)
+                                 : level - weight.zero;
+  const at::Tensor product = of_rows(weight.scales, shape, indices).to(arithmetic).unsqueeze(2) * level.to(arithmetic);
+  return product.view({num, shape.num_columns}).to(weight.dequant_dtype).to(dtype);
+}
+
+at::Tensor packed_rows(const PackedWeight& weight, int64_t first, int64_t last, at::ScalarType dtype) {
+  const kernels::PackedShape& shape = weight.shape;
+  SATIN_CHECK(first % kBrickRows == 0 && first < last && last <= shape.num_rows, "rows ", first, " to ", last);
+  if (!weight.words.is_cpu())
+    return packed_rows(weight, at::arange(first, last, weight.words.options().dtype(at::kLong)), dtype);
+  const int64_t first_brick = first / kBrickRows, bricks = (last - first + kBrickRows - 1) / kBrickRows;
+  // Whole bricks: of the last one perhaps more rows than asked for.
+  const int64_t num_rows = std::min(bricks * kBrickRows, shape.num_rows - first);
+  at::Tensor out = at::empty({num_rows, shape.num_columns}, at::kFloat);
+  over_rows({bricks, kBrickRows * shape.num_columns}, [&](int64_t begin, int64_t end) {
+    kernels::packed_dequantize_cpu(weight.matrix(), weight.rounding(), first_brick + begin, first_brick + end,
+                                   out.mutable_data_ptr<float>() + begin * kBrickRows * shape.num_columns);
+  });
+  return out.narrow(0, 0, last - first).to(dtype);
+}
+
+}  // namespace satin::ops

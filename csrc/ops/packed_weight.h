@@ -1,0 +1,39 @@
+// A low-bit weight as its codes, in the layout that matrix products read (kernels/packed_weight.h), for inference: no
+// gradients, and not in the dispatcher.
+//
+//   weight [N, K] = dequant_dtype(scale * (step * code - zero))
+//
+// Errors   InternalError for shapes, dtypes or devices that do not agree.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include "kernels/packed_matmul.h"
+
+namespace satin::ops {
+
+struct PackedWeight {
+  kernels::PackedShape shape{};
+  at::Tensor words;   ///< [num_words] int32
+  at::Tensor scales;  ///< [2 num_pairs] bfloat16 | half
+  at::Tensor zeros;   ///< [2 num_pairs] uint8; undefined: `zero` everywhere
+  int step = 1, zero = 0;
+  at::ScalarType dequant_dtype =
+      at::kBFloat16;  ///< what the weight is rounded to: bfloat16, half, or float (not at all)
+
+  PackedWeight to(at::Device device) const;
+  int64_t bytes() const;
+  kernels::PackedMatrix matrix() const;
+  kernels::Rounding rounding() const;
+};
+
+/// codes [N, K] uint8 below 2^bits, scale [N, G] bfloat16 | half, zero [N, G] int32 of 0 ... 255, all on the CPU; G of
+/// group_size columns each, or 1 for a whole row. Rows are packed by torch's threads.
+PackedWeight pack_weight(const at::Tensor& codes, const at::Tensor& scale, const at::Tensor& zero, int bits, int step,
+                         at::ScalarType dequant_dtype);
+
+/// Rows of the weight, indices [n] int64 on its device -> [n, K] in `dtype`: rounded to dequant_dtype, then converted.
+at::Tensor packed_rows(const PackedWeight& weight, const at::Tensor& indices, at::ScalarType dtype);
+/// The same of rows first ... last - 1; `first` a multiple of 16.
+at::Tensor packed_rows(const PackedWeight& weight, int64_t first, int64_t last, at::ScalarType dtype);
+
+}  // namespace satin::ops
