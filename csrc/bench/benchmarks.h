@@ -39,6 +39,10 @@ void bench_head(const Options& options);
 /// stored; and the teacher's forward alone.
 void bench_loss_step(const Options& options);
 
+/// Products of a few rows with packed low-bit weights, beside the floor of the weights' bytes and PyTorch's product
+/// with the dense matrix (fp32 on the CPU, bfloat16 on CUDA).
+void bench_packed_linear(const Options& options);
+
 /// Whole training steps with cross-entropy, dense and quantized, random weights and tokens: what quantization adds.
 void bench_step(const Options& options);
 

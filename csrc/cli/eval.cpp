@@ -25,7 +25,8 @@ namespace satin::cli {
 namespace {
 
 struct Options {
-  std::string model, teacher, tasks = "perplexity", device = "auto", compute_dtype = "auto", kv_cache, json;
+  std::string model, teacher, tasks = "perplexity", device = "auto", compute_dtype = "auto", kv_cache, kernel = "dense",
+                              json;
   std::string record_template, dump_roots;
   std::vector<std::string> data, names;
   int64_t sequence_length = 1024, limit = 0, num_roots = 256, gpus = 1;
@@ -145,7 +146,7 @@ std::vector<config::DataSource> parse_sources(const Options& options) {
 }
 
 Models open_models(const Options& options, const std::vector<std::string>& tasks) {
-  Models models{open_model(options.model, options.device, options.compute_dtype, options.kv_cache), {}};
+  Models models{open_model(options.model, options.device, options.compute_dtype, options.kv_cache, options.kernel), {}};
   if (options.teacher.empty()) return models;
   if (std::any_of(tasks.begin(), tasks.end(), compares))
     models.teacher = open_teacher(options, models.student);
@@ -191,6 +192,7 @@ void evaluate(const Options& options, const std::vector<std::string>& tasks,
 /// `settings`: the options as text.
 void run(const Options& options, const std::string& settings) {
   const std::vector<std::string> tasks = parse_tasks(options.tasks);
+  check_kernel(options.kernel);
   check_dump(options, tasks);
   const std::vector<config::DataSource> sources = parse_sources(options);
   start_ranks(options.device, options.gpus);
@@ -230,6 +232,9 @@ void add_eval(CLI::App& app) {
   command->add_option("--device", options->device, "auto, cpu or cuda");
   command->add_option("--kv-cache", options->kv_cache,
                       "keys and values rounded to int8 or int4, a scale a token and head; none; default: as trained");
+  command->add_option("--kernel", options->kernel,
+                      "dense (the default: windows have many rows, where codes gain no time), low-bit (quantized "
+                      "weights stay codes: less memory), or auto");
   command->add_option("--compute-dtype", options->compute_dtype,
                       "auto (bfloat16 on CUDA, float32 on the CPU), float32, bfloat16, float64");
   add_gpus_option(*command, options->gpus);

@@ -1,7 +1,9 @@
 // satin generate: text from any model directory.
 #include "generate/generate.h"
 
+#include <algorithm>
 #include <cstdio>
+#include <fstream>
 #include <memory>
 
 #include "cli/commands.h"
@@ -11,25 +13,63 @@
 namespace satin::cli {
 namespace {
 
+/// Prompts that are continued at once.
+constexpr size_t kMostTogether = 16;
+
 struct Options {
-  std::string model, prompt, device = "auto", compute_dtype = "auto", kv_cache, kernel = "dense";
+  std::string model, prompts_file, device = "auto", compute_dtype = "auto", kv_cache, kernel = "auto";
+  std::vector<std::string> prompts;
   generate::GenerateOptions generate;
 };
 
+/// Those of --prompt, then the lines of --prompts that are not empty.
+std::vector<std::string> read_prompts(const Options& options) {
+  std::vector<std::string> prompts = options.prompts;
+  if (!options.prompts_file.empty()) {
+    std::ifstream file(options.prompts_file);
+    if (!file) throw UserError(cat("--prompts: cannot read ", options.prompts_file));
+    for (std::string line; std::getline(file, line);) {
+      if (line.ends_with('\r')) line.pop_back();
+      if (!line.empty()) prompts.push_back(line);
+    }
+  }
+  if (prompts.empty())
+    throw UserError(options.prompts_file.empty() ? std::string("expected --prompt TEXT or --prompts FILE")
+                                                 : cat("--prompts: ", options.prompts_file, " has no lines"));
+  return prompts;
+}
+
 void run(const Options& options) {
-  if (options.kernel != "dense") throw UserError(cat("--kernel: expected dense, found '", options.kernel, "'"));
+  const std::vector<std::string> texts = read_prompts(options);
   const auto [model, tokenizer, decoder] =
-      open_model(options.model, options.device, options.compute_dtype, options.kv_cache);
-  std::vector<int32_t> prompt = tokenizer.encode(options.prompt);
-  if (tokenizer.bos_id() >= 0) prompt.insert(prompt.begin(), tokenizer.bos_id());
+      open_model(options.model, options.device, options.compute_dtype, options.kv_cache, options.kernel);
   generate::GenerateOptions generate = options.generate;
   generate.stop_ids = generate::stop_ids(model.config, tokenizer);
-  std::printf("%s", options.prompt.c_str());
-  generate::generate(*decoder, tokenizer, prompt, generate, [](std::string_view text) {
-    std::fwrite(text.data(), 1, text.size(), stdout);
+  std::vector<std::vector<int32_t>> prompts;
+  for (const auto& text : texts) {
+    prompts.push_back(tokenizer.encode(text));
+    if (tokenizer.bos_id() >= 0) prompts.back().insert(prompts.back().begin(), tokenizer.bos_id());
+  }
+  if (texts.size() == 1) {
+    std::printf("%s", texts[0].c_str());
+    generate::generate(*decoder, tokenizer, prompts[0], generate, [](std::string_view text) {
+      std::fwrite(text.data(), 1, text.size(), stdout);
+      std::fflush(stdout);
+    });
+    std::printf("\n");
+    return;
+  }
+  for (size_t first = 0; first < texts.size(); first += kMostTogether) {
+    const size_t last = std::min(texts.size(), first + kMostTogether);
+    const auto all =
+        generate::generate(*decoder, tokenizer,
+                           std::vector<std::vector<int32_t>>(prompts.begin() + static_cast<std::ptrdiff_t>(first),
+                                                             prompts.begin() + static_cast<std::ptrdiff_t>(last)),
+                           generate);
+    for (size_t i = first; i < last; ++i)
+      std::printf("== %zu\n%s%s\n", i + 1, texts[i].c_str(), all[i - first].text.c_str());
     std::fflush(stdout);
-  });
-  std::printf("\n");
+  }
 }
 
 }  // namespace
@@ -39,14 +79,20 @@ void add_generate(CLI::App& app) {
   auto* command = app.add_subcommand(
       "generate", "continue a prompt with a Hugging Face model, a checkpoint or an exported artefact");
   command->add_option("--model", options->model, "model directory")->required();
-  command->add_option("--prompt", options->prompt, "text to continue")->required();
+  command->add_option("--prompt", options->prompts, "text to continue; may be repeated")->take_all()->expected(1);
+  command->add_option("--prompts", options->prompts_file,
+                      "file with a prompt a line; several prompts are continued together, each as it would be alone, "
+                      "and printed after a line \"== NUMBER\"");
   command->add_option("--max-new-tokens", options->generate.max_new_tokens, "tokens to add at most");
   command->add_option("--temperature", options->generate.sampling.temperature, "0: always the most likely token");
   command->add_option("--top-k", options->generate.sampling.top_k, "sample from the k most likely tokens; 0: all");
   command->add_option("--top-p", options->generate.sampling.top_p,
                       "sample from the most likely tokens that hold this probability");
   command->add_option("--seed", options->generate.sampling.seed, "of the draws");
-  command->add_option("--kernel", options->kernel, "dense");
+  command->add_option(
+      "--kernel", options->kernel,
+      "dense, low-bit (quantized weights stay codes), or auto: low-bit where the model is quantized and "
+      "the device has kernels for it");
   command->add_option("--device", options->device, "auto, cpu or cuda");
   command->add_option("--kv-cache", options->kv_cache,
                       "keys and values rounded to int8 or int4, a scale a token and head; none; default: as trained");

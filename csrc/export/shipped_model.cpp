@@ -4,6 +4,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include "core/error.h"
+#include "core/log.h"
 #include "export/awq.h"
 #include "export/bitnet.h"
 #include "export/compressed_tensors.h"
@@ -12,6 +13,7 @@
 #include "io/checkpoint.h"
 #include "io/json_file.h"
 #include "io/pretrained.h"
+#include "quant/packed_linear.h"
 #include "quant/wrapped_linear.h"
 
 namespace satin::exporting {
@@ -69,13 +71,54 @@ void check_sizes(const ShippedModel& model) {
   if (!problems.empty()) refuse_tensors(model, problems);
 }
 
+/// The layers of a decoder that multiply with codes, and why others do not.
+struct PackedLayers {
+  std::set<std::string> names;  ///< of weights
+  int64_t bytes = 0;
+  std::map<std::string, std::vector<std::string>> dense;  ///< quantized weights by reason
+
+  /// nullptr where the weight is not quantized or the layout does not hold it.
+  std::unique_ptr<nn::Linear> make(const ShippedModel& model, const ShippedTensor& weight, const nn::LinearSpec& spec,
+                                   nn::ParameterStore& store) {
+    if (!weight.scheme) return nullptr;
+    if (const std::string problem = problem_of(model, weight.name, {spec.out_features, spec.in_features});
+        !problem.empty())
+      refuse_tensors(model, problem);
+    std::string reason = quant::reason_against_packing(*weight.scheme, spec.in_features);
+    if (reason.empty()) {
+      const quant::QuantizedWeight quantized = weight.quantized();
+      reason = quant::reason_against_packing(quantized);
+      if (reason.empty()) {
+        ops::PackedWeight packed = quant::pack(quantized).to(store.options().device);
+        names.insert(weight.name);
+        bytes += packed.bytes();
+        return std::make_unique<quant::PackedLinear>(spec, std::move(packed), store);
+      }
+    }
+    dense[reason].push_back(weight.name);
+    return nullptr;
+  }
+  void log() const {
+    size_t others = 0;
+    std::string why;
+    for (const auto& [reason, weights] : dense) {
+      others += weights.size();
+      why += cat("; dense: ", weights.size(), weights.size() == 1 ? " (" : " (among them ", weights.front(), ": ",
+                 reason, ")");
+    }
+    log_info(cat("packed weights: ", names.size(), " of ", names.size() + others, " quantized matrices, ",
+                 bytes / 1'000'000, ".", bytes / 100'000 % 10, " MB", why));
+  }
+};
+
 /// Strict about names and shapes: the decoder that the configuration describes is the reference.
-void check_tensors(const ShippedModel& model, models::Decoder& decoder) {
+void check_tensors(const ShippedModel& model, models::Decoder& decoder, const PackedLayers& packed) {
   std::string problems;
   for (const auto& parameter : decoder.parameters().all())
     problems += problem_of(model, parameter.name, parameter.value.sizes());
   for (const auto& tensor : model.tensors) {
-    if (decoder.parameters().find(tensor.name) || tensor.name.ends_with("rotary_emb.inv_freq")) continue;
+    if (decoder.parameters().find(tensor.name) || packed.names.count(tensor.name)) continue;
+    if (tensor.name.ends_with("rotary_emb.inv_freq")) continue;
     const bool tied_head = model.config.tied_embeddings && tensor.name == "lm_head.weight";
     const ShippedTensor* embedding = model.find("model.embed_tokens.weight");
     if (!tied_head || !embedding || !tensor.values().equal(embedding->values()))
@@ -193,21 +236,28 @@ ShippedModel open_model(const fs::path& directory) {
   return model;
 }
 
-std::unique_ptr<models::Decoder> build_decoder(const ShippedModel& model, const nn::BuildOptions& options) {
+std::unique_ptr<models::Decoder> build_decoder(const ShippedModel& model, const nn::BuildOptions& options,
+                                               WeightForm form) {
   check_sizes(model);
+  PackedLayers packed;
   const nn::LinearFactory wrapping = [&, dense = nn::dense_linear_factory()](
                                          const nn::LinearSpec& spec,
                                          nn::ParameterStore& store) -> std::unique_ptr<nn::Linear> {
     const ShippedTensor* weight = model.find(spec.name + ".weight");
+    const auto plain = [&](const nn::LinearSpec& of) {
+      auto layer = weight && form == WeightForm::kPacked ? packed.make(model, *weight, of, store) : nullptr;
+      return layer ? std::move(layer) : dense(of, store);
+    };
     const bool wraps = weight && weight->scheme && quant::needs_wrapping(*weight->scheme);
-    if (!wraps) return dense(spec, store);
+    if (!wraps) return plain(spec);
     const quant::Scheme& scheme = *weight->scheme;
-    return std::make_unique<quant::WrappedLinear>(dense(quant::inner_spec(spec, scheme), store), spec, scheme, store);
+    return std::make_unique<quant::WrappedLinear>(plain(quant::inner_spec(spec, scheme)), spec, scheme, store);
   };
   auto decoder = std::make_unique<models::Decoder>(model.config, wrapping, options);
   decoder->store_keys_and_values_as(
       models::kv_cache_format(model.kv_cache, cat(model.directory.string(), ": kv_cache")));
-  check_tensors(model, *decoder);
+  check_tensors(model, *decoder, packed);
+  if (form == WeightForm::kPacked) packed.log();
   at::NoGradGuard no_grad;
   for (const auto& parameter : decoder->parameters().all()) parameter.value.copy_(model.find(parameter.name)->values());
   return decoder;

@@ -85,8 +85,17 @@ ShippedTensor stored_tensor(const Files& files, const std::string& name);
 /// Throws UserError: not a model directory, corrupt, or of a quantization method that is not supported (named).
 ShippedModel open_model(const fs::path& directory);
 
-/// A dense decoder that computes with the shipped values, and with the activations and the KV cache of the schemes.
-std::unique_ptr<models::Decoder> build_decoder(const ShippedModel& model, const nn::BuildOptions& options);
+/// What a decoder multiplies with.
+enum class WeightForm {
+  kDense,   ///< the shipped values
+  kPacked,  ///< codes and scales where a weight is quantized and the layout holds it (quant/packed_linear.h), else
+            ///< values
+};
+
+/// A decoder that computes with the shipped values, and with the activations and the KV cache of the schemes. What is
+/// packed, and what is not and why, is logged. Packed weights are no parameters of the decoder.
+std::unique_ptr<models::Decoder> build_decoder(const ShippedModel& model, const nn::BuildOptions& options,
+                                               WeightForm form = WeightForm::kDense);
 
 /// Sizes as a user counts them.
 struct Footprint {

@@ -1,6 +1,10 @@
 #include "generate/generate.h"
 
+#include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+#include <memory>
 
 #include "core/error.h"
 #include "generate/text_stream.h"
@@ -14,32 +18,88 @@ std::vector<int64_t> stop_ids(const models::ModelConfig& config, const tokenizer
   return ids;
 }
 
-Generated generate_ids(models::Decoder& decoder, const std::vector<int32_t>& prompt, const GenerateOptions& options,
-                       const std::function<bool(int32_t)>& on_token) {
-  check(options.sampling);
-  if (options.max_new_tokens < 0)
-    throw UserError(cat("max_new_tokens must be 0 or more, found ", options.max_new_tokens));
+namespace {
+
+/// A prompt being continued.
+struct Sequence {
+  size_t number;
+  int64_t num_new;  ///< at most
+  models::KvCache cache = {};
+};
+
+/// How many tokens may follow. Throws UserError.
+int64_t room_after(const std::vector<int32_t>& prompt, const models::ModelConfig& config, int64_t max_new_tokens) {
   if (prompt.empty()) throw UserError("the prompt has no tokens: give some text, or a tokenizer with a BOS token");
-  const int64_t context = decoder.config().max_position_embeddings, prompt_length = static_cast<int64_t>(prompt.size());
+  const int64_t context = config.max_position_embeddings, prompt_length = static_cast<int64_t>(prompt.size());
   if (prompt_length > context)
     throw UserError(cat("the prompt has ", prompt_length, " tokens, but the model's context holds ", context,
                         " (max_position_embeddings)"));
+  // The last token that fits into the context needs no room in the cache for itself.
+  return std::min(max_new_tokens, context - prompt_length + 1);
+}
+
+}  // namespace
+
+std::vector<Generated> generate_ids(models::Decoder& decoder, const std::vector<std::vector<int32_t>>& prompts,
+                                    const GenerateOptions& options,
+                                    const std::function<bool(size_t, int32_t)>& on_token) {
+  check(options.sampling);
+  if (options.max_new_tokens < 0)
+    throw UserError(cat("max_new_tokens must be 0 or more, found ", options.max_new_tokens));
+  std::vector<std::unique_ptr<Sequence>> open;
+  for (size_t i = 0; i < prompts.size(); ++i)
+    open.push_back(std::make_unique<Sequence>(i, room_after(prompts[i], decoder.config(), options.max_new_tokens)));
 
   const at::NoGradGuard no_grad;
-  models::KvCache cache;
-  Generated out;
-  at::Tensor input = at::tensor(prompt, at::kInt).to(at::kLong).unsqueeze(0);
-  // The last token that fits into the context needs no room in the cache for itself.
-  const int64_t num_new = std::min(options.max_new_tokens, context - prompt_length + 1);
-  for (int64_t step = 0; step < num_new; ++step) {
-    const at::Tensor last = decoder.hidden(input, {.cache = &cache}).select(1, -1);
-    input = sample(decoder.logits(last), options.sampling, step).unsqueeze(1);
-    const int64_t id = input.item<int64_t>();
-    out.ids.push_back(static_cast<int32_t>(id));
-    out.stopped = std::count(options.stop_ids.begin(), options.stop_ids.end(), id) > 0;
-    if ((on_token && !on_token(out.ids.back())) || out.stopped) break;
+  std::vector<Generated> out(prompts.size());
+  std::erase_if(open, [](const auto& sequence) { return sequence->num_new == 0; });
+  std::vector<at::Tensor> last;  // [1, H] of each: prompts are read one by one, so none is padded
+  for (const auto& sequence : open) {
+    const at::Tensor input = at::tensor(prompts[sequence->number], at::kInt).to(at::kLong).unsqueeze(0);
+    last.push_back(decoder.hidden(input, {.cache = &sequence->cache}).select(1, -1));
+  }
+  for (int64_t step = 0; !open.empty(); ++step) {
+    const at::Tensor logits = decoder.logits(at::cat(last));
+    std::vector<at::Tensor> drawn;  // each by itself: a draw depends on its row
+    for (int64_t row = 0; row < logits.size(0); ++row)
+      drawn.push_back(sample(logits.narrow(0, row, 1), options.sampling, step));
+    const at::Tensor ids = at::cat(drawn).cpu();
+    std::vector<int64_t> next;
+    std::vector<std::unique_ptr<Sequence>> still_open;
+    for (size_t row = 0; row < open.size(); ++row) {
+      const int64_t id = ids[static_cast<int64_t>(row)].item<int64_t>();
+      Generated& of = out[open[row]->number];
+      of.ids.push_back(static_cast<int32_t>(id));
+      of.stopped = std::count(options.stop_ids.begin(), options.stop_ids.end(), id) > 0;
+      const bool wanted = !on_token || on_token(open[row]->number, of.ids.back());
+      if (!wanted || of.stopped || step + 1 == open[row]->num_new) continue;
+      next.push_back(id);
+      still_open.push_back(std::move(open[row]));
+    }
+    open = std::move(still_open);
+    if (open.empty()) break;
+    std::vector<models::KvCache*> caches;
+    for (const auto& sequence : open) caches.push_back(&sequence->cache);
+    last = {decoder.hidden(at::tensor(next, at::kLong).unsqueeze(1), {.caches = caches}).select(1, -1)};
   }
   return out;
+}
+
+Generated generate_ids(models::Decoder& decoder, const std::vector<int32_t>& prompt, const GenerateOptions& options,
+                       const std::function<bool(int32_t)>& on_token) {
+  const auto of_one = [&](size_t, int32_t id) { return !on_token || on_token(id); };
+  return generate_ids(decoder, std::vector<std::vector<int32_t>>{prompt}, options, of_one).front();
+}
+
+std::vector<Generated> generate(models::Decoder& decoder, const tokenizer::Tokenizer& tokenizer,
+                                const std::vector<std::vector<int32_t>>& prompts, const GenerateOptions& options) {
+  std::vector<Generated> all = generate_ids(decoder, prompts, options);
+  for (size_t i = 0; i < all.size(); ++i) {
+    TextStream stream(tokenizer, prompts[i]);
+    for (const int32_t id : all[i].ids) all[i].text += stream.push(id);
+    all[i].text += stream.finish();
+  }
+  return all;
 }
 
 Generated generate(models::Decoder& decoder, const tokenizer::Tokenizer& tokenizer, const std::vector<int32_t>& prompt,

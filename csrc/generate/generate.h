@@ -31,8 +31,17 @@ std::vector<int64_t> stop_ids(const models::ModelConfig& config, const tokenizer
 Generated generate(models::Decoder& decoder, const tokenizer::Tokenizer& tokenizer, const std::vector<int32_t>& prompt,
                    const GenerateOptions& options, const std::function<void(std::string_view)>& on_text = {});
 
+/// Several prompts at once, without streaming: each is continued as it would be alone (its own positions, cache,
+/// draws), while matrix products are of all of them together.
+std::vector<Generated> generate(models::Decoder& decoder, const tokenizer::Tokenizer& tokenizer,
+                                const std::vector<std::vector<int32_t>>& prompts, const GenerateOptions& options);
+
 /// The tokens alone. on_token is called with each, and returning false ends generation.
 Generated generate_ids(models::Decoder& decoder, const std::vector<int32_t>& prompt, const GenerateOptions& options,
                        const std::function<bool(int32_t)>& on_token = {});
+/// The same of several prompts: on_token has the prompt's number first, and returning false ends that one.
+std::vector<Generated> generate_ids(models::Decoder& decoder, const std::vector<std::vector<int32_t>>& prompts,
+                                    const GenerateOptions& options,
+                                    const std::function<bool(size_t, int32_t)>& on_token = {});
 
 }  // namespace satin::generate

@@ -1,7 +1,5 @@
 #include "models/decoder.h"
 
-#include <ATen/core/grad_mode.h>
-
 #include "core/error.h"
 #include "models/recompute.h"
 #include "nn/attention.h"
@@ -14,8 +12,7 @@ namespace {
 
 /// What all layers of a pass see.
 struct Context {
-  at::Tensor cos, sin;
-  nn::Visibility visible;
+  std::vector<nn::Reading> readings;  ///< without a layer's caches
   std::optional<ops::ActivationFormat> stored_as;
 };
 
@@ -41,12 +38,14 @@ struct Layer {
         post_norm(name + ".post_attention_layernorm", c.hidden_size, c.rms_norm_eps, store),
         mlp(name + ".mlp", c.hidden_size, c.intermediate_size, c.mlp_bias, factory, store) {}
 
-  /// What the layer before adds to the stream waits for this one's norm, which adds and normalises in one pass.
-  Stream forward(const Stream& stream, const Context& context, nn::LayerCache* cache) const {
+  /// What the layer before adds to the stream waits for this one's norm, which adds and normalises in one pass. Caches:
+  /// none, or one a reading.
+  Stream forward(const Stream& stream, const Context& context, const std::vector<nn::LayerCache>& caches) const {
     const ops::RmsNormResult input = input_norm.forward(stream.first, stream.second);
-    const at::Tensor mixed =
-        attention.forward(input.y, context.cos, context.sin, context.visible, cache, context.stored_as);
-    const ops::RmsNormResult post = post_norm.forward(input.sum, mixed);
+    std::vector<nn::Reading> readings = context.readings;
+    for (size_t i = 0; i < caches.size(); ++i) readings[i].cache = &caches[i];
+    const ops::RmsNormResult post =
+        post_norm.forward(input.sum, attention.forward(input.y, readings, context.stored_as));
     return {post.sum, mlp.forward(post.y)};
   }
 };
@@ -143,16 +142,25 @@ at::Tensor Decoder::hidden(const at::Tensor& tokens, const ForwardOptions& optio
   SATIN_CHECK(!options.offset.defined() || (options.offset_layer >= 0 && options.offset_layer < p.config.num_layers),
               "an offset at layer ", options.offset_layer, " of ", p.config.num_layers);
 
-  KvCache* cache = options.cache;
-  SATIN_CHECK(!cache || !(options.positions.defined() || options.mask.defined()), "positions or a mask with a cache");
-  SATIN_CHECK(!cache || !options.recompute, "a cache and a backward");
-  const int64_t past = cache ? cache->length : 0, num_tokens = x.size(1);
-  if (cache && cache->keys.empty()) {
+  std::vector<KvCache*> caches = options.caches;
+  SATIN_CHECK(caches.empty() || (!options.cache && static_cast<int64_t>(caches.size()) == x.size(0)), caches.size(),
+              " caches of ", x.size(0), " sequences");
+  if (options.cache) caches = {options.cache};
+  SATIN_CHECK(caches.empty() || !(options.positions.defined() || options.mask.defined()),
+              "positions or a mask with a cache");
+  SATIN_CHECK(caches.empty() || !options.recompute, "a cache and a backward");
+  const int64_t num_tokens = x.size(1);
+  Context context{{}, p.stored_as};
+  const auto read_on = [&](int64_t past) {
+    const auto [cos, sin] = rotations(p.rope, options, past, num_tokens, build.device);
+    context.readings.push_back({cos, sin, visible_keys(options, past, num_tokens, build.device)});
+  };
+  if (caches.empty()) read_on(0);
+  for (KvCache* cache : caches) {
     cache->keys.resize(p.layers.size());
     cache->values.resize(p.layers.size());
+    read_on(cache->length);
   }
-  const auto [cos, sin] = rotations(p.rope, options, past, num_tokens, build.device);
-  const Context context{cos, sin, visible_keys(options, past, num_tokens, build.device), p.stored_as};
   at::Tensor delta;
   const auto num_blocks = static_cast<int64_t>(p.layers.size());
   const auto tell = [&](BlockEvent event, int64_t block) {
@@ -169,13 +177,13 @@ at::Tensor Decoder::hidden(const at::Tensor& tokens, const ForwardOptions& optio
     }
     if (offset_here) x = x + options.offset;
     if (options.taps) options.taps->push_back(x);
-    std::optional<nn::LayerCache> layer_cache;
-    if (cache) layer_cache = {&cache->keys[i], &cache->values[i], past};
+    std::vector<nn::LayerCache> layer_caches;
+    for (KvCache* cache : caches) layer_caches.push_back({&cache->keys[i], &cache->values[i], cache->length});
     if (options.recompute)
       std::tie(x, delta) = recomputed(
-          {x, delta}, [&layer, context](const Stream& stream) { return layer.forward(stream, context, nullptr); });
+          {x, delta}, [&layer, context](const Stream& stream) { return layer.forward(stream, context, {}); });
     else
-      std::tie(x, delta) = layer.forward({x, delta}, context, layer_cache ? &*layer_cache : nullptr);
+      std::tie(x, delta) = layer.forward({x, delta}, context, layer_caches);
     if (options.after_layer) {
       x = x + delta;
       delta = at::Tensor();
@@ -184,20 +192,12 @@ at::Tensor Decoder::hidden(const at::Tensor& tokens, const ForwardOptions& optio
     tell(BlockEvent::kAfterForward, static_cast<int64_t>(i));
   }
   if (p.observer) std::tie(x, delta) = block_boundary(x, delta, num_blocks, num_blocks, p.observer);
-  if (cache) cache->length = past + num_tokens;
+  for (KvCache* cache : caches) cache->length += num_tokens;
   return p.norm->forward(x, delta).y;
 }
 
 at::Tensor Decoder::logits(const at::Tensor& hidden) {
-  const at::ScalarType dtype = nn::statistics_dtype(parts_->store.options().compute_dtype);
-  const at::Tensor weight = parts_->head->weight();
-  if (weight.scalar_type() == dtype) return at::linear(hidden, weight);
-  const bool differentiable = at::GradMode::is_enabled() && (weight.requires_grad() || hidden.requires_grad());
-  if (!hidden.is_cuda() || differentiable) return at::linear(hidden.to(dtype), weight.to(dtype));
-  auto shape = hidden.sizes().vec();
-  shape.back() = weight.size(0);
-  return at::mm(hidden.reshape({-1, hidden.size(-1)}), weight.t(), dtype)
-      .view(shape);  // low-precision operands, fp32 out
+  return parts_->head->logits(hidden, nn::statistics_dtype(parts_->store.options().compute_dtype));
 }
 
 void Decoder::store_keys_and_values_as(std::optional<ops::ActivationFormat> format) { parts_->stored_as = format; }

@@ -20,10 +20,11 @@ struct KvCache {
 };
 
 struct ForwardOptions {
-  at::Tensor document_ids = {};  ///< [B, T] int64 or undefined: tokens attend within their document only
-  KvCache* cache = nullptr;      ///< appended to; positions continue from its length
-  at::Tensor positions = {};     ///< [T] int64 on the CPU or undefined (0, 1, ...): of every sequence's tokens
-  at::Tensor mask = {};          ///< [1 or B, 1, T, T] bool or undefined (causal): which keys a query sees
+  at::Tensor document_ids = {};       ///< [B, T] int64 or undefined: tokens attend within their document only
+  KvCache* cache = nullptr;           ///< appended to; positions continue from its length
+  std::vector<KvCache*> caches = {};  ///< instead, one of each sequence, which has a length of its own
+  at::Tensor positions = {};          ///< [T] int64 on the CPU or undefined (0, 1, ...): of every sequence's tokens
+  at::Tensor mask = {};               ///< [1 or B, 1, T, T] bool or undefined (causal): which keys a query sees
   at::Tensor input_embeddings =
       {};  ///< [B, T, H] instead of the embedding of `tokens` (gradients with respect to inputs)
   std::vector<at::Tensor>* taps = nullptr;  ///< receives each layer's input (residual stream), layer 0 first

@@ -57,39 +57,53 @@ Attention::Attention(const AttentionSpec& spec, const LinearFactory& factory, Pa
   }
 }
 
-at::Tensor Attention::forward(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin,
-                              const Visibility& visible, const LayerCache* cache,
+at::Tensor Attention::forward(const at::Tensor& x, std::span<const Reading> readings,
                               std::optional<ops::ActivationFormat> stored_as) const {
   const int64_t batch = x.size(0), num_tokens = x.size(1);
-  const auto heads = [&](const at::Tensor& features) { return features.view({batch, num_tokens, -1, spec_.head_dim}); };
-  at::Tensor q = heads(q_proj_->forward(x)), k = heads(k_proj_->forward(x)), v = heads(v_proj_->forward(x));
+  SATIN_CHECK(readings.size() == 1 || static_cast<int64_t>(readings.size()) == batch, readings.size(), " readings of ",
+              batch, " sequences");
+  const auto split = [&](const at::Tensor& features) { return features.view({batch, num_tokens, -1, spec_.head_dim}); };
+  Heads heads{split(q_proj_->forward(x)), split(k_proj_->forward(x)), split(v_proj_->forward(x))};
   if (q_norm_) {
-    q = q_norm_->forward(q);
-    k = k_norm_->forward(k);
+    heads.q = q_norm_->forward(heads.q);
+    heads.k = k_norm_->forward(heads.k);
   }
-  q = ops::rotate(q.transpose(1, 2), cos, sin);
-  k = ops::rotate(k.transpose(1, 2), cos, sin);
-  v = v.transpose(1, 2);
+  at::Tensor y;
+  if (readings.size() == 1) {
+    y = attend(heads, readings[0], stored_as);
+  } else {
+    std::vector<at::Tensor> each;
+    for (int64_t i = 0; i < batch; ++i)
+      each.push_back(attend({heads.q.narrow(0, i, 1), heads.k.narrow(0, i, 1), heads.v.narrow(0, i, 1)},
+                            readings[static_cast<size_t>(i)], stored_as));
+    y = at::cat(each);
+  }
+  return o_proj_->forward(y.transpose(1, 2).reshape({batch, num_tokens, -1}));
+}
+
+at::Tensor Attention::attend(const Heads& heads, const Reading& reading,
+                             std::optional<ops::ActivationFormat> stored_as) const {
+  const at::Tensor q = ops::rotate(heads.q.transpose(1, 2), reading.cos, reading.sin);
+  at::Tensor k = ops::rotate(heads.k.transpose(1, 2), reading.cos, reading.sin), v = heads.v.transpose(1, 2);
   if (stored_as) {
     k = ops::act_quant(k, *stored_as);
     v = ops::act_quant(v, *stored_as);
   }
-  if (cache) {
+  if (const LayerCache* cache = reading.cache) {
     k = append(*cache->keys, k, cache->length);
     v = append(*cache->values, v, cache->length);
   }
   bool grouped = spec_.num_heads != spec_.num_kv_heads;
-  if (grouped && x.is_cuda() && (visible.mask.defined() || x.scalar_type() == at::kFloat)) {
+  if (grouped && q.is_cuda() && (reading.visible.mask.defined() || q.scalar_type() == at::kFloat)) {
     // CUDA kernels that take a mask or fp32 do not take groups; without this the maths path would store
     // [B, heads, T, S].
     k = repeat_heads(k, spec_.num_heads);
     v = repeat_heads(v, spec_.num_heads);
     grouped = false;
   }
-  const auto mask = visible.mask.defined() ? std::optional(visible.mask) : std::nullopt;
-  const at::Tensor y = at::scaled_dot_product_attention(q, k, v, mask, /*dropout_p=*/0, visible.causal,
-                                                        /*scale=*/std::nullopt, grouped);
-  return o_proj_->forward(y.transpose(1, 2).reshape({batch, num_tokens, -1}));
+  const auto mask = reading.visible.mask.defined() ? std::optional(reading.visible.mask) : std::nullopt;
+  return at::scaled_dot_product_attention(q, k, v, mask, /*dropout_p=*/0, reading.visible.causal,
+                                          /*scale=*/std::nullopt, grouped);
 }
 
 }  // namespace satin::nn

@@ -1,6 +1,8 @@
 // Causal grouped-query attention with rotary positions (Ainslie et al. 2023).
 // Shapes: B sequences, T new tokens, S all tokens (cached and new), D head_dim.
 #pragma once
+#include <span>
+
 #include "nn/linear_factory.h"
 #include "nn/norm.h"
 #include "ops/act_quant.h"
@@ -31,17 +33,29 @@ struct LayerCache {
   int64_t length;
 };
 
+/// What the new tokens of one sequence, or of all alike, read.
+struct Reading {
+  at::Tensor cos, sin;  ///< [T, D / 2]: tables of their positions
+  Visibility visible;
+  const LayerCache* cache = nullptr;  ///< new keys and values are appended to it, detached (no gradients)
+};
+
 class Attention {
  public:
   Attention(const AttentionSpec& spec, const LinearFactory& factory, ParameterStore& store);
-  /// x [B, T, H] in the compute dtype -> the same. cos, sin [T, D / 2]: tables of the new tokens' positions.
-  /// With a cache the new keys and values are appended to it, detached (no gradients). `stored_as`: keys and values are
-  /// rounded to it, one scale a token and head, straight through, as a cache that holds them so would.
-  at::Tensor forward(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, const Visibility& visible,
-                     const LayerCache* cache = nullptr,
+  /// x [B, T, H] in the compute dtype -> the same. `readings`: one for all sequences, or one for each, whose pasts then
+  /// differ: projections are of all at once, and each sequence's attention is what it is alone. `stored_as`: keys and
+  /// values are rounded to it, one scale a token and head, straight through, as a cache that holds them so would.
+  at::Tensor forward(const at::Tensor& x, std::span<const Reading> readings,
                      std::optional<ops::ActivationFormat> stored_as = std::nullopt) const;
 
  private:
+  struct Heads {
+    at::Tensor q, k, v;  ///< [B, T, heads, D]
+  };
+  /// -> [B, heads, T, D]
+  at::Tensor attend(const Heads& heads, const Reading& reading, std::optional<ops::ActivationFormat> stored_as) const;
+
   AttentionSpec spec_;
   std::unique_ptr<Linear> q_proj_, k_proj_, v_proj_, o_proj_;
   std::unique_ptr<RmsNorm> q_norm_, k_norm_;

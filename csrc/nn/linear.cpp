@@ -1,3 +1,5 @@
+#include <ATen/core/grad_mode.h>
+
 #include "core/error.h"
 #include "nn/linear_factory.h"
 
@@ -27,6 +29,7 @@ class TiedLinear : public Linear {
   at::Tensor forward(const at::Tensor& x) override { return at::linear(x, owner_.weight()); }
   at::Tensor weight(at::ScalarType dtype) override { return owner_.weight(dtype); }
   at::Tensor weight() override { return owner_.weight(); }
+  at::Tensor logits(const at::Tensor& hidden, at::ScalarType dtype) override { return owner_.logits(hidden, dtype); }
 
  private:
   Linear& owner_;
@@ -35,6 +38,19 @@ class TiedLinear : public Linear {
 }  // namespace
 
 at::Tensor Linear::lookup(const at::Tensor& indices) { return at::embedding(weight(), indices); }
+
+at::Tensor Linear::logits(const at::Tensor& hidden, at::ScalarType dtype) {
+  return head_logits(hidden, weight(), dtype);
+}
+
+at::Tensor head_logits(const at::Tensor& hidden, const at::Tensor& weight, at::ScalarType dtype) {
+  if (weight.scalar_type() == dtype) return at::linear(hidden, weight);
+  const bool differentiable = at::GradMode::is_enabled() && (weight.requires_grad() || hidden.requires_grad());
+  if (!hidden.is_cuda() || differentiable) return at::linear(hidden.to(dtype), weight.to(dtype));
+  auto shape = hidden.sizes().vec();
+  shape.back() = weight.size(0);
+  return at::mm(hidden.reshape({-1, hidden.size(-1)}), weight.t(), dtype).view(shape);
+}
 
 LinearFactory dense_linear_factory() {
   return [](const LinearSpec& spec, ParameterStore& store) -> std::unique_ptr<Linear> {

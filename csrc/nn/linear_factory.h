@@ -21,7 +21,13 @@ class Linear {
   virtual at::Tensor weight() = 0;
   /// Rows of the weight by index, [...] int64 -> [..., in]: what an embedding does. Differentiable.
   virtual at::Tensor lookup(const at::Tensor& indices);
+  /// Products with the weight that leave in `dtype`, that of statistics, without bias: what an LM head does.
+  /// Differentiable.
+  virtual at::Tensor logits(const at::Tensor& hidden, at::ScalarType dtype);
 };
+
+/// hidden [..., H], weight [V, H] -> [..., V] in `dtype`, fp32 or fp64: on CUDA the operands may be narrower.
+at::Tensor head_logits(const at::Tensor& hidden, const at::Tensor& weight, at::ScalarType dtype);
 
 struct LinearSpec {
   std::string name;  ///< module name, "model.layers.0.mlp.up_proj"; parameters are name + ".weight", ".bias", ...

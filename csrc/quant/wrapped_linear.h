@@ -28,6 +28,8 @@ class WrappedLinear : public nn::Linear {
   /// The inner weight: what the wrapper does is not part of it.
   at::Tensor weight(at::ScalarType dtype) override { return inner_->weight(dtype); }
   at::Tensor weight() override { return inner_->weight(); }
+  at::Tensor lookup(const at::Tensor& indices) override { return inner_->lookup(indices); }
+  at::Tensor logits(const at::Tensor& hidden, at::ScalarType dtype) override { return inner_->logits(hidden, dtype); }
 
   /// From the weight and, where there are some, the statistics of the inputs.
   void initialise(const QuantLinear& linear);

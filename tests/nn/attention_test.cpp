@@ -28,7 +28,7 @@ struct Fixture {
 
   at::Tensor run(const at::Tensor& x, const Visibility& visible, const LayerCache* cache = nullptr) {
     const auto [cos, sin] = tables.slice(cache ? cache->length : 0, x.size(1));
-    return attention.forward(x, cos, sin, visible, cache);
+    return attention.forward(x, std::vector<Reading>{{cos, sin, visible, cache}});
   }
 
   at::Tensor heads(const std::string& name, const at::Tensor& x, int64_t num) {

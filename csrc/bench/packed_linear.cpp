@@ -1,0 +1,91 @@
+#include "ops/packed_linear.h"
+
+#include <ATen/ATen.h>
+
+#include "bench/benchmarks.h"
+#include "bench/timer.h"
+#include "core/error.h"
+
+namespace satin::bench {
+namespace {
+
+struct Matrix {
+  int64_t rows, columns;
+};
+constexpr int64_t kGroupSize = 64;
+
+ops::PackedWeight random_weight(const Matrix& matrix, int bits) {
+  const int64_t groups = matrix.columns / kGroupSize;
+  return ops::pack_weight(at::randint(1 << bits, {matrix.rows, matrix.columns}, at::kByte),
+                          (at::rand({matrix.rows, groups}) * .01).to(at::kBFloat16),
+                          at::randint(1 << bits, {matrix.rows, groups}, at::kInt), bits, 1, at::kBFloat16);
+}
+
+/// Enough of them to be beyond a GPU's caches; on the CPU one, as large as a layer's.
+size_t num_copies(const Options& options, double bytes) {
+  return options.device.is_cuda() ? 1 + static_cast<size_t>(kBytesBeyondCaches / bytes) : 1;
+}
+
+std::string gigabytes(double bytes, double us) { return cat(fixed(bytes / us * 1e-3, 1), " GB/s of weights"); }
+
+void measure_dense(const Options& options, const Matrix& matrix, const at::Tensor& x, const std::string& name,
+                   double bandwidth) {
+  const double bytes = static_cast<double>(matrix.rows * matrix.columns) * static_cast<double>(x.itemsize());
+  std::vector<at::Tensor> copies;
+  while (copies.size() < num_copies(options, bytes))
+    copies.push_back(at::randn({matrix.rows, matrix.columns}, x.options()));
+  Measurement m = time_calls(options.device, static_cast<int>(copies.size()), [&](int i) {
+    return std::vector<at::Tensor>{at::linear(x, copies[static_cast<size_t>(i) % copies.size()])};
+  });
+  m.name = name;
+  m.floor_us = 1e6 * bytes / bandwidth;
+  m.note = gigabytes(bytes, m.us);
+  options.report(m);
+}
+
+void measure_packed(const Options& options, const Matrix& matrix, int bits, const at::Tensor& x,
+                    const std::string& name, ops::PackedPath path, double bandwidth) {
+  std::vector<ops::PackedWeight> copies{random_weight(matrix, bits).to(options.device)};
+  const auto bytes = static_cast<double>(copies[0].bytes());
+  while (copies.size() < num_copies(options, bytes)) {
+    ops::PackedWeight copy = copies[0];
+    copy.words = copy.words.clone();
+    copies.push_back(copy);
+  }
+  Measurement m = time_calls(options.device, static_cast<int>(copies.size()), [&](int i) {
+    return std::vector<at::Tensor>{ops::packed_linear(x, copies[static_cast<size_t>(i) % copies.size()], {}, path)};
+  });
+  m.name = name;
+  m.floor_us = 1e6 * bytes / bandwidth;
+  m.note = gigabytes(bytes, m.us);
+  options.report(m);
+}
+
+}  // namespace
+
+void bench_packed_linear(const Options& options) {
+  double bandwidth = 0;
+  const at::ScalarType dtype = options.device.is_cuda() ? at::kBFloat16 : at::kFloat;
+  const auto wanted = [&](const std::string& name) {
+    if (name.find(options.only) == std::string::npos) return false;
+    if (bandwidth == 0) bandwidth = report_copy(options);  // not where nothing is measured
+    return true;
+  };
+  for (const Matrix& matrix : {Matrix{4096, 4096}, Matrix{8192, 2048}})
+    for (const int64_t rows : {1, 4, 16, 64, 256}) {
+      const at::Tensor x = at::randn({rows, matrix.columns}, at::TensorOptions().device(options.device)).to(dtype);
+      const std::string of = cat("[", matrix.rows, ", ", matrix.columns, "] rows ", rows);
+      if (const std::string name = cat("dense ", options.device.is_cuda() ? "bfloat16 " : "float32 ", of); wanted(name))
+        measure_dense(options, matrix, x, name, bandwidth);
+      for (const int bits : {1, 2, 3, 4, 8})
+        for (const auto& [path, path_name] :
+             {std::pair{ops::PackedPath::kPacked, "packed"}, {ops::PackedPath::kFallback, "in pieces"}}) {
+          if (path == ops::PackedPath::kFallback && bits != 2) continue;  // it takes the same time with any
+          if (path == ops::PackedPath::kPacked && options.device.is_cuda() && rows > 16) continue;
+          if (const std::string name = cat(path_name, " ", bits, " bits group ", kGroupSize, " ", of); wanted(name))
+            measure_packed(options, matrix, bits, x, name, path, bandwidth);
+        }
+    }
+}
+
+}  // namespace satin::bench
