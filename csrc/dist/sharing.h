@@ -17,6 +17,7 @@ struct Sharing {
   bool reduces_each_micro_batch = false;            ///< else once a step
   std::optional<at::ScalarType> reduce_dtype = {};  ///< of sums of gradients; none: the gradients' own
 
+  bool gathers_codes = false;   ///< quantized weights travel as codes and scales
   bool splits_teacher = false;  ///< the teacher's weights too are rows, and whole by block
 
   /// Seconds so far that this process stood still for the others (Communicator::waited_s).

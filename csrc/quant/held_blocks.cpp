@@ -45,14 +45,24 @@ void HeldWeights::make_blocks() {
 
 void HeldWeights::start_gather(Block& block) {
   if (block.here || block.gathering) return;
-  std::vector<at::Tensor> parts;
-  std::vector<int64_t> num_rows;
+  std::vector<at::Tensor> weights, packed;
+  std::vector<int64_t> rows_of_weights, rows_of_packed;
   for (const Layer* layer : block.layers) {
     if (!layer->linear->is_split()) continue;
-    parts.push_back(layer->own);
-    num_rows.push_back(layer->linear->out_features());
+    const int64_t num_rows = layer->linear->out_features();
+    if (!layer->packed.codes.defined()) {
+      weights.push_back(layer->own);
+      rows_of_weights.push_back(num_rows);
+      continue;
+    }
+    for (const at::Tensor& part : {layer->packed.codes, layer->packed.scales, layer->packed.zeros}) {
+      if (!part.defined()) continue;
+      packed.push_back(part);
+      rows_of_packed.push_back(num_rows);
+    }
   }
-  block.gather = dist::RowGather(*sharing_.shards, parts, num_rows);
+  block.weights = dist::RowGather(*sharing_.shards, weights, rows_of_weights);
+  block.packed = dist::RowGather(*sharing_.shards, packed, rows_of_packed);
   block.gathering = true;
 }
 
@@ -64,10 +74,19 @@ void HeldWeights::start_gather_of(int64_t block) {
 void HeldWeights::bring(Block& block) {
   if (block.here) return;
   start_gather(block);
-  const std::vector<at::Tensor> wholes = block.gather.finish();
-  auto whole = wholes.begin();
-  for (const Layer* layer : block.layers)
-    if (layer->linear->is_split()) nn::move_memory(layer->held, *whole++);
+  const std::vector<at::Tensor> weights = block.weights.finish(), packed = block.packed.finish();
+  auto weight = weights.begin(), part = packed.begin();
+  for (const Layer* layer : block.layers) {
+    if (!layer->linear->is_split()) continue;
+    if (!layer->packed.codes.defined()) {
+      nn::move_memory(layer->held, *weight++);
+      continue;
+    }
+    PackedRows rows{*part++, *part++, {}};
+    if (layer->packed.zeros.defined()) rows.zeros = *part++;
+    nn::move_memory(layer->held, unpack_rows(rows, layer->linear->grid(), layer->held.size(1),
+                                             layer->linear->master_weight().scalar_type(), layer->held.scalar_type()));
+  }
   block.gathering = false;
   block.here = true;
 }

@@ -53,7 +53,7 @@ void HeldWeights::add_layers(const Registry& registry, at::ScalarType dtype) {
     if (batch == batches_.end()) batch = batches_.insert(batch, {quantized, grid, held, {}});
     QuantizerState state;
     if (!module.linear->scheme().reads_data() || module.linear->scheme().per_tensor()) state = module.linear->state();
-    batch->layers.push_back({module.linear, state, {}, {}, {}});
+    batch->layers.push_back({module.linear, state, {}, {}, {}, {}});
   }
 }
 
@@ -66,7 +66,14 @@ void HeldWeights::quantize(Batch& batch) {
   std::vector<const Layer*> all;
   for (const Layer& layer : batch.layers) all.push_back(&layer);
   const std::vector<at::Tensor> quantized = ops::fake_quant_many(inputs(batch, all), batch.dtype);
-  for (size_t i = 0; i < quantized.size(); ++i) batch.layers[i].own = quantized[i];
+  for (size_t i = 0; i < quantized.size(); ++i) {
+    Layer& layer = batch.layers[i];
+    layer.own = quantized[i];
+    if (sharing_.gathers_codes && layer.linear->is_split())
+      layer.packed = pack_rows(layer.linear->master_weight().detach(), layer.state.scale.detach(),
+                               layer.state.zero_point.defined() ? layer.state.zero_point.detach() : at::Tensor(),
+                               layer.linear->grid());
+  }
 }
 
 void HeldWeights::read_data_scales(Batch& batch) {

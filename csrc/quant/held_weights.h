@@ -9,14 +9,16 @@
 // gradient, and the others are linear in it, so the sum over micro-batches (and processes) comes first and one backward
 // after.
 //
-// Where processes own a layer by rows, each quantizes its own and the whole is gathered, in the compute dtype; the
-// gradient's sum over processes comes back for its own rows. Passes through the model tell where they stand, so that
-// gathers and sums run beside the blocks' arithmetic (and a block's whole weights may go when it has been used).
+// Where processes own a layer by rows, each quantizes its own and the whole is gathered, in the compute dtype or as
+// codes and scales (Sharing::gathers_codes), of which every process makes the same weights; the gradient's sum over
+// processes comes back for its own rows. Passes through the model tell where they stand, so that gathers and sums run
+// beside the blocks' arithmetic (and a block's whole weights may go when it has been used).
 #pragma once
 #include <map>
 #include <vector>
 
 #include "dist/sharing.h"
+#include "quant/packed_rows.h"
 #include "quant/registry.h"
 
 namespace satin::quant {
@@ -55,6 +57,7 @@ class HeldWeights {
     QuantLinear* linear;
     QuantizerState state;
     at::Tensor own;       ///< quantized: all of it, or this process's rows
+    PackedRows packed;    ///< of these rows, where they travel so
     at::Tensor held;      ///< all of it, a leaf
     at::Tensor gradient;  ///< the sum so far, of `own`; of `held` before it is summed over processes
   };
@@ -68,7 +71,7 @@ class HeldWeights {
   /// Layers whose whole weights come and go together: a block of the model, or all else (-1).
   struct Block {
     std::vector<Layer*> layers;
-    dist::RowGather gather;
+    dist::RowGather weights, packed;  ///< of layers that travel as weights, and as PackedRows
     bool gathering = false, here = false, reduced = false;
     std::vector<std::pair<std::vector<Layer*>, dist::GradientReduce>> reduces;
   };

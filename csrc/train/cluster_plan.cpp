@@ -141,8 +141,9 @@ std::vector<Plan> plan_strategies(const config::Config& config, const models::Mo
     plan.layout = layout_of(strategy, config, teacher, compute_dtype, at::kCUDA, job);
     plan.memory = memory_of(config, teacher, compute_dtype, at::kCUDA, plan.layout);
     plan.fits = fits(plan.memory, job);
-    plan.time = predict_step(workload, config.train, plan.layout, job.cluster);
+    plan.with_weights = predict_step(workload, config.train, plan.layout, job.cluster, Gathered::kWeights);
     plan.with_codes = predict_step(workload, config.train, plan.layout, job.cluster, Gathered::kCodes);
+    plan.time = plan.layout.gathers_codes() ? plan.with_codes : plan.with_weights;
     plans.push_back(std::move(plan));
   }
   return plans;
@@ -185,7 +186,9 @@ std::string plan_text(const std::vector<Plan>& plans, const config::Config& conf
   const Layout layout{Strategy::kDdp, job.world_size, job.gpus_per_host};
   text += cat(job.world_size, " processes on ", layout.num_hosts(), layout.num_hosts() == 1 ? " host" : " hosts", ", ",
               share.sequences, share.sequences == 1 ? " sequence" : " sequences", " each in ", share.forwards,
-              share.forwards == 1 ? " forward" : " forwards", "; a model, not a measurement\n");
+              share.forwards == 1 ? " forward" : " forwards",
+              plans.back().layout.num_hosts() > 1 ? "; zero and fsdp gather codes and scales" : "",
+              "; a model, not a measurement\n");
   row("GiB a GPU", [](const Plan& plan) { return strategy_name(plan.layout.strategy); });
   for (size_t i = 0; i < plans[0].memory.parts.size(); ++i)
     numbers(plans[0].memory.parts[i].first, 3,
@@ -204,10 +207,12 @@ std::string plan_text(const std::vector<Plan>& plans, const config::Config& conf
   const auto processes = static_cast<double>(job.world_size);
   numbers("all GPUs", 0, [](const Plan& plan) { return plan.time.tokens_per_second(); });
   numbers("a GPU", 0, [&](const Plan& plan) { return plan.time.tokens_per_second() / processes; });
+  numbers("a GPU, gathering weights", 0,
+          [&](const Plan& plan) { return plan.with_weights.tokens_per_second() / processes; });
   numbers("a GPU, gathering codes", 0,
           [&](const Plan& plan) { return plan.with_codes.tokens_per_second() / processes; });
   text += "GB sent by a GPU a step\n";
-  numbers("now", 3, [](const Plan& plan) { return 1e-9 * plan.time.sent_bytes; });
+  numbers("gathering weights", 3, [](const Plan& plan) { return 1e-9 * plan.with_weights.sent_bytes; });
   numbers("gathering codes", 3, [](const Plan& plan) { return 1e-9 * plan.with_codes.sent_bytes; });
 
   const Strategy taken = chosen(plans, config);
@@ -240,6 +245,8 @@ nlohmann::json plan_json(const std::vector<Plan>& plans, const config::Config& c
                                   {"total_bytes", plan.memory.total_bytes()},
                                   {"fits", plan.fits},
                                   {"time", time_json(plan.time)},
+                                  {"gathers", plan.layout.gathers_codes() ? "codes" : "weights"},
+                                  {"gathering_weights", time_json(plan.with_weights)},
                                   {"gathering_codes", time_json(plan.with_codes)}});
   }
   return json;

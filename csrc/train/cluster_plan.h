@@ -20,8 +20,8 @@ struct Plan {
   Layout layout;
   MemoryEstimate memory;
   bool fits = true;  ///< in kUsableMemory of the device's
-  StepTime time;
-  StepTime with_codes;  ///< codes and scales gathered instead of weights in the compute dtype
+  StepTime time;     ///< with what the layout gathers: weights in the compute dtype, or codes and scales
+  StepTime with_weights, with_codes;
 };
 
 /// The student as the first process of a job would build it, without memory or values (meta device). Throws UserError.

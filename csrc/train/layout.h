@@ -7,9 +7,10 @@
 //   fsdp     split by rows      gathered a block at a time,  each micro-batch, under its backward
 //                               for forward and backward
 //   hybrid   fsdp inside a host, ddp across hosts
-// Gathers run a block ahead of the arithmetic, sums behind it. The teacher is whole on every process, or with fsdp and
-// hybrid split as the student is (parallel.teacher; split_teacher.h). Source: Rajbhandari et al. 2020 (ZeRO), section
-// 5; Zhao et al. 2023 (PyTorch FSDP), sections 3 and 4.
+// Gathers run a block ahead of the arithmetic, sums behind it; between hosts codes and scales are gathered, inside a
+// host weights. The teacher is whole on every process, or with fsdp and hybrid split as the student is
+// (parallel.teacher; split_teacher.h). Source: Rajbhandari et al. 2020 (ZeRO), section 5; Zhao et al. 2023 (PyTorch
+// FSDP), sections 3 and 4.
 #pragma once
 #include <string>
 #include <vector>
@@ -38,6 +39,9 @@ struct Layout {
   int64_t num_shards() const;
   /// Whether weights are there a block at a time.
   bool gathers_blocks() const;
+  /// Whether quantized weights travel as codes and scales: between hosts, whose networks are slow. Inside a host it
+  /// would save less time than it takes to make weights of them.
+  bool gathers_codes() const { return num_shards() > gpus_per_host; }
   /// Whether gradients are summed over processes after each micro-batch, not once a step.
   bool reduces_each_micro_batch() const;
   /// Whether the teacher's are, too.

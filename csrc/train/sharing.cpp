@@ -74,6 +74,7 @@ dist::Sharing make_sharing(const config::Config& config, std::shared_ptr<dist::C
   sharing.gathers_blocks = layout.gathers_blocks();
   sharing.reduces_each_micro_batch = layout.reduces_each_micro_batch();
   sharing.splits_teacher = layout.splits_teacher();
+  sharing.gathers_codes = layout.gathers_codes();
   if (config.parallel.reduce_dtype != "auto")
     sharing.reduce_dtype = config.parallel.reduce_dtype == "bfloat16" ? at::kBFloat16 : at::kFloat;
   log_info(cat("parallel.strategy ", strategy_name(layout.strategy), ": ", size, " processes on ", hosts.size(),

@@ -119,8 +119,7 @@ __global__ void __launch_bounds__(32 * kWarps, 16 / kWarps) skinny_kernel(const 
             x[n][s][i] =
                 bits_as<uint32_t>(__hmul2(bits_as<Two>(x[n][s][i]), both(1.f / static_cast<float>(1 << p_of_s))));
 #pragma unroll
-        for (int half = 0; half < 2; ++half)
-          multiply_add(of_x[s / kSegments][n], a, x[n][s][half], x[n][s][2 + half]);
+        for (int half = 0; half < 2; ++half) multiply_add(of_x[s / kSegments][n], a, x[n][s][half], x[n][s][2 + half]);
       }
     });
     for_each<kGroups>([&](auto group) {
@@ -166,8 +165,7 @@ __global__ void __launch_bounds__(32 * kWarps, 16 / kWarps) skinny_kernel(const 
     for (int i = 0; i < 2; ++i)
       if (const int row = 8 * n + 2 * q + i; row < m)
 #pragma unroll
-        for (int r = 0; r < kRows; ++r)
-          put_sums<kRows>(parts, m, warp, row, r, g, total[r][n][i], total[r][n][2 + i]);
+        for (int r = 0; r < kRows; ++r) put_sums<kRows>(parts, m, warp, row, r, g, total[r][n][i], total[r][n][2 + i]);
   add_and_store<kRows, kWarps>(p, parts, row_brick);
 }
 

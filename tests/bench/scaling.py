@@ -74,21 +74,22 @@ def model_tables(plan):
         lines += [f"## {shape}",
                   f"{sequences} sequences of {length:,} tokens a GPU and step, {micro_batch} in a forward; {teacher}.", "",
                   "| GPUs | strategy | memory a GPU, GiB | fits 80 | tokens/s | a GPU | of one GPU | step, ms | student + teacher |"
-                  " update | exposed | sent by a GPU, GB | gathering codes, GB | tokens/s a GPU |",
-                  "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"]
+                  " update | exposed | gathers | sent by a GPU, GB, gathering weights | codes | tokens/s a GPU, gathering weights | codes |",
+                  "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"]
         alone = plan(shape, 1, sequences, micro_batch, length, loss)["strategies"][0]["time"]["tokens_per_second"]
         for gpus in (8, 64, 512):
             found = plan(shape, gpus, sequences * gpus, micro_batch, length, loss)
             for row in found["strategies"]:
-                time, codes = row["time"], row["gathering_codes"]
+                time, weights, codes = row["time"], row["gathering_weights"], row["gathering_codes"]
                 rate = time["tokens_per_second"] / gpus
                 name = row["strategy"] + (" (auto)" if row["strategy"] == found["strategy"] and row["fits"] else "")
                 lines.append(
                     f"| {gpus} | {name} | {row['total_bytes'] / 2**30:.1f} | {'yes' if row['fits'] else 'no'} |"
                     f" {time['tokens_per_second']:,.0f} | {rate:,.0f} | {100 * rate / alone:.1f} % |"
                     f" {1e3 * time['step_s']:.0f} | {1e3 * (time['student_s'] + time['teacher_s']):.0f} |"
-                    f" {1e3 * time['update_s']:.1f} | {1e3 * time['exposed_s']:.1f} | {time['sent_bytes'] / 1e9:.2f} |"
-                    f" {codes['sent_bytes'] / 1e9:.2f} | {codes['tokens_per_second'] / gpus:,.0f} |")
+                    f" {1e3 * time['update_s']:.1f} | {1e3 * time['exposed_s']:.1f} | {row['gathers']} |"
+                    f" {weights['sent_bytes'] / 1e9:.2f} | {codes['sent_bytes'] / 1e9:.2f} |"
+                    f" {weights['tokens_per_second'] / gpus:,.0f} | {codes['tokens_per_second'] / gpus:,.0f} |")
         lines.append("")
     return lines
 
@@ -131,8 +132,8 @@ def main():
                  "**A model, not a measurement**, written by `tests/bench/scaling.py`. Formulas, constants and their sources:"
                  " `csrc/train/scaling_model.h`; memory: `csrc/train/memory_estimate.h`. Hosts of eight H100, 400 Gb/s a GPU;"
                  " 2 bits, groups of 64. \"auto\": what `parallel.strategy: auto`"
-                 " takes. \"of one GPU\": of its tokens/s if its memory were enough (above 100 %: processes share the update). \"gathering codes\": if codes and scales travelled instead of bf16 weights (2.28 bits a weight"
-                 " instead of 16), which is not what is done now.", ""]
+                 " takes. \"of one GPU\": of its tokens/s if its memory were enough (above 100 %: processes share the update). \"gathers\": what quantized weights"
+                 " travel as, codes and scales (2.28 bits a weight instead of 16) where zero and fsdp cross hosts; both are shown.", ""]
         lines += model_tables(plan) + measured_table(plan, arguments.measured)
     arguments.output.write_text("\n".join(lines) + "\n")
     print(f"wrote {arguments.output}")

@@ -28,8 +28,8 @@ TEST_F(Cli, DryRunOfManyGpusSaysWhatEachStrategyTakes) {
   expect(satin(tiny("dry", "--dry-run --gpus 4")), 0, {"4 processes on 1 host"});
   expect(satin(tiny("dry", many + "--hosts-gpus 4 parallel.strategy=zero2")), 0,
          {"16 processes on 4 hosts", "parallel.strategy: zero2"});
-  expect(satin(tiny("dry", many + "--device-memory-gib 0.01")), 0,
-         {"auto takes fsdp", "exceeds 92 % of 0.010 GiB", "lower train.micro_batch_size"});
+  expect(satin(tiny("dry", many + "--device-memory-gib 0.005")), 0,
+         {"auto takes fsdp", "exceeds 92 % of 0.005 GiB", "lower train.micro_batch_size"});
   expect(satin(tiny("dry", many + "--network 100 --host-bus 100")), 0, {"16 processes"});
   expect(satin(tiny("dry", "--dry-run --world-size 16")), 2, {"= 4 sequences, fewer than the 16 processes"});
   expect(satin(tiny("dry", "--dry-run --world-size 12")), 2, {"whole hosts of 8 GPUs", "found 12"});
@@ -37,20 +37,38 @@ TEST_F(Cli, DryRunOfManyGpusSaysWhatEachStrategyTakes) {
   expect(satin(tiny("dry", "--world-size 16")), 2, {"--dry-run"});
 }
 
-/// A repository in which scripts/satin dry-runs the small recipe in place of the large one, and launchers run one
-/// process.
+/// A repository in which scripts/satin dry-runs the small recipe in place of the large one (and evaluates and caches
+/// the small model on two CPU processes), and launchers run one process.
 class Cluster : public Cli {
  protected:
+  /// For the right side of a substitution in bash.
+  static std::string escaped(const std::string& path) {
+    std::string text;
+    for (char c : path) text += c == '/' ? std::string("\\/") : std::string(1, c);
+    return text;
+  }
   void SetUp() override {
     fs::create_directories(dir / "scripts");
     fs::create_directories(dir / "bin");
     fs::create_directory_symlink(test::source_dir() / "configs", dir / "configs");
     fs::copy_file(test::source_dir() / "scripts/slurm.sbatch", dir / "scripts/slurm.sbatch");
     const std::string quickstart = quick.string();
+    test::write_file(dir / "small.jsonl", R"({"text": "It was a bright cold day, and the clocks were striking."})"
+                                          "\n");
     script("scripts/satin",
-           "echo \"satin $*\" >> calls\n"
-           "case \"$*\" in *--dry-run*) ;; *) set -- \"$@\" --dry-run ;; esac\n"
-           "exec \"$SATIN_BINARY\" \"$@\" model.path=" +
+           "echo \"satin $*\" >> calls\nexport OMP_NUM_THREADS=1\n"
+           "if [ $1 != train ]; then\n"
+           "  args=\"${*//--gpus 8/--gpus 2}\"\n"
+           "  args=\"${args//runs\\/llama-8b-2bit\\/export\\/compressed-tensors/" +
+               escaped(quickstart + "/teacher") +
+               "}\"\n"
+               "  args=\"${args//valid.jsonl/small.jsonl}\"\n"
+               "  case $1 in eval) exec \"$SATIN_BINARY\" $args --device cpu ;; esac\n"
+               "  exec \"$SATIN_BINARY\" $args train.device=cpu train.sequence_length=8 data.valid=[] model.path=" +
+               quickstart +
+               "/teacher data.train=small.jsonl train.output_dir=run\nfi\n"
+               "case \"$*\" in *--dry-run*) ;; *) set -- \"$@\" --dry-run ;; esac\n"
+               "exec \"$SATIN_BINARY\" \"$@\" model.path=" +
                quickstart + "/teacher data.train=" + quickstart + "/text/train.jsonl data.valid=" + quickstart +
                "/text/valid.jsonl train.output_dir=" + (dir / "run").string());
     for (const char* launcher : {"srun", "mpirun", "torchrun"})
@@ -88,10 +106,15 @@ TEST_F(Cluster, EveryLineOfItsReadmeRuns) {
     }
     if (!is_command) continue;
     ++num_lines;
-    expect(shell(line), 0, {"effective bits"});
-    EXPECT_NE(calls().find("satin train configs/cluster/llama-8b-2bit.yaml"), std::string::npos) << line;
+    const bool trains = line.find("satin eval") == std::string::npos && line.find("cache-teacher") == std::string::npos;
+    expect(shell(line), 0,
+           {trains                                         ? "effective bits"
+            : line.find("satin eval") == std::string::npos ? "windows of"
+                                                           : "perplexity"});
+    EXPECT_NE(calls().find(trains ? "satin train configs/cluster/llama-8b-2bit.yaml" : "--gpus 8"), std::string::npos)
+        << line;
   }
-  EXPECT_EQ(num_lines, 6);
+  EXPECT_EQ(num_lines, 8);
 }
 
 TEST_F(Cluster, TorchrunKnowsItsOptions) {

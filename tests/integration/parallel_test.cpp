@@ -82,7 +82,8 @@ TEST_F(Parallel, EqualsOneProcessWhateverIsTrained) {
        "quantization.fake_quant_after_n_steps=2 'quantization.hardening=[{bits: 8, until: 0.6}]' "
        "quantization.default.activations=int8_static quantization.damping=0.001"},
       {"branch", "loss.neighbourhood.placement=branch loss.neighbourhood.rate=0.5 loss.hidden.weight=0.1"},
-      {"student", "loss.neighbourhood.source=student eval.every_n_steps=2 data.valid=" + (quick / "text/valid.jsonl").string()},
+      {"student",
+       "loss.neighbourhood.source=student eval.every_n_steps=2 data.valid=" + (quick / "text/valid.jsonl").string()},
       {"teacher", "loss.neighbourhood.rate=0.02"}};  // so few neighbours that a process may draw none
   for (const auto& [name, kind] : kinds) {
     const std::string five = more_ + "train.compute_dtype=float64 train.max_steps=5 " + kind;
@@ -170,7 +171,13 @@ TEST_F(Parallel, TwoHosts) {
     test::run("(" + cleanup + ")");
     GTEST_SKIP() << "needs the right to make network namespaces (CAP_SYS_ADMIN): " << made.output;
   }
-  const std::string five = more_ + "train.compute_dtype=float64 train.max_steps=5 train.gradient_accumulation_steps=4";
+  // Codes and scales travel between hosts: of 8 bits first, in a quantized embedding, of a warm start in full
+  // precision.
+  const std::string five = more_ +
+                           "train.compute_dtype=float64 train.max_steps=5 train.gradient_accumulation_steps=4 "
+                           "quantization.fake_quant_after_n_steps=1 "
+                           "\"quantization.hardening=[{bits: 8, until: 0.6}]\" "
+                           "\"quantization.overrides=[{match: model.embed_tokens, method: lsq, bits: 8}]\"";
   expect(job(1, tiny("one", five)), 0, {});
   for (const std::string strategy : {"hybrid", "fsdp", "ddp"}) {
     std::string script = "status=0; ";
