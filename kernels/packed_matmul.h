@@ -45,8 +45,8 @@ void check(const DecodeArgs& args);
 /// Asynchronous on `stream`; begins before the kernel before it has ended, and waits for its results.
 void packed_decode_cuda(const DecodeArgs& args, CUstream_st* stream);
 
-// CPU, one thread: y's columns of the brick rows [begin, end), so that callers split them over their own threads. Any M;
-// a row's result has the same bits on every instruction set and whatever other rows are beside it.
+// CPU, one thread: y's columns of the brick rows [begin, end), so that callers split them over their own threads. Any
+// M; a row's result has the same bits on every instruction set and whatever other rows are beside it.
 
 template <class T>
 struct PackedMatmulArgs {
