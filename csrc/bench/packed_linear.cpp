@@ -71,7 +71,7 @@ void bench_packed_linear(const Options& options) {
     if (bandwidth == 0) bandwidth = report_copy(options);  // not where nothing is measured
     return true;
   };
-  for (const Matrix& matrix : {Matrix{4096, 4096}, Matrix{8192, 2048}})
+  for (const Matrix& matrix : {Matrix{4096, 4096}, Matrix{8192, 2048}, Matrix{8192, 8192}, Matrix{14336, 4096}})
     for (const int64_t rows : {1, 4, 16, 64, 256}) {
       const at::Tensor x = at::randn({rows, matrix.columns}, at::TensorOptions().device(options.device)).to(dtype);
       const std::string of = cat("[", matrix.rows, ", ", matrix.columns, "] rows ", rows);
@@ -81,6 +81,7 @@ void bench_packed_linear(const Options& options) {
         for (const auto& [path, path_name] :
              {std::pair{ops::PackedPath::kPacked, "packed"}, {ops::PackedPath::kFallback, "in pieces"}}) {
           if (path == ops::PackedPath::kFallback && bits != 2) continue;  // it takes the same time with any
+          if (path == ops::PackedPath::kFallback && options.device.is_cuda()) continue;  // it waits for the host
           if (path == ops::PackedPath::kPacked && options.device.is_cuda() && rows > 16) continue;
           if (const std::string name = cat(path_name, " ", bits, " bits group ", kGroupSize, " ", of); wanted(name))
             measure_packed(options, matrix, bits, x, name, path, bandwidth);

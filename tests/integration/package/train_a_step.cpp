@@ -36,7 +36,7 @@ int main() {
   config::Loss loss;  // KD at neighbours
   const losses::Objective objective(loss);
   const losses::Neighbourhood neighbourhood(loss.neighbourhood, 64, {}, 0, 256);
-  train::TrainingStep step(student, registry, &teacher, objective, neighbourhood, 256);
+  train::TrainingStep step(student, registry, &teacher, objective, neighbourhood, {.chunk_tokens = 256});
   config::Optimizer recipe;
   recipe.learning_rate = 3e-3;
   optim::AdamW optimizer(student.parameters().all(), recipe);
