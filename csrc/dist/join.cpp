@@ -1,5 +1,6 @@
 #include <chrono>
 #include <cmath>
+#include <csignal>
 #include <thread>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 
@@ -35,6 +36,7 @@ void meet(c10d::Store& store, const Launch& launch, double timeout_s) {
 
 std::shared_ptr<Communicator> join(const Launch& launch, c10::Device device, double timeout_s) {
   if (launch.size == 1) return Communicator::alone();
+  std::signal(SIGPIPE, SIG_IGN);  // a lost rank is an error that is told, not the end of this one
   const bool serves = launch.rank == 0 && !launch.store_is_served;
   auto store = connect_store(launch, serves, timeout_s);
   const auto part = [&](const char* name) { return c10::make_intrusive<c10d::PrefixStore>(name, store); };
