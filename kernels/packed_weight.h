@@ -5,12 +5,10 @@
 //
 //   brick   16 rows x 128 columns; bricks [ceil(N / 16)][ceil(K / 128)], each brick_words(bits) words of 32 bits
 //   segment T = 0 .. 3 of a brick: 32 columns
-//   lane    32 a brick: g = lane / 4, q = lane % 4. Of segment T it has the eight neighbouring columns 32 T + 8 q + {0
-//   .. 7}
+//   lane    32 a brick: g = lane / 4, q = lane % 4. Of segment T it has eight neighbouring columns, from 32 T + 8 q on,
 //           of rows g and g + 8, as two fours f = 0, 1 of columns c0 c1 c2 c3
-//   word    a four of 8-bit codes is a word of bytes, from the lowest: c0 c2 c1 c3. The low half has the even columns,
-//   so
-//           that a pair (c0 c1) or (c2 c3) is two 16-bit fields under one mask; four bytes are 8-bit fields under one.
+//   word    a four of 8-bit codes is a word of bytes, from the lowest: c0 c2 c1 c3. The low half has the even columns:
+//           a pair (c0 c1) or (c2 c3) is two 16-bit fields under one mask, and four bytes are 8-bit fields under one.
 //           These are the A operands of mma.m16n8k16 (16-bit) and m16n8k32 (8-bit), in columns' order of our own: a sum
 //           may take them in any, this one reads 8 neighbouring activations at once, and a group of 32 or more is whole
 //           segments. Codes of b < 8 bits: 8 / b fours lie in one word, at bit b i of each byte.
@@ -27,12 +25,12 @@
 
 namespace satin::kernels {
 
-inline constexpr int kBrickRows = 16, kBrickColumns = 128, kBrickTiles = 8, kLanes = 32;
+inline constexpr int kBrickRows = 16, kBrickColumns = 128, kLanes = 32;
 
 struct PackedShape {
   int64_t num_rows, num_columns;
   int bits;            ///< 1, 2, 3, 4, 8
-  int64_t group_size;  ///< a multiple of 32, at most num_columns
+  int64_t group_size;  ///< a multiple of 32; at least num_columns: one group a row
 
   int64_t row_bricks() const { return (num_rows + kBrickRows - 1) / kBrickRows; }
   int64_t column_bricks() const { return (num_columns + kBrickColumns - 1) / kBrickColumns; }

@@ -62,7 +62,7 @@ at::Tensor multiply_in_pieces(const at::Tensor& x, const PackedWeight& weight, c
   at::Tensor y = at::empty({x.size(0), num_rows}, x.options());
   for (int64_t first = 0; first < num_rows; first += step) {
     const int64_t last = std::min(num_rows, first + step);
-    const at::Tensor piece = packed_rows(weight, first, last, x.scalar_type());
+    const at::Tensor piece = dequantize_rows(weight, first, last, x.scalar_type());
     y.slice(1, first, last).copy_(at::linear(x, piece, bias ? std::optional(bias->slice(0, first, last)) : bias));
   }
   return y;

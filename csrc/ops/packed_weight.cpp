@@ -4,6 +4,9 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <map>
+#include <mutex>
+#include <tuple>
 
 #include "core/error.h"
 #include "ops/over_rows.h"
@@ -33,7 +36,7 @@ at::Tensor of_rows(const at::Tensor& pairs, const kernels::PackedShape& shape, c
 struct Places {
   at::Tensor words, bits;
 };
-Places places(int num_bits, bool high, at::Device device) {
+Places find_places(int num_bits, bool high) {
   const kernels::PackedShape brick{kBrickRows, kBrickColumns, num_bits, kBrickColumns};
   Places found{at::empty({kBrickRows, kBrickColumns}, at::kLong), at::empty({kBrickRows, kBrickColumns}, at::kInt)};
   for (int64_t i = 0; i < kBrickRows * kBrickColumns; ++i) {
@@ -41,7 +44,20 @@ Places places(int num_bits, bool high, at::Device device) {
     found.words.mutable_data_ptr<int64_t>()[i] = high ? place.high_word : place.word;
     found.bits.mutable_data_ptr<int32_t>()[i] = high ? place.high_bit : place.bit;
   }
-  return {found.words.to(device), found.bits.to(device)};
+  return found;
+}
+
+/// The same on a device, made once.
+Places places(int num_bits, bool high, at::Device device) {
+  static std::mutex mutex;
+  static auto& made = *new std::map<std::tuple<int, bool, std::string>, Places>();  // outlives the device's runtime
+  const std::lock_guard lock(mutex);
+  const auto [at, is_new] = made.try_emplace({num_bits, high, device.str()});
+  if (is_new) {
+    const Places found = find_places(num_bits, high);
+    at->second = {found.words.to(device), found.bits.to(device)};
+  }
+  return at->second;
 }
 
 /// Codes of the rows that `indices` name, [n, K] int32.
@@ -126,7 +142,7 @@ PackedWeight pack_weight(const at::Tensor& codes, const at::Tensor& scale, const
   return packed;
 }
 
-at::Tensor packed_rows(const PackedWeight& weight, const at::Tensor& indices, at::ScalarType dtype) {
+at::Tensor dequantize_rows(const PackedWeight& weight, const at::Tensor& indices, at::ScalarType dtype) {
   const kernels::PackedShape& shape = weight.shape;
   const int64_t num = indices.numel(), groups = shape.num_groups();
   const at::ScalarType arithmetic =
@@ -143,11 +159,11 @@ at::Tensor packed_rows(const PackedWeight& weight, const at::Tensor& indices, at
   return product.view({num, shape.num_columns}).to(weight.dequant_dtype).to(dtype);
 }
 
-at::Tensor packed_rows(const PackedWeight& weight, int64_t first, int64_t last, at::ScalarType dtype) {
+at::Tensor dequantize_rows(const PackedWeight& weight, int64_t first, int64_t last, at::ScalarType dtype) {
   const kernels::PackedShape& shape = weight.shape;
   SATIN_CHECK(first % kBrickRows == 0 && first < last && last <= shape.num_rows, "rows ", first, " to ", last);
   if (!weight.words.is_cpu())
-    return packed_rows(weight, at::arange(first, last, weight.words.options().dtype(at::kLong)), dtype);
+    return dequantize_rows(weight, at::arange(first, last, weight.words.options().dtype(at::kLong)), dtype);
   const int64_t first_brick = first / kBrickRows, bricks = (last - first + kBrickRows - 1) / kBrickRows;
   // Whole bricks: of the last one perhaps more rows than asked for.
   const int64_t num_rows = std::min(bricks * kBrickRows, shape.num_rows - first);

@@ -32,8 +32,8 @@ PackedWeight pack_weight(const at::Tensor& codes, const at::Tensor& scale, const
                          at::ScalarType dequant_dtype);
 
 /// Rows of the weight, indices [n] int64 on its device -> [n, K] in `dtype`: rounded to dequant_dtype, then converted.
-at::Tensor packed_rows(const PackedWeight& weight, const at::Tensor& indices, at::ScalarType dtype);
+at::Tensor dequantize_rows(const PackedWeight& weight, const at::Tensor& indices, at::ScalarType dtype);
 /// The same of rows first ... last - 1; `first` a multiple of 16.
-at::Tensor packed_rows(const PackedWeight& weight, int64_t first, int64_t last, at::ScalarType dtype);
+at::Tensor dequantize_rows(const PackedWeight& weight, int64_t first, int64_t last, at::ScalarType dtype);
 
 }  // namespace satin::ops

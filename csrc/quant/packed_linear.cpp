@@ -52,13 +52,13 @@ at::Tensor PackedLinear::forward(const at::Tensor& x) {
 }
 
 at::Tensor PackedLinear::weight(at::ScalarType dtype) {
-  return ops::packed_rows(weight_, 0, weight_.shape.num_rows, dtype);
+  return ops::dequantize_rows(weight_, 0, weight_.shape.num_rows, dtype);
 }
 
 at::Tensor PackedLinear::lookup(const at::Tensor& indices) {
   std::vector<int64_t> shape = indices.sizes().vec();
   shape.push_back(weight_.shape.num_columns);
-  return ops::packed_rows(weight_, indices.reshape(-1), options_->compute_dtype).view(shape);
+  return ops::dequantize_rows(weight_, indices.reshape(-1), options_->compute_dtype).view(shape);
 }
 
 at::Tensor PackedLinear::logits(const at::Tensor& hidden, at::ScalarType dtype) {
@@ -68,10 +68,11 @@ at::Tensor PackedLinear::logits(const at::Tensor& hidden, at::ScalarType dtype) 
   constexpr int64_t kPieceRows = 1 << 14;
   std::vector<at::Tensor> pieces;
   for (int64_t first = 0; first < weight_.shape.num_rows; first += kPieceRows)
-    pieces.push_back(nn::head_logits(
-        hidden,
-        ops::packed_rows(weight_, first, std::min(first + kPieceRows, weight_.shape.num_rows), hidden.scalar_type()),
-        dtype));
+    pieces.push_back(
+        nn::head_logits(hidden,
+                        ops::dequantize_rows(weight_, first, std::min(first + kPieceRows, weight_.shape.num_rows),
+                                             hidden.scalar_type()),
+                        dtype));
   return at::cat(pieces, -1);
 }
 

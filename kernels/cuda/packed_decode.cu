@@ -238,11 +238,9 @@ void launch_for_rows(const PackedParams& p, CUstream_st* stream) {
 
 }  // namespace
 
-void packed_decode_many_cuda(const DecodeArgs& args, CUstream_st* stream);  // packed_skinny.cu
-
 void packed_decode_cuda(const DecodeArgs& args, CUstream_st* stream) {
   check(args);
-  if (args.num_rows > kMostIntegerRows) return packed_decode_many_cuda(args, stream);
+  if (args.num_rows > kMostIntegerRows) return packed_skinny_cuda(args, stream);
   const PackedParams p = params_of(args);
   for_bits_and_group(args.w.shape.bits, p.group_shift, [&](auto bits, auto segments) {
     launch_for_rows<decltype(bits)::value, decltype(segments)::value>(p, stream);

@@ -253,4 +253,7 @@ void for_bits_and_group(int bits, int group_shift, const Function& f) {
   return with_bits(std::integral_constant<int, 8>{});
 }
 
+/// Five to sixteen rows of bfloat16 x (packed_skinny.cu).
+void packed_skinny_cuda(const DecodeArgs& args, CUstream_st* stream);
+
 }  // namespace satin::kernels

@@ -177,7 +177,7 @@ void launch(const PackedParams& p, CUstream_st* stream) {
 
 }  // namespace
 
-void packed_decode_many_cuda(const DecodeArgs& args, CUstream_st* stream) {
+void packed_skinny_cuda(const DecodeArgs& args, CUstream_st* stream) {
   const PackedParams p = params_of(args);
   const int processors = num_multiprocessors();
   for_bits_and_group(args.w.shape.bits, p.group_shift, [&](auto bits, auto segments) {

@@ -23,9 +23,10 @@ TEST(PackedLinearGpu, HasTheCpusRows) {
   SATIN_NEEDS_GPU();
   for (const int bits : {1, 2, 3, 4, 8}) {
     const PackedWeight weight = random_weight(100, 256, 4, bits, bits > 1), moved = weight.to(at::kCUDA);
-    EXPECT_TRUE(packed_rows(moved, 16, 100, at::kFloat).cpu().equal(packed_rows(weight, 16, 100, at::kFloat)));
+    EXPECT_TRUE(dequantize_rows(moved, 16, 100, at::kFloat).cpu().equal(dequantize_rows(weight, 16, 100, at::kFloat)));
     const at::Tensor some = at::tensor({99, 3, 3}, at::kLong);
-    EXPECT_TRUE(packed_rows(moved, some.cuda(), at::kBFloat16).cpu().equal(packed_rows(weight, some, at::kBFloat16)));
+    EXPECT_TRUE(
+        dequantize_rows(moved, some.cuda(), at::kBFloat16).cpu().equal(dequantize_rows(weight, some, at::kBFloat16)));
   }
 }
 
@@ -38,7 +39,7 @@ TEST(PackedLinearGpu, Multiplies) {
         const PackedWeight weight = random_weight(200, 512, 8, bits, bits > 1), moved = weight.to(at::kCUDA);
         const at::Tensor x = at::randn({num_rows, 512}).to(dtype), bias = at::randn({200}).to(dtype);
         const at::Tensor expected =
-            at::linear(x.to(at::kDouble), packed_rows(weight, 0, 200, at::kDouble), bias.to(at::kDouble));
+            at::linear(x.to(at::kDouble), dequantize_rows(weight, 0, 200, at::kDouble), bias.to(at::kDouble));
         const at::Tensor found = packed_linear(x.cuda(), moved, bias.cuda());
         EXPECT_EQ(found.scalar_type(), dtype);
         const double error = ((found.cpu().to(at::kDouble) - expected).norm() / expected.norm()).item<double>();

@@ -54,11 +54,11 @@ TEST(PackedLinear, HoldsTheWeightItWasMadeFrom) {
     const PackedWeight packed = parts.packed();
     const at::Tensor expected = parts.exact().to(parts.dequant_dtype).to(at::kFloat);
     const int64_t rows = parts.codes.size(0);
-    EXPECT_TRUE(packed_rows(packed, 0, rows, at::kFloat).equal(expected)) << parts.bits;
-    EXPECT_TRUE(packed_rows(packed, 16, 17, at::kFloat).equal(expected.narrow(0, 16, 1))) << parts.bits;
+    EXPECT_TRUE(dequantize_rows(packed, 0, rows, at::kFloat).equal(expected)) << parts.bits;
+    EXPECT_TRUE(dequantize_rows(packed, 16, 17, at::kFloat).equal(expected.narrow(0, 16, 1))) << parts.bits;
     const at::Tensor some = at::tensor({3, 16, 0, 16, 12}, at::kLong);
     for (const at::ScalarType dtype : {at::kFloat, at::kDouble, at::kBFloat16})
-      EXPECT_TRUE(packed_rows(packed, some, dtype).equal(expected.index_select(0, some).to(dtype))) << parts.bits;
+      EXPECT_TRUE(dequantize_rows(packed, some, dtype).equal(expected.index_select(0, some).to(dtype))) << parts.bits;
     EXPECT_EQ(packed.zeros.defined(), parts.zero.min().item<int>() != parts.zero.max().item<int>());
   }
 }
