@@ -3,6 +3,7 @@
 #include <string>
 
 #include "kernels/act_quant.h"
+#include "kernels/cached_attention.h"
 #include "kernels/clip_search.h"
 #include "kernels/data_scale.h"
 #include "kernels/fake_quant.h"
@@ -92,5 +93,9 @@ void fake_quant_backward_cuda(const FakeQuantGrid&, std::span<const FakeQuantBac
 }
 
 void packed_decode_cuda(const DecodeArgs&, CUstream_st*) { fail("packed_decode_cuda"); }
+
+void cached_attention_cuda(const CachedAttention&, Half, CUstream_st*) { fail("cached_attention_cuda"); }
+
+void packed_dequantize_cuda(const DequantizeArgs&, CUstream_st*) { fail("packed_dequantize_cuda"); }
 
 }  // namespace satin::kernels

@@ -2,7 +2,9 @@
 //
 // Shapes    x [M, K], y and residual [M, N], bias [N], W packed as packed_weight.h says.
 // Dtypes    x, y, bias and residual alike: half | bfloat16 (CUDA); float (CPU). Scales half | bfloat16, zeros bytes.
-// Contract  y = round(sum_groups scale * (sum_k level x) + bias + residual), sums over groups in fp32. The weight that
+// Contract  y = round(sum_groups scale * (sum_k level x) + bias + residual), sums over groups in fp32. CUDA's
+//           kernel for few rows may take in what lies before and after it (DecodeArgs), unrounded between: a layer is
+//           then few launches. The weight that
 //           training multiplies with is scale * level rounded to a 16-bit type (kernels/fake_quant.h); this is the one
 //           before that rounding. CUDA: up to four rows of x are rounded to 16-bit integers with a scale for 128
 //           columns, by half a unit of 1 / 32,639 of the largest of them; products and sums in a group are then exact.
@@ -33,17 +35,35 @@ inline constexpr int kMostDecodeRows = 16, kMostHalfRows = 4;
 struct DecodeArgs {
   PackedMatrix w;
   Half dtype;
-  int num_rows;  ///< M, 1 .. kMostDecodeRows (float16: kMostHalfRows)
+  int num_rows;  ///< M, 1 .. kMostDecodeRows (float16, and with what follows `residual`: kMostHalfRows)
   const void* x;
   void* y;
   const void* bias;      ///< or null
   const void* residual;  ///< or null
+  /// Or null. [K]: x is s / sqrt(mean(s^2) + eps) * norm_weight of the residual stream s [M, K] float (rms_norm.h).
+  const float* norm_weight = nullptr;
+  float norm_eps = 0;
+  /// W is a gate above an up, of whole bricks of rows: y = silu(gate) * up, [M, N / 2] (swiglu.h); no residual.
+  bool gated = false;
+  bool wide = false;  ///< y and residual are float; not of a gated one
 };
 /// Throws std::invalid_argument.
 void check(const DecodeArgs& args);
 /// Needs sm_90; x begins at a multiple of 16 bytes and K is a multiple of 8; groups are powers of two or a whole row.
 /// Asynchronous on `stream`; begins before the kernel before it has ended, and waits for its results.
 void packed_decode_cuda(const DecodeArgs& args, CUstream_st* stream);
+
+/// Rows of the weight as training multiplies with them, round(scale * level), on any device.
+struct DequantizeArgs {
+  PackedMatrix w;
+  Rounding rounding;
+  int64_t first_row, num_rows;
+  const int64_t* indices;  ///< [num_rows] rows instead of first_row ...; or null. A row outside the matrix: zeros
+  bool wide;               ///< out is float
+  Half dtype;              ///< else this
+  void* out;               ///< [num_rows, K]
+};
+void packed_dequantize_cuda(const DequantizeArgs& args, CUstream_st* stream);
 
 // CPU, one thread: y's columns of the brick rows [begin, end), so that callers split them over their own threads. Any
 // M; a row's result has the same bits on every instruction set and whatever other rows are beside it.

@@ -8,6 +8,7 @@ namespace satin::bench {
 const std::vector<Benchmark>& benchmarks() {
   static const std::vector<Benchmark> all = {
       {"act_quant", "activations and KV cache: time beside the floor of their bytes", bench_act_quant},
+      {"decode", "text token by token: time beside the floor of the bytes read", bench_decode},
       {"fake_quant", "fake quantization: time beside the floor of its bytes", bench_fake_quant},
       {"head", "LM head and losses: time, and memory beyond the gradients", bench_head},
       {"loss_step", "training steps by loss: what distillation and smoothness add", bench_loss_step},

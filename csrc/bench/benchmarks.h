@@ -28,6 +28,10 @@ const std::vector<Benchmark>& benchmarks();
 /// written once, at the bandwidth of a plain copy in the same run.
 void bench_act_quant(const Options& options);
 
+/// Tokens after a context of 512, one at a time with everything in one graph: bfloat16, and packed weights with an
+/// 8-bit embedding and head, beside the floor of the bytes read (weights and cache).
+void bench_decode(const Options& options);
+
 /// Fake quantization of one weight and of whole models' weights: forward and backward, beside the bytes' floor (weights
 /// and gradients only, at the bandwidth of a plain copy in the same run).
 void bench_fake_quant(const Options& options);

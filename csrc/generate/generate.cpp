@@ -4,9 +4,9 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
-#include <memory>
 
 #include "core/error.h"
+#include "generate/continuation.h"
 #include "generate/text_stream.h"
 
 namespace satin::generate {
@@ -24,7 +24,6 @@ namespace {
 struct Sequence {
   size_t number;
   int64_t num_new;  ///< at most
-  models::KvCache cache = {};
 };
 
 /// How many tokens may follow. Throws UserError.
@@ -46,43 +45,47 @@ std::vector<Generated> generate_ids(models::Decoder& decoder, const std::vector<
   check(options.sampling);
   if (options.max_new_tokens < 0)
     throw UserError(cat("max_new_tokens must be 0 or more, found ", options.max_new_tokens));
-  std::vector<std::unique_ptr<Sequence>> open;
-  for (size_t i = 0; i < prompts.size(); ++i)
-    open.push_back(std::make_unique<Sequence>(i, room_after(prompts[i], decoder.config(), options.max_new_tokens)));
+  std::vector<Sequence> open;
+  std::vector<std::vector<int32_t>> texts;
+  int64_t most_new = 0;
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    const int64_t num_new = room_after(prompts[i], decoder.config(), options.max_new_tokens);
+    most_new = std::max(most_new, num_new);
+    if (num_new == 0) continue;
+    open.push_back({i, num_new});
+    texts.push_back(prompts[i]);
+  }
+  std::vector<Generated> out(prompts.size());
+  if (open.empty()) return out;
 
   const at::NoGradGuard no_grad;
-  std::vector<Generated> out(prompts.size());
-  std::erase_if(open, [](const auto& sequence) { return sequence->num_new == 0; });
-  std::vector<at::Tensor> last;  // [1, H] of each: prompts are read one by one, so none is padded
-  for (const auto& sequence : open) {
-    const at::Tensor input = at::tensor(prompts[sequence->number], at::kInt).to(at::kLong).unsqueeze(0);
-    last.push_back(decoder.hidden(input, {.cache = &sequence->cache}).select(1, -1));
-  }
-  for (int64_t step = 0; !open.empty(); ++step) {
-    const at::Tensor logits = decoder.logits(at::cat(last));
+  auto [logits, rest] = begin(decoder, texts, most_new);
+  for (int64_t step = 0;; ++step) {
     std::vector<at::Tensor> drawn;  // each by itself: a draw depends on its row
     for (int64_t row = 0; row < logits.size(0); ++row)
       drawn.push_back(sample(logits.narrow(0, row, 1), options.sampling, step));
-    const at::Tensor ids = at::cat(drawn).cpu();
-    std::vector<int64_t> next;
-    std::vector<std::unique_ptr<Sequence>> still_open;
+    at::Tensor next = at::cat(drawn);
+    const at::Tensor ids = next.cpu();
+    std::vector<Sequence> still_open;
+    std::vector<int64_t> places;
     for (size_t row = 0; row < open.size(); ++row) {
       const int64_t id = ids[static_cast<int64_t>(row)].item<int64_t>();
-      Generated& of = out[open[row]->number];
+      Generated& of = out[open[row].number];
       of.ids.push_back(static_cast<int32_t>(id));
       of.stopped = std::count(options.stop_ids.begin(), options.stop_ids.end(), id) > 0;
-      const bool wanted = !on_token || on_token(open[row]->number, of.ids.back());
-      if (!wanted || of.stopped || step + 1 == open[row]->num_new) continue;
-      next.push_back(id);
-      still_open.push_back(std::move(open[row]));
+      const bool wanted = !on_token || on_token(open[row].number, of.ids.back());
+      if (!wanted || of.stopped || step + 1 == open[row].num_new) continue;
+      places.push_back(static_cast<int64_t>(row));
+      still_open.push_back(open[row]);
     }
-    open = std::move(still_open);
-    if (open.empty()) break;
-    std::vector<models::KvCache*> caches;
-    for (const auto& sequence : open) caches.push_back(&sequence->cache);
-    last = {decoder.hidden(at::tensor(next, at::kLong).unsqueeze(1), {.caches = caches}).select(1, -1)};
+    if (still_open.empty()) return out;
+    if (still_open.size() < open.size()) {
+      rest->keep(places);
+      next = next.index_select(0, at::tensor(places, at::kLong).to(next.device()));
+      open = std::move(still_open);
+    }
+    logits = rest->next(next);
   }
-  return out;
 }
 
 Generated generate_ids(models::Decoder& decoder, const std::vector<int32_t>& prompt, const GenerateOptions& options,

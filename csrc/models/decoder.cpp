@@ -48,6 +48,15 @@ struct Layer {
         post_norm.forward(input.sum, attention.forward(input.y, readings, context.stored_as));
     return {post.sum, mlp.forward(post.y)};
   }
+
+  void prepare_to_step() {
+    attention.prepare_to_step(input_norm);
+    mlp.prepare_to_step(post_norm);
+  }
+  Stream step(const Stream& stream, const ops::AttentionCache& cache, std::optional<ops::ActivationFormat> stored_as,
+              at::ScalarType dtype) const {
+    return mlp.step(attention.step(stream, cache, stored_as, dtype), dtype);
+  }
 };
 
 /// A wrong id on a device would end the process inside a kernel; on the host it costs one pass over the ids.
@@ -98,6 +107,7 @@ struct Decoder::Parts {
   nn::RopeTables rope;
   std::optional<ops::ActivationFormat> stored_as;
   BlockObserver observer;
+  at::Tensor step_norm_weight;  ///< of the last norm, once steps are prepared
 
   Parts(const ModelConfig& c, const nn::LinearFactory& factory, const nn::BuildOptions& options)
       : config(c),
@@ -198,6 +208,60 @@ at::Tensor Decoder::hidden(const at::Tensor& tokens, const ForwardOptions& optio
 
 at::Tensor Decoder::logits(const at::Tensor& hidden) {
   return parts_->head->logits(hidden, nn::statistics_dtype(parts_->store.options().compute_dtype));
+}
+
+bool Decoder::can_step() const {
+  const nn::BuildOptions& build = parts_->store.options();
+  return ops::serves_cached_attention(build.device, build.compute_dtype, parts_->config.head_dim);
+}
+
+StepState Decoder::start_steps(const std::vector<KvCache*>& caches, int64_t places) {
+  Parts& p = *parts_;
+  if (!p.step_norm_weight.defined()) {
+    for (Layer& layer : p.layers) layer.prepare_to_step();
+    p.step_norm_weight = p.norm->statistics_weight();
+  }
+  StepState state;
+  const auto spread = [&](std::vector<at::Tensor> KvCache::*const field, size_t layer) {
+    const at::Tensor& first = (caches[0]->*field)[layer];
+    at::Tensor all =
+        at::zeros({static_cast<int64_t>(caches.size()), first.size(1), places, first.size(3)}, first.options());
+    for (size_t i = 0; i < caches.size(); ++i)
+      all[static_cast<int64_t>(i)]
+          .narrow(1, 0, caches[i]->length)
+          .copy_((caches[i]->*field)[layer][0].narrow(1, 0, caches[i]->length));
+    return all;
+  };
+  for (size_t layer = 0; layer < p.layers.size(); ++layer) {
+    state.keys.push_back(spread(&KvCache::keys, layer));
+    state.values.push_back(spread(&KvCache::values, layer));
+  }
+  std::vector<int64_t> positions;
+  for (const KvCache* cache : caches) positions.push_back(cache->length);
+  std::tie(state.cos, state.sin) = p.rope.slice(0, places);
+  state.positions = at::tensor(positions, at::kLong).to(p.store.options().device);
+  return state;
+}
+
+at::Tensor Decoder::step(const at::Tensor& tokens, StepState& state) {
+  Parts& p = *parts_;
+  const at::ScalarType dtype = p.store.options().compute_dtype;
+  SATIN_CHECK(p.step_norm_weight.defined() && tokens.dim() == 1 && tokens.sizes() == state.positions.sizes(),
+              "step of ", tokens.sizes(), " tokens");
+  Stream stream{p.embedding->lookup(tokens).to(nn::statistics_dtype(dtype)), {}};
+  for (size_t i = 0; i < p.layers.size(); ++i)
+    stream = p.layers[i].step(stream, {state.keys[i], state.values[i], state.positions, state.cos, state.sin},
+                              p.stored_as, dtype);
+  state.positions.add_(1);
+  const nn::PackedParts head = p.head->packed();
+  if (!head.weight || stream.second.defined())
+    return logits(ops::rms_norm(stream.first, stream.second, p.step_norm_weight, p.norm->eps(), dtype).y);
+  return ops::decode_rows({.weight = *head.weight,
+                           .dtype = dtype,
+                           .x = stream.first,
+                           .norm_weight = p.step_norm_weight,
+                           .norm_eps = p.norm->eps(),
+                           .wide = true});
 }
 
 void Decoder::store_keys_and_values_as(std::optional<ops::ActivationFormat> format) { parts_->stored_as = format; }

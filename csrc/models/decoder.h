@@ -19,6 +19,13 @@ struct KvCache {
   int64_t length = 0;
 };
 
+/// Where a number of sequences stand that go on token by token in memory of fixed size.
+struct StepState {
+  std::vector<at::Tensor> keys, values;  ///< of each layer [B, kv_heads, places, head_dim] in the compute dtype
+  at::Tensor positions;                  ///< [B] int64 on the device: of the next tokens, below `places`
+  at::Tensor cos, sin;                   ///< [places, head_dim / 2]
+};
+
 struct ForwardOptions {
   at::Tensor document_ids = {};       ///< [B, T] int64 or undefined: tokens attend within their document only
   KvCache* cache = nullptr;           ///< appended to; positions continue from its length
@@ -52,6 +59,16 @@ class Decoder {
   at::Tensor embed(const at::Tensor& tokens);
   /// [..., H] -> logits [..., V] in fp32 (fp64 when compute is fp64). For losses use losses/head.h, which chunks.
   at::Tensor logits(const at::Tensor& hidden);
+
+  /// Whether step() serves this model where it is: a device and dtype of ops/cached_attention.h.
+  bool can_step() const;
+  /// Of sequences already read, each into a cache of its own; at most `places` tokens each, these included. Packed
+  /// weights are laid out for step() on the first call.
+  StepState start_steps(const std::vector<KvCache*>& caches, int64_t places);
+  /// tokens [B] int64 on the device, the next of each sequence -> logits [B, V] as logits() gives them, of those that
+  /// follow. Advances the state. On CUDA nothing waits for the host, so that a graph can record it (ops/replay.h), and
+  /// where weights are packed a layer is five launches.
+  at::Tensor step(const at::Tensor& tokens, StepState& state);
 
   /// Keys and values from here on: rounded to 8 or 4 bits, one scale a token and head (straight through), or as they
   /// are.

@@ -4,12 +4,12 @@
 #include <ATen/core/Tensor.h>
 
 #include <functional>
-#include <utility>
+
+#include "nn/norm.h"
 
 namespace satin::models {
 
-/// The residual stream and what is yet to be added to it (undefined before the first block).
-using Stream = std::pair<at::Tensor, at::Tensor>;
+using nn::Stream;
 
 /// block(stream), in whose backward `block` runs again to make what it needs. Values and gradients are those of
 /// block(stream), which must give the same values each time; gradients of the parameters that it uses go into their

@@ -81,6 +81,20 @@ at::Tensor Attention::forward(const at::Tensor& x, std::span<const Reading> read
   return o_proj_->forward(y.transpose(1, 2).reshape({batch, num_tokens, -1}));
 }
 
+Stream Attention::step(const Stream& stream, const ops::AttentionCache& cache,
+                       std::optional<ops::ActivationFormat> stored_as, at::ScalarType dtype) const {
+  const JoinedLinear::Result result = qkv_->forward(stream, dtype);
+  const auto heads = [&](size_t part) {
+    return result.parts[part].unflatten(-1, {result.parts[part].size(-1) / spec_.head_dim, spec_.head_dim});
+  };
+  at::Tensor q = heads(0), k = heads(1);
+  if (q_norm_) {
+    q = q_norm_->forward(q);
+    k = k_norm_->forward(k);
+  }
+  return added(*o_proj_, result.stream, ops::cached_attention(q, k, heads(2), cache, stored_as));
+}
+
 at::Tensor Attention::attend(const Heads& heads, const Reading& reading,
                              std::optional<ops::ActivationFormat> stored_as) const {
   const at::Tensor q = ops::rotate(heads.q.transpose(1, 2), reading.cos, reading.sin);

@@ -3,9 +3,9 @@
 #pragma once
 #include <span>
 
-#include "nn/linear_factory.h"
+#include "nn/joined_linear.h"
 #include "nn/norm.h"
-#include "ops/act_quant.h"
+#include "ops/cached_attention.h"
 
 namespace satin::nn {
 
@@ -49,6 +49,15 @@ class Attention {
   at::Tensor forward(const at::Tensor& x, std::span<const Reading> readings,
                      std::optional<ops::ActivationFormat> stored_as = std::nullopt) const;
 
+  /// Makes step() possible; the norm is the one before this layer.
+  void prepare_to_step(const RmsNorm& norm) {
+    qkv_ = std::make_unique<JoinedLinear>(std::vector{q_proj_.get(), k_proj_.get(), v_proj_.get()}, norm);
+  }
+  /// One new token a sequence: the stream [B, H] with this layer's result, of the norm's, added. Its key and value are
+  /// put into the cache (ops/cached_attention.h); nothing depends on the host. dtype: compute.
+  Stream step(const Stream& stream, const ops::AttentionCache& cache, std::optional<ops::ActivationFormat> stored_as,
+              at::ScalarType dtype) const;
+
  private:
   struct Heads {
     at::Tensor q, k, v;  ///< [B, T, heads, D]
@@ -59,6 +68,7 @@ class Attention {
   AttentionSpec spec_;
   std::unique_ptr<Linear> q_proj_, k_proj_, v_proj_, o_proj_;
   std::unique_ptr<RmsNorm> q_norm_, k_norm_;
+  std::unique_ptr<JoinedLinear> qkv_;
 };
 
 }  // namespace satin::nn

@@ -30,6 +30,7 @@ class TiedLinear : public Linear {
   at::Tensor weight(at::ScalarType dtype) override { return owner_.weight(dtype); }
   at::Tensor weight() override { return owner_.weight(); }
   at::Tensor logits(const at::Tensor& hidden, at::ScalarType dtype) override { return owner_.logits(hidden, dtype); }
+  PackedParts packed() override { return {owner_.packed().weight, {}}; }
 
  private:
   Linear& owner_;

@@ -5,8 +5,15 @@
 #include <memory>
 
 #include "nn/parameters.h"
+#include "ops/decode_rows.h"
 
 namespace satin::nn {
+
+/// A layer's weight as codes, where it multiplies with them, and its bias in the compute dtype, or undefined.
+struct PackedParts {
+  ops::PackedWeight* weight = nullptr;
+  at::Tensor bias = {};
+};
 
 /// y = x W^T + b.
 class Linear {
@@ -24,6 +31,8 @@ class Linear {
   /// Products with the weight that leave in `dtype`, that of statistics, without bias: what an LM head does.
   /// Differentiable.
   virtual at::Tensor logits(const at::Tensor& hidden, at::ScalarType dtype);
+  /// For those that do more than multiply, and for full precision: none.
+  virtual PackedParts packed() { return {}; }
 };
 
 /// hidden [..., H], weight [V, H] -> [..., V] in `dtype`, fp32 or fp64: on CUDA the operands may be narrower.

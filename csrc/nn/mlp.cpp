@@ -14,4 +14,9 @@ at::Tensor GatedMlp::forward(const at::Tensor& x) const {
   return down_proj_->forward(ops::swiglu(gate_proj_->forward(x), up_proj_->forward(x)));
 }
 
+Stream GatedMlp::step(const Stream& stream, at::ScalarType dtype) const {
+  const auto [x, sum] = gate_and_up_->gated(stream, dtype);
+  return added(*down_proj_, sum, x);
+}
+
 }  // namespace satin::nn

@@ -1,6 +1,6 @@
 // The gated feed-forward layer (SwiGLU; Shazeer 2020).
 #pragma once
-#include "nn/linear_factory.h"
+#include "nn/joined_linear.h"
 
 namespace satin::nn {
 
@@ -12,8 +12,16 @@ class GatedMlp {
   /// x [..., H] in the compute dtype -> the same. Differentiable.
   at::Tensor forward(const at::Tensor& x) const;
 
+  /// Makes step() possible; the norm is the one before this layer.
+  void prepare_to_step(const RmsNorm& norm) {
+    gate_and_up_ = std::make_unique<JoinedLinear>(std::vector{gate_proj_.get(), up_proj_.get()}, norm);
+  }
+  /// The stream [M, H] with this layer's result, of the norm's, added; dtype: compute.
+  Stream step(const Stream& stream, at::ScalarType dtype) const;
+
  private:
   std::unique_ptr<Linear> gate_proj_, up_proj_, down_proj_;
+  std::unique_ptr<JoinedLinear> gate_and_up_;
 };
 
 }  // namespace satin::nn

@@ -14,5 +14,12 @@ int compute_capability(at::Device) { return 0; }
 at::Tensor packed_decode(const at::Tensor&, const PackedWeight&, const at::Tensor&) {
   throw InternalError("packed_decode: a build without CUDA");
 }
+at::Tensor packed_decode(const DecodeRows&) { throw InternalError("packed_decode: a build without CUDA"); }
+void packed_dequantize(const PackedWeight&, int64_t, const at::Tensor&, const at::Tensor&) {
+  throw InternalError("packed_dequantize: a build without CUDA");
+}
+void cached_attention_cuda(const kernels::CachedAttention&, at::ScalarType, at::Device) {
+  throw InternalError("cached_attention: a build without CUDA");
+}
 
 }  // namespace satin::ops

@@ -1,7 +1,9 @@
-// The packed kernel of a GPU: packed_decode_cuda.cpp with a toolkit, no_cuda.cpp without.
+// What decoding asks of a GPU: packed_decode_cuda.cpp with a toolkit, no_cuda.cpp without.
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include "kernels/cached_attention.h"
+#include "ops/decode_rows.h"
 #include "ops/packed_weight.h"
 
 namespace satin::ops {
@@ -10,5 +12,11 @@ namespace satin::ops {
 int compute_capability(at::Device device);
 /// x [M, K] contiguous, bias [N] or undefined -> [M, N].
 at::Tensor packed_decode(const at::Tensor& x, const PackedWeight& weight, const at::Tensor& bias);
+/// decode_rows.h where the kernel takes it (at most kMostHalfRows rows); tensors contiguous.
+at::Tensor packed_decode(const DecodeRows& call);
+/// out [n, K] float, bfloat16 or half of rows first ..., or of those that `indices` [n] name.
+void packed_dequantize(const PackedWeight& weight, int64_t first, const at::Tensor& indices, const at::Tensor& out);
+/// cached_attention.h.
+void cached_attention_cuda(const kernels::CachedAttention& call, at::ScalarType dtype, at::Device device);
 
 }  // namespace satin::ops

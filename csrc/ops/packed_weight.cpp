@@ -4,12 +4,10 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
-#include <map>
-#include <mutex>
-#include <tuple>
 
 #include "core/error.h"
 #include "ops/over_rows.h"
+#include "ops/packed_decode.h"
 
 namespace satin::ops {
 namespace {
@@ -47,27 +45,14 @@ Places find_places(int num_bits, bool high) {
   return found;
 }
 
-/// The same on a device, made once.
-Places places(int num_bits, bool high, at::Device device) {
-  static std::mutex mutex;
-  static auto& made = *new std::map<std::tuple<int, bool, std::string>, Places>();  // outlives the device's runtime
-  const std::lock_guard lock(mutex);
-  const auto [at, is_new] = made.try_emplace({num_bits, high, device.str()});
-  if (is_new) {
-    const Places found = find_places(num_bits, high);
-    at->second = {found.words.to(device), found.bits.to(device)};
-  }
-  return at->second;
-}
-
-/// Codes of the rows that `indices` name, [n, K] int32.
+/// Codes of the rows that `indices` name, [n, K] int32; on the CPU.
 at::Tensor codes_of_rows(const PackedWeight& weight, const at::Tensor& indices) {
   const kernels::PackedShape& shape = weight.shape;
   const at::Tensor bricks = weight.words.view({shape.row_bricks(), shape.column_bricks(), shape.brick_words()})
                                 .index_select(0, indices.div(kBrickRows, "floor"));
   const at::Tensor in_brick = indices.remainder(kBrickRows);
   const auto plane = [&](bool high, int num_bits) {
-    const Places all = places(shape.bits, high, indices.device());
+    const Places all = find_places(shape.bits, high);
     const at::Tensor words =
         all.words.index_select(0, in_brick).unsqueeze(1).expand({-1, shape.column_bricks(), kBrickColumns});
     const at::Tensor bits = all.bits.index_select(0, in_brick).unsqueeze(1);
@@ -76,6 +61,14 @@ at::Tensor codes_of_rows(const PackedWeight& weight, const at::Tensor& indices) 
   at::Tensor codes = plane(false, shape.bits == 3 ? 2 : shape.bits);
   if (shape.bits == 3) codes = codes + plane(true, 1) * 4;
   return codes.view({indices.size(0), -1}).narrow(1, 0, shape.num_columns);
+}
+
+at::Tensor rows_of_cuda(const PackedWeight& weight, int64_t first, const at::Tensor& indices, int64_t num,
+                        at::ScalarType dtype) {
+  const at::ScalarType made = dtype == at::kBFloat16 || dtype == at::kHalf ? dtype : at::kFloat;
+  const at::Tensor out = at::empty({num, weight.shape.num_columns}, weight.scales.options().dtype(made));
+  packed_dequantize(weight, first, indices, out);
+  return out.to(dtype);
 }
 
 }  // namespace
@@ -142,8 +135,40 @@ PackedWeight pack_weight(const at::Tensor& codes, const at::Tensor& scale, const
   return packed;
 }
 
+std::optional<PackedWeight> join_rows(const std::vector<PackedWeight*>& parts) {
+  PackedWeight joined = *parts.front();
+  const auto all = [&](const auto& holds) {
+    return std::all_of(parts.begin(), parts.end(), [&](const PackedWeight* part) { return holds(*part); });
+  };
+  const bool alike = all([&](const PackedWeight& part) {
+    return part.shape.num_columns == joined.shape.num_columns && part.shape.bits == joined.shape.bits &&
+           part.shape.group_size == joined.shape.group_size && part.step == joined.step &&
+           part.dequant_dtype == joined.dequant_dtype && part.scales.scalar_type() == joined.scales.scalar_type() &&
+           part.zeros.defined() == joined.zeros.defined() && (part.zeros.defined() || part.zero == joined.zero) &&
+           part.words.device() == joined.words.device() &&
+           (&part == parts.back() || part.shape.num_rows % kBrickRows == 0);
+  });
+  if (!alike) return std::nullopt;
+  joined.shape.num_rows = 0;
+  for (const PackedWeight* part : parts) joined.shape.num_rows += part->shape.num_rows;
+  for (at::Tensor PackedWeight::*const field : {&PackedWeight::words, &PackedWeight::scales, &PackedWeight::zeros}) {
+    if (!(joined.*field).defined()) continue;
+    std::vector<at::Tensor> each;
+    for (const PackedWeight* part : parts) each.push_back(part->*field);
+    joined.*field = at::cat(each);
+    int64_t first = 0;
+    for (PackedWeight* part : parts) {
+      const int64_t size = (part->*field).numel();
+      part->*field = (joined.*field).narrow(0, first, size);
+      first += size;
+    }
+  }
+  return joined;
+}
+
 at::Tensor dequantize_rows(const PackedWeight& weight, const at::Tensor& indices, at::ScalarType dtype) {
   const kernels::PackedShape& shape = weight.shape;
+  if (weight.words.is_cuda()) return rows_of_cuda(weight, 0, indices.contiguous(), indices.numel(), dtype);
   const int64_t num = indices.numel(), groups = shape.num_groups();
   const at::ScalarType arithmetic =
       dtype == at::kDouble && weight.dequant_dtype == at::kFloat ? at::kDouble : at::kFloat;
@@ -162,8 +187,7 @@ at::Tensor dequantize_rows(const PackedWeight& weight, const at::Tensor& indices
 at::Tensor dequantize_rows(const PackedWeight& weight, int64_t first, int64_t last, at::ScalarType dtype) {
   const kernels::PackedShape& shape = weight.shape;
   SATIN_CHECK(first % kBrickRows == 0 && first < last && last <= shape.num_rows, "rows ", first, " to ", last);
-  if (!weight.words.is_cpu())
-    return dequantize_rows(weight, at::arange(first, last, weight.words.options().dtype(at::kLong)), dtype);
+  if (weight.words.is_cuda()) return rows_of_cuda(weight, first, {}, last - first, dtype);
   const int64_t first_brick = first / kBrickRows, bricks = (last - first + kBrickRows - 1) / kBrickRows;
   // Whole bricks: of the last one perhaps more rows than asked for.
   const int64_t num_rows = std::min(bricks * kBrickRows, shape.num_rows - first);

@@ -7,6 +7,9 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <optional>
+#include <vector>
+
 #include "kernels/packed_matmul.h"
 
 namespace satin::ops {
@@ -30,6 +33,10 @@ struct PackedWeight {
 /// group_size columns each, or 1 for a whole row. Rows are packed by torch's threads.
 PackedWeight pack_weight(const at::Tensor& codes, const at::Tensor& scale, const at::Tensor& zero, int bits, int step,
                          at::ScalarType dequant_dtype);
+
+/// One weight of their rows, one after the other, where the layout allows it (the same columns, bits, grid and dtypes;
+/// whole bricks of rows but for the last). They become views of its memory. None: they stay as they are.
+std::optional<PackedWeight> join_rows(const std::vector<PackedWeight*>& parts);
 
 /// Rows of the weight, indices [n] int64 on its device -> [n, K] in `dtype`: rounded to dequant_dtype, then converted.
 at::Tensor dequantize_rows(const PackedWeight& weight, const at::Tensor& indices, at::ScalarType dtype);

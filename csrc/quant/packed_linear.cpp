@@ -61,6 +61,10 @@ at::Tensor PackedLinear::lookup(const at::Tensor& indices) {
   return ops::dequantize_rows(weight_, indices.reshape(-1), options_->compute_dtype).view(shape);
 }
 
+nn::PackedParts PackedLinear::packed() {
+  return {&weight_, bias_.defined() ? bias_.to(options_->compute_dtype) : at::Tensor()};
+}
+
 at::Tensor PackedLinear::logits(const at::Tensor& hidden, at::ScalarType dtype) {
   if (needs_gradient(hidden)) return Linear::logits(hidden, dtype);
   if (hidden.is_cpu() || hidden.scalar_type() == dtype) return ops::packed_linear(hidden.to(dtype), weight_);

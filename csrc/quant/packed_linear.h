@@ -30,7 +30,7 @@ class PackedLinear : public nn::Linear {
   at::Tensor lookup(const at::Tensor& indices) override;
   at::Tensor logits(const at::Tensor& hidden, at::ScalarType dtype) override;
 
-  const ops::PackedWeight& packed() const { return weight_; }
+  nn::PackedParts packed() override;
 
  private:
   ops::PackedWeight weight_;

@@ -8,6 +8,10 @@
 // A block of warps owns kRows bricks of rows and all columns, dealt to its warps brick by brick; a warp asks for its
 // next kRows bricks before it computes with the last ones. What does not depend on the kernel before (weights, scales)
 // is asked for before that one has ended (programmatic dependent launch). Sums over warps are made in a fixed order.
+//
+// A layer's rows are short work: on an H200 a launch costs .6 us after the one before, and 2,048 x 2,048 in 2 bits
+// takes 2.4 us though its bytes take .3: x is made integers by every block, about 600 instructions a warp in all.
+// Blocks of 8 warps, which leave room for the next kernel's, were slower (2.9 us; 8,192 columns 6.7 us against 4.5).
 #include "kernels/cuda/packed_device.cuh"
 
 namespace satin::kernels {
@@ -66,41 +70,70 @@ constexpr __host__ __device__ int most_position(int first, int count) {
   return most;
 }
 
-/// x in shared memory: bytes [brick][row of x][high, low][kXStride words], sums [brick][row][4], scales [brick][row].
+/// x in shared memory: bytes [brick][row of x][high, low][kXStride words], sums [brick][row][4], scales and sums of
+/// squares [brick][row].
 struct XMemory {
   uint32_t* bytes;
   float* sums;
   float* scales;
-  static __host__ __device__ int words(int bricks, int rows) { return bricks * rows * (2 * kXStride + 5); }
+  float* squares;
+  static __host__ __device__ int words(int bricks, int rows) { return bricks * rows * (2 * kXStride + 6); }
   __device__ XMemory(uint32_t* at, int bricks, int rows)
       : bytes(at),
         sums(reinterpret_cast<float*>(at + bricks * rows * 2 * kXStride)),
-        scales(sums + bricks * rows * 4) {}
+        scales(sums + bricks * rows * 4),
+        squares(scales + bricks * rows) {}
+};
+
+/// Four columns of x before they are made: one load, or of a normed one two.
+template <bool kNormed>
+struct Four {
+  uint2 raw = {};
+  __device__ __forceinline__ void load(const PackedParams& p, int row, int column) {
+    raw = __ldg(reinterpret_cast<const uint2*>(static_cast<const uint16_t*>(p.x) +
+                                               static_cast<int64_t>(row) * p.num_columns + column));
+  }
+  __device__ __forceinline__ float4 made(const PackedParams& p) const {
+    const float2 first = pair_of(raw.x, p.x_is_half), second = pair_of(raw.y, p.x_is_half);
+    return {first.x, first.y, second.x, second.y};
+  }
+};
+template <>
+struct Four<true> {
+  float4 stream = {}, weight = {};
+  __device__ __forceinline__ void load(const PackedParams& p, int row, int column) {
+    stream = *reinterpret_cast<const float4*>(static_cast<const float*>(p.x) +
+                                              static_cast<int64_t>(row) * p.num_columns + column);
+    weight = __ldg(reinterpret_cast<const float4*>(p.norm_weight + column));
+  }
+  /// Not yet divided by the norm: the integers are of the largest, whatever it is, and their sums can be divided.
+  __device__ __forceinline__ float4 made(const PackedParams&) const {
+    return {stream.x * weight.x, stream.y * weight.y, stream.z * weight.z, stream.w * weight.w};
+  }
+  __device__ __forceinline__ float squares() const {
+    return (stream.x * stream.x + stream.y * stream.y) + (stream.z * stream.z + stream.w * stream.w);
+  }
 };
 
 /// A warp's share of x: 128 columns of a row at a time, kAtOnce of these together. Lane l has columns 4 l ... 4 l + 3.
-template <int kWarps>
+template <bool kNormed, int kAtOnce, int kWarps>
 __device__ __forceinline__ void make_integers(const PackedParams& p, const XMemory& memory, int first_brick, int count,
                                               int warp, int lane) {
-  constexpr int kAtOnce = 4;
   const int m = p.num_x_rows;
   for (int begin = warp; begin < count; begin += kAtOnce * kWarps) {
-    uint2 raw[kAtOnce];
+    Four<kNormed> fours[kAtOnce];
 #pragma unroll
     for (int i = 0; i < kAtOnce; ++i) {
       const int slot = begin + i * kWarps;
       const int brick = m == 1 ? slot : slot / m, row = m == 1 ? 0 : slot % m;
       const int column = (first_brick + brick) * kBrickColumns + 4 * lane;
-      raw[i] = {};
-      if (slot < count && column < p.num_columns)
-        raw[i] = __ldg(reinterpret_cast<const uint2*>(p.x + static_cast<int64_t>(row) * p.num_columns + column));
+      if (slot < count && column < p.num_columns) fours[i].load(p, row, column);
     }
     float4 x[kAtOnce];
     float most[kAtOnce];
 #pragma unroll
     for (int i = 0; i < kAtOnce; ++i) {
-      const float2 first = pair_of(raw[i].x, p.x_is_half), second = pair_of(raw[i].y, p.x_is_half);
-      x[i] = {first.x, first.y, second.x, second.y};
+      x[i] = fours[i].made(p);
       most[i] = fmaxf(fmaxf(fabsf(x[i].x), fabsf(x[i].y)), fmaxf(fabsf(x[i].z), fabsf(x[i].w)));
     }
 #pragma unroll
@@ -125,79 +158,107 @@ __device__ __forceinline__ void make_integers(const PackedParams& p, const XMemo
       for (int distance = 4; distance > 0; distance /= 2) sum += __shfl_xor_sync(~0u, sum, distance);
       if (lane % 8 == 0) memory.sums[slot * 4 + lane / 8] = static_cast<float>(sum);
       if (lane == 0) memory.scales[slot] = most[i] / kMostX;
+      if constexpr (kNormed) {
+        float squares = fours[i].squares();
+#pragma unroll
+        for (int distance = kLanes / 2; distance > 0; distance /= 2) squares += __shfl_xor_sync(~0u, squares, distance);
+        if (lane == 0) memory.squares[slot] = squares;
+      }
     }
   }
 }
 
-/// kSegments: of a brick's 32 columns that share a scale (4: a brick or more).
-template <int kBits, int kSegments, int kRows, int kWarps>
+/// kSegments: of a brick's 32 columns that share a scale (4: a brick or more). kDepth: bricks a warp asks for ahead.
+template <int kBits, int kSegments, int kRows, int kWarps, int kDepth>
 __global__ void __launch_bounds__(32 * kWarps, 16 / kWarps) decode_kernel(const PackedParams p, int bricks_a_phase) {
   using Code = Codes<kBits>;
   let_dependents_start();
   extern __shared__ __align__(16) uint32_t shared[];
+  __shared__ float squares_of[kMostIntegerRows];
   const int thread = static_cast<int>(threadIdx.x), warp = thread / kLanes, lane = thread % kLanes, g = lane / 4,
             q = lane % 4, m = p.num_x_rows;
   const int row_brick = static_cast<int>(blockIdx.x) * kRows;
 
   BrickReader<kBits, kSegments, kRows, kWarps> reader(p, row_brick, warp, lane);
-  auto ahead = reader.next();
-  const XMemory memory(shared, bricks_a_phase, m);
+  Bricks<kBits, kSegments, kRows> ahead[kDepth];
+#pragma unroll
+  for (int d = 0; d < kDepth; ++d) ahead[d] = reader.next();
+  const XMemory memory(shared, min(bricks_a_phase, p.column_bricks), m);
   wait_for_dependencies();
 
   float total[kRows][2] = {};  // rows g and g + 8, row q of x
   for (int phase = 0; phase < p.column_bricks; phase += bricks_a_phase) {
-    const int end = min(phase + bricks_a_phase, p.column_bricks);
+    const int end = min(phase + bricks_a_phase, p.column_bricks), slots = (end - phase) * m;
     if (phase > 0) __syncthreads();
-    make_integers<kWarps>(p, memory, phase, (end - phase) * m, warp, lane);
+    const auto make = [&](auto at_once) {
+      constexpr int kAtOnce = decltype(at_once)::value;
+      if (p.norm_weight)
+        make_integers<true, kAtOnce, kWarps>(p, memory, phase, slots, warp, lane);
+      else
+        make_integers<false, kAtOnce, kWarps>(p, memory, phase, slots, warp, lane);
+    };
+    slots <= kWarps ? make(std::integral_constant<int, 1>{}) : make(std::integral_constant<int, 4>{});
     __syncthreads();
-    for (int brick = phase + warp; brick < end; brick += kWarps) {
-      const auto now = ahead;
-      ahead = reader.next();
-      // B operand: column g is the high (even g) or the low bytes of row g / 2.
-      uint2 b[4] = {};
-      if (g / 2 < m) {
-        const uint32_t* const from = memory.bytes + (((brick - phase) * m + g / 2) * 2 + g % 2) * kXStride + 2 * q;
+    if (p.norm_weight && warp < m) {
+      float squares = 0;
+      for (int slot = m * lane + warp; slot < slots; slot += m * kLanes) squares += memory.squares[slot];
 #pragma unroll
-        for (int s = 0; s < 4; ++s) b[s] = *reinterpret_cast<const uint2*>(from + 8 * s);
-      }
-      // Of row q, whose high and low sums this lane has.
-      const int slot = (brick - phase) * m + min(q, m - 1);
-      const float x_scale = memory.scales[slot];
-      const float4 sums = *reinterpret_cast<const float4*>(memory.sums + 4 * slot);
-      const float sum_of[4] = {sums.x, sums.y, sums.z, sums.w};
-      for_each<4 / kSegments>([&](auto group) {
-        constexpr int kGroup = decltype(group)::value, kFirst = kGroup * kSegments;
-        constexpr int kMost = most_position<Code>(kFirst, kSegments);
-        float sum_x = 0;
+      for (int distance = kLanes / 2; distance > 0; distance /= 2) squares += __shfl_xor_sync(~0u, squares, distance);
+      if (lane == 0) squares_of[warp] = phase > 0 ? squares_of[warp] + squares : squares;
+    }
+    for (int first = phase + warp; first < end; first += kDepth * kWarps) {
+      for_each<kDepth>([&](auto depth) {
+        constexpr int kAt = decltype(depth)::value;
+        const int brick = first + kAt * kWarps;
+        if (brick >= end) return;
+        const auto now = ahead[kAt];
+        ahead[kAt] = reader.next();
+        // B operand: column g is the high (even g) or the low bytes of row g / 2.
+        uint2 b[4] = {};
+        if (g / 2 < m) {
+          const uint32_t* const from = memory.bytes + (((brick - phase) * m + g / 2) * 2 + g % 2) * kXStride + 2 * q;
 #pragma unroll
-        for (int s = 0; s < kSegments; ++s) sum_x += sum_of[kFirst + s];
-#pragma unroll
-        for (int r = 0; r < kRows; ++r) {
-          int sum[8][4] = {};  // by position of the codes; unused ones cost nothing
-#pragma unroll
-          for (int i = 0; i < 4; ++i) sum[kMost][i] = kMagicBits;
-          for_each<kSegments>([&](auto in_group) {
-            constexpr int s = kFirst + decltype(in_group)::value;
-            const uint32_t a[4] = {
-                Code::template four<s, 0, 0>(now.words[r]), Code::template four<s, 1, 0>(now.words[r]),
-                Code::template four<s, 0, 1>(now.words[r]), Code::template four<s, 1, 1>(now.words[r])};
-            multiply_add(sum[Code::position(s)], a, b[s]);
-          });
-          float of[4];
-#pragma unroll
-          for (int i = 0; i < 4; ++i) {
-            int all = sum[kMost][i];
-#pragma unroll
-            for (int place = 0; place < kMost; ++place) all += sum[place][i] << (kMost - place);
-            of[i] = __int_as_float(all) - kMagic;
-          }
-          const auto [scale, zero] = now.scale_and_zero(p, r, kGroup, g);
-          constexpr float kUnit = 1.f / (1 << kMost);
-          const float lower = (256 * of[0] + of[1]) * kUnit - zero.x * sum_x;
-          const float upper = (256 * of[2] + of[3]) * kUnit - zero.y * sum_x;
-          total[r][0] += scale.x * x_scale * lower;
-          total[r][1] += scale.y * x_scale * upper;
+          for (int s = 0; s < 4; ++s) b[s] = *reinterpret_cast<const uint2*>(from + 8 * s);
         }
+        // Of row q, whose high and low sums this lane has.
+        const int slot = (brick - phase) * m + min(q, m - 1);
+        const float x_scale = memory.scales[slot];
+        const float4 sums = *reinterpret_cast<const float4*>(memory.sums + 4 * slot);
+        const float sum_of[4] = {sums.x, sums.y, sums.z, sums.w};
+        for_each<4 / kSegments>([&](auto group) {
+          constexpr int kGroup = decltype(group)::value, kFirst = kGroup * kSegments;
+          constexpr int kMost = most_position<Code>(kFirst, kSegments);
+          float sum_x = 0;
+#pragma unroll
+          for (int s = 0; s < kSegments; ++s) sum_x += sum_of[kFirst + s];
+#pragma unroll
+          for (int r = 0; r < kRows; ++r) {
+            int sum[8][4] = {};  // by position of the codes; unused ones cost nothing
+#pragma unroll
+            for (int i = 0; i < 4; ++i) sum[kMost][i] = kMagicBits;
+            for_each<kSegments>([&](auto in_group) {
+              constexpr int s = kFirst + decltype(in_group)::value;
+              const uint32_t a[4] = {
+                  Code::template four<s, 0, 0>(now.words[r]), Code::template four<s, 1, 0>(now.words[r]),
+                  Code::template four<s, 0, 1>(now.words[r]), Code::template four<s, 1, 1>(now.words[r])};
+              multiply_add(sum[Code::position(s)], a, b[s]);
+            });
+            float of[4];
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+              int all = sum[kMost][i];
+#pragma unroll
+              for (int place = 0; place < kMost; ++place) all += sum[place][i] << (kMost - place);
+              of[i] = __int_as_float(all) - kMagic;
+            }
+            const auto [scale, zero] = now.scale_and_zero(p, r, kGroup, g);
+            constexpr float kUnit = 1.f / (1 << kMost);
+            const float lower = (256 * of[0] + of[1]) * kUnit - zero.x * sum_x;
+            const float upper = (256 * of[2] + of[3]) * kUnit - zero.y * sum_x;
+            total[r][0] += scale.x * x_scale * lower;
+            total[r][1] += scale.y * x_scale * upper;
+          }
+        });
       });
     }
   }
@@ -207,29 +268,37 @@ __global__ void __launch_bounds__(32 * kWarps, 16 / kWarps) decode_kernel(const 
   if (q < m)
 #pragma unroll
     for (int r = 0; r < kRows; ++r) put_sums<kRows>(parts, m, warp, q, r, g, total[r][0], total[r][1]);
-  add_and_store<kRows, kWarps>(p, parts, row_brick);
+  add_and_store<kRows, kWarps>(p, parts, row_brick, [&](int x_row) {
+    return p.norm_weight ? rsqrtf(squares_of[x_row] / static_cast<float>(p.num_columns) + p.norm_eps) : 1;
+  });
 }
 
 template <int kBits, int kSegments, int kRows, int kWarps>
 void launch(const PackedParams& p, CUstream_st* stream) {
-  constexpr int kMostXWords = 64 * 1024 / 4;  // two blocks fit a multiprocessor
+  // So many that what a block has asked for is always about as much.
+  constexpr int kDepth = kRows >= 4 ? 1 : (kBits == 8 || kSegments == 1 ? 2 : 4) / kRows;
+  constexpr int kMostXWords = 96 * 1024 / 4 * kWarps / 16;  // of two kernels at a time a multiprocessor has both
+  constexpr int kBricks = kWarps * kDepth;
   const int x_words = XMemory::words(1, p.num_x_rows);
-  const int bricks_a_phase = std::min(p.column_bricks, kMostXWords / x_words / kWarps * kWarps);
-  const int words = std::max(XMemory::words(bricks_a_phase, p.num_x_rows), kWarps * p.num_x_rows * kRows * kBrickRows);
-  const auto kernel = decode_kernel<kBits, kSegments, kRows, kWarps>;
-  launch_early(kernel, (p.row_bricks + kRows - 1) / kRows, 32 * kWarps, 4 * words, p, stream, bricks_a_phase);
+  const int bricks_a_phase =
+      std::min((p.column_bricks + kBricks - 1) / kBricks, std::max(1, kMostXWords / x_words / kBricks)) * kBricks;
+  const int words = std::max(XMemory::words(std::min(bricks_a_phase, p.column_bricks), p.num_x_rows),
+                             kWarps * p.num_x_rows * kRows * kBrickRows);
+  launch_early(decode_kernel<kBits, kSegments, kRows, kWarps, kDepth>, (p.row_bricks + kRows - 1) / kRows, 32 * kWarps,
+               4 * words, p, stream, bricks_a_phase);
 }
 
 /// Blocks that a multiprocessor runs at the same time have 16 warps together, in one block or two; each should have one
-/// share of the rows.
+/// share of the rows. A gate and its up are in one block.
 template <int kBits, int kSegments>
 void launch_for_rows(const PackedParams& p, CUstream_st* stream) {
   const int processors = num_multiprocessors();
+  const bool one = p.row_bricks <= processors && !p.gated;
   if constexpr (kBits == 8 || kSegments == 1) {  // many registers
-    if (p.row_bricks <= processors) return launch<kBits, kSegments, 1, 16>(p, stream);
+    if (one) return launch<kBits, kSegments, 1, 16>(p, stream);
     return launch<kBits, kSegments, 2, 8>(p, stream);
   } else {
-    if (p.row_bricks <= processors) return launch<kBits, kSegments, 1, 16>(p, stream);
+    if (one) return launch<kBits, kSegments, 1, 16>(p, stream);
     if (p.row_bricks <= 2 * processors) return launch<kBits, kSegments, 2, 16>(p, stream);
     if (p.row_bricks <= 4 * processors) return launch<kBits, kSegments, 4, 16>(p, stream);
     return launch<kBits, kSegments, 4, 8>(p, stream);

@@ -18,12 +18,16 @@ struct PackedParams {
   const uint32_t* words;
   const uint32_t* scales;
   const uint16_t* zeros;  // or null
-  const uint16_t* x;      // half or bfloat16, as all activations
-  uint16_t* y;
+  const void* x;          // half or bfloat16, as all activations (float: a normed input's)
+  void* y;                // float where wide, and residual
   const uint16_t* bias;
-  const uint16_t* residual;
+  const void* residual;
+  const float* norm_weight;
+  float norm_eps;
+  bool wide, gated;
   int num_x_rows, num_rows, num_columns;
   int row_bricks, column_bricks;
+  int pair_bricks;          // of a gate's rows: bricks are taken in turn from it and from the up; 0: in order
   int groups, group_shift;  // the group of segment s of brick b: (4 b + s) >> group_shift
   float zero, step;
   bool scales_are_half, x_is_half;
@@ -111,6 +115,11 @@ struct Bricks {
   }
 };
 
+/// Row brick number i of those a block counts from `first`, a multiple of kRows.
+__device__ __forceinline__ int row_brick_of(const PackedParams& p, int first, int i) {
+  return p.pair_bricks ? first / 2 + i / 2 + i % 2 * p.pair_bricks : first + i;
+}
+
 /// The bricks of a warp: kRows of them one above the other, then kWarps columns of bricks on.
 template <int kBits, int kSegments, int kRows, int kWarps>
 class BrickReader {
@@ -122,7 +131,8 @@ class BrickReader {
         num_here_(min(kRows, p.row_bricks - row_brick)),
         brick_(warp),
         row_words_(p.column_bricks * kBrickWords),
-        at_(p.words + static_cast<int64_t>(row_brick) * row_words_ + warp * kBrickWords) {}
+        pair_words_(static_cast<int64_t>(p.pair_bricks ? p.pair_bricks : 1) * row_words_),
+        at_(p.words + static_cast<int64_t>(row_brick_of(p, row_brick, 0)) * row_words_ + warp * kBrickWords) {}
 
   /// Asks for them; zeros outside the matrix.
   __device__ __forceinline__ Bricks<kBits, kSegments, kRows> next() {
@@ -130,13 +140,15 @@ class BrickReader {
     if (brick_ < p_.column_bricks) {
 #pragma unroll
       for (int r = 0; r < kRows; ++r)
-        if (r < num_here_) load_brick<kBits>(to.words[r], at_ + r * row_words_, lane_);
+        if (r < num_here_)
+          load_brick<kBits>(to.words[r], at_ + (r / 2 * (p_.pair_bricks ? 1 : 2)) * row_words_ + r % 2 * pair_words_,
+                            lane_);
 #pragma unroll
       for (int i = 0; i < to.kPairWords; ++i) {
         const int at = i * kLanes + lane_, r = at / (8 * to.kGroups), in_row = at % (8 * to.kGroups);
         const int pair = ((4 * brick_) >> p_.group_shift) * 8 + in_row;
         if (r >= num_here_ || pair >= p_.groups * 8) continue;  // what fills the matrix up is 0 times 0
-        const int64_t from = static_cast<int64_t>(row_brick_ + r) * p_.groups * 8 + pair;
+        const int64_t from = static_cast<int64_t>(row_brick_of(p_, row_brick_, r)) * p_.groups * 8 + pair;
         to.scales[i] = __ldg(p_.scales + from);
         if (p_.zeros) to.zeros[i] = __ldg(p_.zeros + from);
       }
@@ -152,6 +164,7 @@ class BrickReader {
   const int lane_, row_brick_, num_here_;
   int brick_;
   const int row_words_;
+  const int64_t pair_words_;
   const uint32_t* at_;
 };
 
@@ -164,23 +177,54 @@ __device__ __forceinline__ void put_sums(float* parts, int num_x_rows, int warp,
   to[8] = upper;
 }
 
-/// Sums over the warps, in their order -> y.
+/// A row of x's sum over the warps, in their order, of row `row` of the block's.
 template <int kRows, int kWarps>
-__device__ __forceinline__ void add_and_store(const PackedParams& p, const float* parts, int row_brick) {
+__device__ __forceinline__ float sum_of_warps(const PackedParams& p, const float* parts, int x_row, int row) {
+  constexpr int kOutputs = kRows * kBrickRows;
+  float sum = 0;
+#pragma unroll
+  for (int w = 0; w < kWarps; ++w) sum += parts[(w * p.num_x_rows + x_row) * kOutputs + row];
+  return sum * p.step;
+}
+
+/// Sums over the warps -> y; `factor` of a row of x multiplies them.
+template <int kRows, int kWarps, class Factor>
+__device__ __forceinline__ void add_and_store(const PackedParams& p, const float* parts, int row_brick,
+                                              const Factor& factor) {
   constexpr int kOutputs = kRows * kBrickRows;
   __syncthreads();
   const auto number = [&](uint16_t bits) { return pair_of(bits, p.x_is_half).x; };
+  const auto narrow = [&](float x) {
+    return p.x_is_half ? __half_as_ushort(__float2half_rn(x)) : __bfloat16_as_ushort(__float2bfloat16_rn(x));
+  };
+  if constexpr (kRows > 1) {
+    if (p.gated) {
+      const int size = p.num_rows / 2;
+      for (int i = static_cast<int>(threadIdx.x); i < p.num_x_rows * kOutputs / 2; i += 32 * kWarps) {
+        const int x_row = i / (kOutputs / 2), at = i % (kOutputs / 2), brick = at / kBrickRows;
+        const int of_gate = 2 * kBrickRows * brick + at % kBrickRows, row = row_brick / 2 * kBrickRows + at;
+        if (row >= size) continue;
+        float gate = factor(x_row) * sum_of_warps<kRows, kWarps>(p, parts, x_row, of_gate);
+        float up = factor(x_row) * sum_of_warps<kRows, kWarps>(p, parts, x_row, of_gate + kBrickRows);
+        if (p.bias) gate += number(p.bias[row]), up += number(p.bias[size + row]);
+        static_cast<uint16_t*>(p.y)[static_cast<int64_t>(x_row) * size + row] = narrow(gate / (1 + __expf(-gate)) * up);
+      }
+      return;
+    }
+  }
   for (int i = static_cast<int>(threadIdx.x); i < p.num_x_rows * kOutputs; i += 32 * kWarps) {
-    const int row = row_brick * kBrickRows + i % kOutputs;
+    const int row = row_brick * kBrickRows + i % kOutputs, x_row = i / kOutputs;
     if (row >= p.num_rows) continue;
-    float sum = 0;
-#pragma unroll
-    for (int w = 0; w < kWarps; ++w) sum += parts[w * p.num_x_rows * kOutputs + i];
-    sum *= p.step;
-    const int64_t at = static_cast<int64_t>(i / kOutputs) * p.num_rows + row;
+    float sum = factor(x_row) * sum_of_warps<kRows, kWarps>(p, parts, x_row, i % kOutputs);
+    const int64_t at = static_cast<int64_t>(x_row) * p.num_rows + row;
     if (p.bias) sum += number(p.bias[row]);
-    if (p.residual) sum += number(p.residual[at]);
-    p.y[at] = p.x_is_half ? __half_as_ushort(__float2half_rn(sum)) : __bfloat16_as_ushort(__float2bfloat16_rn(sum));
+    if (p.wide) {
+      if (p.residual) sum += static_cast<const float*>(p.residual)[at];
+      static_cast<float*>(p.y)[at] = sum;
+    } else {
+      if (p.residual) sum += number(static_cast<const uint16_t*>(p.residual)[at]);
+      static_cast<uint16_t*>(p.y)[at] = narrow(sum);
+    }
   }
 }
 
@@ -219,15 +263,20 @@ inline PackedParams params_of(const DecodeArgs& args) {
   p.words = args.w.words;
   p.scales = static_cast<const uint32_t*>(args.w.scales);
   p.zeros = reinterpret_cast<const uint16_t*>(args.w.zeros);
-  p.x = static_cast<const uint16_t*>(args.x);
-  p.y = static_cast<uint16_t*>(args.y);
+  p.x = args.x;
+  p.y = args.y;
   p.bias = static_cast<const uint16_t*>(args.bias);
-  p.residual = static_cast<const uint16_t*>(args.residual);
+  p.residual = args.residual;
+  p.norm_weight = args.norm_weight;
+  p.norm_eps = args.norm_eps;
+  p.wide = args.wide;
+  p.gated = args.gated;
   p.num_x_rows = args.num_rows;
   p.num_rows = static_cast<int>(shape.num_rows);
   p.num_columns = static_cast<int>(shape.num_columns);
   p.row_bricks = static_cast<int>(shape.row_bricks());
   p.column_bricks = static_cast<int>(shape.column_bricks());
+  p.pair_bricks = args.gated ? p.row_bricks / 2 : 0;
   p.groups = static_cast<int>(shape.num_groups());
   while ((int64_t{32} << p.group_shift) < shape.group_size) ++p.group_shift;
   if (p.groups == 1) p.group_shift = 30;

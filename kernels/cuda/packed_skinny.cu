@@ -81,7 +81,8 @@ __device__ __forceinline__ void load_x(uint32_t (&x)[4][4], const PackedParams& 
     const int column = brick * kBrickColumns + 32 * s + 8 * q;
     uint4 v{};
     if (row < p.num_x_rows && column < p.num_columns)
-      v = __ldg(reinterpret_cast<const uint4*>(p.x + static_cast<int64_t>(row) * p.num_columns + column));
+      v = __ldg(reinterpret_cast<const uint4*>(static_cast<const uint16_t*>(p.x) +
+                                               static_cast<int64_t>(row) * p.num_columns + column));
     x[s][0] = v.x, x[s][1] = v.y, x[s][2] = v.z, x[s][3] = v.w;
   }
 }
@@ -166,7 +167,7 @@ __global__ void __launch_bounds__(32 * kWarps, 16 / kWarps) skinny_kernel(const 
       if (const int row = 8 * n + 2 * q + i; row < m)
 #pragma unroll
         for (int r = 0; r < kRows; ++r) put_sums<kRows>(parts, m, warp, row, r, g, total[r][n][i], total[r][n][2 + i]);
-  add_and_store<kRows, kWarps>(p, parts, row_brick);
+  add_and_store<kRows, kWarps>(p, parts, row_brick, [](int) { return 1.f; });
 }
 
 template <int kBits, int kSegments, int kRows, int kWarps>

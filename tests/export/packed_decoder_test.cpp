@@ -116,6 +116,30 @@ TEST_F(PackedDecoder, LeavesDenseWhatTheLayoutDoesNotHold) {
   EXPECT_NE(quant::reason_against_packing(odd), "");
 }
 
+TEST_F(PackedDecoder, GoesOnInPlace) {
+  const quant::Scheme scheme = make_scheme(Method::kLsqAsymmetric, 2, 64), wider = make_scheme(Method::kLsq, 4, 32);
+  using Overrides = decltype(overrides);
+  for (const Overrides& mixed :
+       {Overrides{}, Overrides{{"embed_tokens", wider}}, Overrides{{"v_proj", wider}, {"down_proj", std::nullopt}}})
+    for (const bool with_biases : {false, true}) {
+      overrides = mixed;
+      biases = with_biases;
+      const ShippedModel model = make_model(scheme);
+      const auto stepping = build_decoder(model, {}, WeightForm::kPacked);
+      const auto growing = build_decoder(model, {}, WeightForm::kPacked);
+      const at::NoGradGuard no_grad;
+      models::KvCache cache;
+      stepping->hidden(few_tokens_.narrow(0, 0, 1), {.cache = &cache});
+      models::StepState state = stepping->start_steps({&cache}, 20);
+      for (const int64_t id : {5, 90, 17}) {
+        const at::Tensor ids = at::tensor({id}, at::kLong);
+        const at::Tensor found = stepping->step(ids, state);
+        const at::Tensor expected = growing->logits(growing->hidden(ids.unsqueeze(1), {.cache = &cache}).select(1, -1));
+        EXPECT_LT(relative_error(found, expected), 1e-5);
+      }
+    }
+}
+
 TEST_F(PackedDecoder, IsDifferentiableInItsInputs) {
   overrides = {{"embed_tokens", make_scheme(Method::kLsq, 4, 32)}};
   const ShippedModel model = make_model(make_scheme(Method::kLsqAsymmetric, 2, 64));

@@ -125,6 +125,23 @@ TEST(DecoderGpu, ContinuesFromACache) {
 }
 
 #ifdef SATIN_WITH_CUDA
+TEST(DecoderGpu, StepsInPlace) {
+  SATIN_NEEDS_GPU();
+  const at::NoGradGuard no_grad;
+  for (const bool grouped : {false, true}) {
+    Decoder decoder = build(config(grouped), {.device = kCuda, .compute_dtype = at::kBFloat16});
+    if (!decoder.can_step()) GTEST_SKIP() << "needs sm_90";
+    const at::Tensor tokens = random_tokens(2, 50, 1000);
+    const at::Tensor whole = decoder.logits(decoder.hidden(tokens)).cpu();
+    std::vector<KvCache> caches(2);
+    for (int64_t i = 0; i < 2; ++i) decoder.hidden(tokens.narrow(0, i, 1).narrow(1, 0, 20), {.cache = &caches[i]});
+    StepState state = decoder.start_steps({&caches[0], &caches[1]}, 50);
+    for (int64_t at = 20; at < 50; ++at)
+      EXPECT_LT(relative(decoder.step(tokens.select(1, at).to(kCuda), state), whole.select(1, at)), 0.03)
+          << at;  // of one token
+  }
+}
+
 TEST(DecoderGpu, NeverWaitsForTheDevice) {
   SATIN_NEEDS_GPU();
   Decoder decoder = build(config(true), {.device = kCuda, .compute_dtype = at::kBFloat16, .trainable = true});

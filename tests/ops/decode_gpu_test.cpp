@@ -1,0 +1,70 @@
+// Decoding's kernels on CUDA against double, and the same bits every time; a graph of them.
+#include <ATen/ATen.h>
+#include <ATen/Context.h>
+#include <gtest/gtest.h>
+
+#include "ops/decode_cases.h"
+#include "ops/packed_decode.h"
+#include "ops/replay.h"
+
+namespace satin::ops {
+namespace {
+
+#define SATIN_NEEDS_HOPPER()                                                \
+  if (!at::hasCUDA() || compute_capability(at::Device(at::kCUDA, 0)) != 90) \
+  GTEST_SKIP() << "needs an sm_90 device and a build with CUDA"
+
+const at::Device kCuda(at::kCUDA, 0);
+
+TEST(DecodeGpu, AttendsOverTheCache) {
+  SATIN_NEEDS_HOPPER();
+  for (const auto& attention : attention_cases())
+    for (const at::ScalarType dtype : {at::kBFloat16, at::kHalf}) {
+      SCOPED_TRACE(testing::Message() << attention << ' ' << dtype);
+      const AttentionData data(attention, kCuda, dtype);
+      std::vector<at::Tensor> found;
+      for (int repeat = 0; repeat < 3; ++repeat) {
+        at::Tensor keys = data.cache.keys.clone(), values = data.cache.values.clone();
+        found.push_back(cached_attention(data.q, data.k, data.v,
+                                         {keys, values, data.cache.positions, data.cache.cos, data.cache.sin},
+                                         attention.stored_as));
+        if (!attention.stored_as) data.expect_one_new_place(keys, values);
+        EXPECT_TRUE(found.back().equal(found.front())) << "the same bits every time";
+      }
+      EXPECT_LT(relative_error(found.front(), data.expected), dtype == at::kHalf ? 1e-3 : 5e-3);
+    }
+}
+
+TEST(DecodeGpu, MultipliesRows) {
+  SATIN_NEEDS_HOPPER();
+  for (const auto& one : decode_cases())
+    for (const at::ScalarType dtype : {at::kBFloat16, at::kHalf}) {
+      if (one.num_rows > 4 && dtype == at::kHalf) continue;
+      SCOPED_TRACE(testing::Message() << one << ' ' << dtype);
+      const DecodeData data(one, kCuda, dtype);
+      const at::Tensor found = decode_rows(data.call());
+      EXPECT_EQ(found.scalar_type(), one.wide ? at::kFloat : dtype);
+      // What is rounded on the way: f(x), a 16-bit y, and in the fallback a product before it is summed.
+      const double unit = dtype == at::kHalf ? 1e-3 : 8e-3;
+      EXPECT_LT(relative_error(found, data.expected()), one.wide && one.num_rows <= 4 ? unit / 4 : unit);
+      EXPECT_TRUE(decode_rows(data.call()).equal(found)) << "the same bits every time";
+    }
+}
+
+TEST(DecodeGpu, ReplaysWhatItRecorded) {
+  SATIN_NEEDS_HOPPER();
+  at::Tensor x = at::zeros({4}, at::TensorOptions().device(kCuda)), y;
+  Replay replay(
+      [&] {
+        x.add_(1);
+        y = x * 2;
+      },
+      kCuda);
+  for (int run = 1; run <= 4; ++run) {
+    replay.run();
+    EXPECT_TRUE(y.cpu().equal(at::full({4}, 2. * run))) << run;
+  }
+}
+
+}  // namespace
+}  // namespace satin::ops
