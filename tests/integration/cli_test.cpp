@@ -115,6 +115,29 @@ TEST_F(Cli, TrainsEvaluatesExportsAndReports) {
   expect(satin("inspect " + (dir / "gptq").string()), 0, {"gptq, ", "2.469"});  // with g_idx, 32 bits an input
   expect(satin("generate --device cpu --max-new-tokens 5 --prompt 'My dear' --model " + (dir / "gptq").string()), 0,
          {"My dear"});
+
+  // Codes, dense, several prompts.
+  const auto generate = [&](const std::string& model, const std::string& options) {
+    return satin("generate --device cpu --max-new-tokens 8 --model " + (dir / model).string() + " " + options);
+  };
+  for (const char* model : {"gptq", "run/export/compressed-tensors"}) {
+    const auto low_bit = generate(model, "--prompt 'My dear' --kernel low-bit");
+    expect(low_bit, 0, {"My dear", "packed weights on cpu: packed kernel"});
+    expect(generate(model, "--prompt 'My dear'"), 0, {"packed kernel"});
+    const auto dense = generate(model, "--prompt 'My dear' --kernel dense");
+    expect(dense, 0, {"My dear"});
+    EXPECT_EQ(dense.output.find("packed"), std::string::npos) << dense.output;
+  }
+  test::write_file(dir / "prompts.txt", "It was\n\nThe man\n");
+  expect(generate("gptq", "--prompt 'My dear' --prompts " + (dir / "prompts.txt").string()), 0,
+         {"== 1\nMy dear", "== 2\nIt was", "== 3\nThe man"});
+  expect(generate("gptq", "--prompt 'My dear' --kernel sparse"), 2,
+         {"expected auto, dense or low-bit, found 'sparse'"});
+  expect(generate("gptq", ""), 2, {"expected --prompt TEXT or --prompts FILE"});
+  expect(generate("gptq", "--prompts " + (dir / "none.txt").string()), 2, {"cannot read"});
+  expect(satin("generate --prompt x --kernel low-bit --model " + (quick / "teacher").string()), 2,
+         {"holds no quantized weights; use --kernel dense or auto"});
+
   expect(satin("report " + (dir / "run").string() + " --output " + (dir / "r.html").string()), 0, {});
 }
 
