@@ -38,6 +38,7 @@ template <>
 inline constexpr auto kFields<Model> = std::tuple{
     field("path", &Model::path, {.help = "Hugging Face model directory on disk: config.json, tokenizer.json, *.safetensors", .unit = "directory", .path = true, .required = true, .known_as = "base_model | model_name_or_path | pretrained_model_name_or_path | input_model_filename"}),
     field("init", &Model::init, {.help = "Where weights start: the directory's safetensors, or random (dense training from config.json and tokenizer)", .one_of = "pretrained | random"}),
+    field("quantized", &Model::quantized, {.help = "Checkpoint that training starts from: weights, scales and zero points as satin quantize left them, of the same model.path and quantization; empty: the quantizers' own start", .unit = "directory", .path = true}),
 };
 
 template <>
@@ -74,6 +75,24 @@ inline constexpr auto kFields<Quantization> = std::tuple{
     field("hardening", &Quantization::hardening, {.help = "Stages of more bits before the rules' own, such as 8 until 0.1, 4 until 0.3; integer grids only"}),
     field("damping", &Quantization::damping, {.help = "Oscillation damping: pulls each weight towards its level, by this times twice the distance in its gradient (not the LM head's)", .at_least = 0}),
     field("calibration_sequences", &Quantization::calibration_sequences, {.help = "Training sequences that are read first where init weighted_mse or int8_static needs to know the inputs", .unit = "sequences", .at_least = 1, .known_as = "num_calibration_samples"}),
+};
+
+template <>
+inline constexpr auto kFields<Ptq> = std::tuple{
+    field("method", &Ptq::method, {.help = "Rounding to nearest, GPTQ, AWQ-style scaling of inputs, learned clipping (OmniQuant), or blocks' weights and quantizers trained (EfficientQAT Block-AP)", .one_of = "rtn | gptq | awq | lwc | block_ap"}),
+    field("objective", &Ptq::objective, {.help = "What lwc minimises: each layer's error under second moments of inputs and gradients, without data in the loop, or its block's output error", .one_of = "layer | block"}),
+    field("gradient_ratio", &Ptq::gradient_ratio, {.help = "LGP, of lwc and block_ap: weight of the error in gradients, as a multiple of what makes it equal to the error in outputs at the start; 0.1 to 10 is usual; 0: off", .unit = "ratio", .at_least = 0}),
+    field("gradient_cosines", &Ptq::gradient_cosines, {.help = "Measure the cosine between each layer's gradients before and after, at the cost of one backward pass over the calibration text (of rtn too, which reads none otherwise)"}),
+    field("masters", &Ptq::masters, {.help = "Weights that a later training starts from: as they were when rounded, or at their levels; codes are the same", .one_of = "latent | levels"}),
+    field("damping", &Ptq::damping, {.help = "GPTQ: added to the diagonal of the second moments", .unit = "share of its mean", .above = 0, .known_as = "percdamp | damp_percent"}),
+    field("act_order", &Ptq::act_order, {.help = "GPTQ: columns in the order of falling inputs, scales from the weights as they were; false: in their own order, each group's scales when it is reached", .known_as = "desc_act | actorder"}),
+    field("steps", &Ptq::steps, {.help = "Updates of each layer's clipping, with objective layer", .unit = "steps", .at_least = 1}),
+    field("epochs", &Ptq::epochs, {.help = "Passes of a block's training over the calibration sequences", .unit = "epochs", .at_least = 1}),
+    field("batch_size", &Ptq::batch_size, {.help = "Sequences of one update of a block", .unit = "sequences", .at_least = 1}),
+    field("weight_learning_rate", &Ptq::weight_learning_rate, {.help = "Block-AP: of weights; 2e-5 at 2 bits, 1e-5 above", .at_least = 0}),
+    field("scale_learning_rate", &Ptq::scale_learning_rate, {.help = "Block-AP: of scales and zero points", .at_least = 0}),
+    field("clip_learning_rate", &Ptq::clip_learning_rate, {.help = "lwc: of the clip factors' logits", .at_least = 0}),
+    field("keep_on_host", &Ptq::keep_on_host, {.help = "Keep what lies between blocks in the host's memory: slower, for a small device"}),
 };
 
 template <>
@@ -229,6 +248,7 @@ inline constexpr auto kFields<Config> = std::tuple{
     field("model", &Config::model, {.help = "The model to train or quantize"}),
     field("teacher", &Config::teacher, {.help = "The full-precision model that is imitated"}),
     field("quantization", &Config::quantization, {.help = "How weights are quantized; the section absent (or none): dense training", .known_as = "qat | quantizer"}),
+    field("ptq", &Config::ptq, {.help = "Quantization without training (satin quantize), on quantization.calibration_sequences of data.train", .known_as = "post_training_quantization | calibration"}),
     field("loss", &Config::loss, {.help = "What is minimised: the weighted sum of the losses below"}),
     field("data", &Config::data, {.help = "Texts"}),
     field("train", &Config::train, {.help = "Length, batch and place of the run", .known_as = "training"}),

@@ -12,7 +12,8 @@ namespace satin::config {
 struct Model {
   std::string path = {};  ///< Hugging Face model directory (config.json, tokenizer.json, *.safetensors)
   std::string init =
-      "pretrained";  ///< pretrained | random (config.json and tokenizer only; dense training from scratch)
+      "pretrained";            ///< pretrained | random (config.json and tokenizer only; dense training from scratch)
+  std::string quantized = {};  ///< a checkpoint of satin quantize (or train) that training starts from
   bool operator==(const Model&) const = default;
 };
 
@@ -52,6 +53,25 @@ struct Quantization {
   double damping = 0;                  ///< of oscillations: 2 damping (w - Q(w)) is added to gradients
   int64_t calibration_sequences = 32;  ///< of train.sequence_length, where a rule needs them
   bool operator==(const Quantization&) const = default;
+};
+
+/// What `satin quantize` does; training ignores it.
+struct Ptq {
+  std::string method = "rtn";       ///< rtn | gptq | awq | lwc | block_ap
+  std::string objective = "layer";  ///< lwc: layer (second moments alone) | block (block_ap always: its output)
+  double gradient_ratio = 0;        ///< LGP: weight of the gradient term against the forward term at the start; 0: off
+  bool gradient_cosines = false;    ///< measure what rounding does to each layer's gradients
+  std::string masters = "latent";   ///< latent | levels: where a later training starts each weight
+  double damping = 0.01;            ///< gptq: added to the diagonal, as a share of its mean
+  bool act_order = true;            ///< gptq: columns of large inputs first
+  int64_t steps = 200;              ///< lwc by layer
+  int64_t epochs = 10;              ///< by block: passes over the calibration sequences
+  int64_t batch_size = 4;           ///< by block: sequences a step
+  double weight_learning_rate = 2e-5;  ///< block_ap
+  double scale_learning_rate = 1e-4;   ///< block_ap: scales and zero points
+  double clip_learning_rate = 1e-2;    ///< lwc
+  bool keep_on_host = false;           ///< activations between blocks
+  bool operator==(const Ptq&) const = default;
 };
 
 struct CrossEntropy {
@@ -194,6 +214,7 @@ struct Config {
   Model model;
   Teacher teacher;
   std::optional<Quantization> quantization;  ///< absent: dense training
+  Ptq ptq;
   Loss loss;
   Data data;
   Train train;

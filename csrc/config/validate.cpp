@@ -75,6 +75,65 @@ void check_quantization(const Quantization& quantization, const Report& report) 
   }
 }
 
+bool is_two_sided(const std::string& method) { return method == "lsq_asymmetric" || method == "lwc"; }
+
+/// Results are held by learned scales: what is read off the weights at each step would move with them.
+void check_ptq(const Config& config, const Report& report) {
+  const Ptq& ptq = config.ptq;
+  if (!config.model.quantized.empty())
+    report({"model.quantized"},
+           "model.quantized: expected nothing for satin quantize, which starts from model.path; "
+           "remove it (satin train starts from it)");
+  const bool learned_blocks = ptq.method == "lwc" || ptq.method == "block_ap";
+  if (ptq.gradient_ratio > 0 && !learned_blocks)
+    report({"ptq.gradient_ratio", "ptq.method"}, cat("ptq.gradient_ratio: method ", ptq.method,
+                                                     " learns nothing; expected method lwc or block_ap, or ratio 0"));
+  if ((ptq.method != "rtn" || ptq.gradient_cosines) && config.data.train.empty())
+    report({ptq.method != "rtn" ? "ptq.method" : "ptq.gradient_cosines", "data.train"},
+           cat("ptq: ", ptq.method != "rtn" ? cat("method ", ptq.method, " reads") : "gradient_cosines: true reads",
+               " calibration text; give data.train a path"));
+  if (ptq.method == "rtn" || !config.quantization) return;
+  const auto check = [&](const QuantizationRule& rule, const std::string& at) {
+    if (rule.method == "none") return;
+    std::string expected;
+    if (ptq.method == "lwc" && !is_two_sided(rule.method)) expected = "lsq_asymmetric or lwc";
+    if (ptq.method == "lwc" && rule.group_size == 0)
+      report({at + ".group_size", "ptq.method"},
+             cat(at, ".group_size: ptq.method lwc clips groups or rows, found 0 (one scale per tensor)"));
+    if (ptq.method != "lwc" && (rule.method.starts_with("minmax") || rule.method == "bitnet" || rule.method == "lwc" ||
+                                rule.method == "onebit"))
+      expected = "lsq_asymmetric, lsq, seq, ternary or binary, whose scales hold the result";
+    if (ptq.masters == "levels" && rule.method == "lwc")
+      report({"ptq.masters", at + ".method"}, cat("ptq.masters: levels would change the ranges that ", at,
+                                                  ".method lwc reads off the weights; expected latent"));
+    if (!expected.empty())
+      report({at + ".method", "ptq.method"},
+             cat(at, ".method: ptq.method ", ptq.method, " needs ", expected, "; found ", rule.method));
+  };
+  check(config.quantization->default_rule, "quantization.default");
+  for (size_t i = 0; i < config.quantization->overrides.size(); ++i)
+    check(config.quantization->overrides[i], cat("quantization.overrides.", i));
+}
+
+/// A start that is quantized is not quantized again later.
+void check_quantized_start(const Config& config, const Report& report) {
+  if (config.model.quantized.empty()) return;
+  const auto refuse = [&](const std::string& key, const std::string& why) {
+    report({key, "model.quantized"}, cat(key, ": ", why, "; remove it or model.quantized"));
+  };
+  if (!config.quantization) {
+    report({"model.quantized"},
+           "model.quantized: training without a quantization section cannot start from a quantized model; remove it or "
+           "add the section");
+    return;
+  }
+  if (config.quantization->fake_quant_after_n_steps > 0)
+    refuse("quantization.fake_quant_after_n_steps", "scales would be made anew when quantization begins");
+  if (!config.quantization->hardening.empty())
+    refuse("quantization.hardening", "model.quantized has its final bits, stages begin with more");
+  if (config.model.init == "random") refuse("model.init", "weights come from model.quantized");
+}
+
 void check_sources(const std::vector<DataSource>& sources, const std::string& list, const Report& report) {
   for (size_t i = 0; i < sources.size(); ++i) {
     const DataSource& source = sources[i];
@@ -211,6 +270,7 @@ void check_exists(const std::string& key, const std::string& path, bool director
 
 void check_files(const Config& config, const Report& report) {
   check_exists("model.path", config.model.path, true, report);
+  check_exists("model.quantized", config.model.quantized, true, report);
   check_exists("teacher.path", config.teacher.path, true, report);
   for (size_t i = 0; i < config.data.train.size(); ++i) {
     check_exists(cat("data.train.", i, ".path"), config.data.train[i].path, false, report);
@@ -244,7 +304,9 @@ void validate(const Config& config, Job job, const Report& report) {
       report({"data.train"}, "data.train: there is no text to train on; give a path or a list");
     check_length(config.train, report);
     check_losses(config, report);
+    check_quantized_start(config, report);
   }
+  if (job == Job::quantize) check_ptq(config, report);
   if (job == Job::quantize && !config.quantization) {
     report({"quantization"}, "quantization: the section is missing; quantization: {default: {bits: 2}} is the least");
   }
