@@ -18,7 +18,7 @@ at::Tensor gradient_of_hidden(const Blocks& blocks, const at::Tensor& hidden, co
   const at::NoGradGuard no_grad;
   const Calibration& text = blocks.text();
   const at::Tensor tokens = text.tokens.index_select(0, which);
-  const at::Tensor scored = text.loss_mask.index_select(0, which).to(at::kFloat);
+  const at::Tensor scored = text.loss_mask.index_select(0, which).to(at::kDouble);
   const at::Tensor weights = scored / scored.sum(1, /*keepdim=*/true).clamp_min(1);
   const auto device = hidden.device();
   const losses::CrossEntropy cross_entropy;
