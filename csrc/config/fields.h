@@ -70,6 +70,7 @@ template <>
 inline constexpr auto kFields<Quantization> = std::tuple{
     field("default", &Quantization::default_rule, {.help = "Rule of every linear layer inside the decoder blocks"}),
     field("overrides", &Quantization::overrides, {.help = "Exceptions by layer name, in order; keys that a rule leaves out are taken from default", .known_as = "quant_cfg | rules"}),
+    field("overrides_from", &Quantization::overrides_from, {.help = "File with a list of overrides (satin allocate writes one); overrides given here come after it", .unit = "file", .path = true}),
     field("kv_cache", &Quantization::kv_cache, {.help = "Keys and values of attention, rounded with a scale for each token and head, in training, evaluation and generation", .one_of = "none | int8 | int4", .known_as = "kv_cache_dtype | kv_bits"}),
     field("fake_quant_after_n_steps", &Quantization::fake_quant_after_n_steps, {.help = "Train in full precision first; scales are made anew when quantization begins", .unit = "steps", .at_least = 0, .known_as = "quantizer_warmup_steps"}),
     field("hardening", &Quantization::hardening, {.help = "Stages of more bits before the rules' own, such as 8 until 0.1, 4 until 0.3; integer grids only"}),
@@ -179,6 +180,16 @@ inline constexpr auto kFields<Data> = std::tuple{
 };
 
 template <>
+inline constexpr auto kFields<Allocate> = std::tuple{
+    field("average_bits", &Allocate::average_bits, {.help = "Budget of satin allocate: mean bits of a weight inside the decoder's layers, without scales", .unit = "bits", .at_least = 2, .at_most = 8}),
+    field("candidates", &Allocate::candidates, {.help = "Bits that a layer may get", .unit = "bits", .at_least = 2, .at_most = 8}),
+    field("reasoning", &Allocate::reasoning, {.help = "Texts of questions and answers whose answers' cross-entropy counts: a path, one source or a list; none: perplexity of data.train alone"}),
+    field("answer_after", &Allocate::answer_after, {.help = "An answer is what follows the first occurrence of this in a document"}),
+    field("reasoning_weight", &Allocate::reasoning_weight, {.help = "Weight of the answers in a layer's sensitivity; perplexity has the rest", .unit = "share", .at_least = 0, .at_most = 1}),
+    field("samples", &Allocate::samples, {.help = "Sequences of data.train, and documents of reasoning, that are scored", .unit = "samples", .at_least = 1}),
+};
+
+template <>
 inline constexpr auto kFields<Train> = std::tuple{
     field("seed", &Train::seed, {.help = "Every random draw follows from it: order of the data, neighbours, random weights"}),
     field("max_steps", &Train::max_steps, {.help = "Length of the run in optimizer steps; 0: train.max_tokens says it", .unit = "steps", .at_least = 0, .known_as = "max_steps_per_epoch | num_steps | iterations"}),
@@ -248,7 +259,6 @@ inline constexpr auto kFields<Config> = std::tuple{
     field("model", &Config::model, {.help = "The model to train or quantize"}),
     field("teacher", &Config::teacher, {.help = "The full-precision model that is imitated"}),
     field("quantization", &Config::quantization, {.help = "How weights are quantized; the section absent (or none): dense training", .known_as = "qat | quantizer"}),
-    field("ptq", &Config::ptq, {.help = "Quantization without training (satin quantize), on quantization.calibration_sequences of data.train", .known_as = "post_training_quantization | calibration"}),
     field("loss", &Config::loss, {.help = "What is minimised: the weighted sum of the losses below"}),
     field("data", &Config::data, {.help = "Texts"}),
     field("train", &Config::train, {.help = "Length, batch and place of the run", .known_as = "training"}),
@@ -257,6 +267,8 @@ inline constexpr auto kFields<Config> = std::tuple{
     field("checkpoint", &Config::checkpoint, {.help = "Saving and keeping"}),
     field("eval", &Config::eval, {.help = "Perplexity during training", .known_as = "evaluation"}),
     field("logging", &Config::logging, {.help = "Metrics"}),
+    field("ptq", &Config::ptq, {.help = "Quantization without training (satin quantize), on quantization.calibration_sequences of data.train", .known_as = "post_training_quantization | calibration"}),
+    field("allocate", &Config::allocate, {.help = "Bits of each decoder layer by what rounding it costs (satin allocate)", .known_as = "mixed_precision"}),
     field("export", &Config::export_, {.help = "Artefacts for other programs"}),
 };
 // clang-format on

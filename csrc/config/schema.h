@@ -47,6 +47,7 @@ struct HardeningStage {
 struct Quantization {
   QuantizationRule default_rule;            ///< YAML key: default
   std::vector<QuantizationRule> overrides;  ///< in order, the last match wins; unset keys inherit from `default`
+  std::string overrides_from = {};          ///< a file with such a list, read before `overrides` (which then has it)
   std::string kv_cache = "none";            ///< none | int8 | int4
   int64_t fake_quant_after_n_steps = 0;
   std::vector<HardeningStage> hardening;
@@ -150,6 +151,17 @@ struct Data {
   bool operator==(const Data&) const = default;
 };
 
+/// What `satin allocate` does; training ignores it.
+struct Allocate {
+  double average_bits = 3;                        ///< of a weight in the decoder's layers, scales not counted
+  std::vector<double> candidates = {2, 3, 4, 8};  ///< bits that a layer may have
+  std::vector<DataSource> reasoning;              ///< texts whose answers count; none: perplexity alone
+  std::string answer_after = "Answer:";           ///< the answer is what follows its first occurrence
+  double reasoning_weight = 0.7;                  ///< beta: of the answers against perplexity
+  int64_t samples = 64;                           ///< sequences of general text, and questions
+  bool operator==(const Allocate&) const = default;
+};
+
 struct Train {
   uint64_t seed = 0;
   int64_t max_steps = 0;   ///< 0: from max_tokens
@@ -215,6 +227,7 @@ struct Config {
   Teacher teacher;
   std::optional<Quantization> quantization;  ///< absent: dense training
   Ptq ptq;
+  Allocate allocate;
   Loss loss;
   Data data;
   Train train;

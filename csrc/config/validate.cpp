@@ -115,6 +115,35 @@ void check_ptq(const Config& config, const Report& report) {
     check(config.quantization->overrides[i], cat("quantization.overrides.", i));
 }
 
+void check_allocate(const Config& config, const Report& report) {
+  const Allocate& allocate = config.allocate;
+  if (config.data.train.empty()) report({"data.train"}, "data.train: satin allocate reads general text; give a path");
+  double least = 9;
+  for (size_t i = 0; i < allocate.candidates.size(); ++i) {
+    const double bits = allocate.candidates[i];
+    const std::string key = cat("allocate.candidates.", i);
+    if (bits != std::floor(bits)) report({key}, cat(key, ": expected whole bits, found ", format_number(bits)));
+    if (std::count(allocate.candidates.begin(), allocate.candidates.end(), bits) > 1)
+      report({key}, cat(key, ": ", format_number(bits), " is given twice"));
+    least = std::min(least, bits);
+  }
+  if (allocate.candidates.empty())
+    report({"allocate.candidates"}, "allocate.candidates: expected at least one, found none");
+  else if (allocate.average_bits < least)
+    report({"allocate.average_bits", "allocate.candidates"},
+           cat("allocate.average_bits: ", format_number(allocate.average_bits), " is less than the fewest candidate, ",
+               format_number(least)));
+  if (!config.quantization) return;
+  const auto check = [&](const QuantizationRule& rule, const std::string& at) {
+    if (rule.method != "none" && implied_bits(rule.method))
+      report({at + ".method"},
+             cat(at, ".method: ", rule.method, " has one number of bits; expected minmax, lsq or lwc"));
+  };
+  check(config.quantization->default_rule, "quantization.default");
+  for (size_t i = 0; i < config.quantization->overrides.size(); ++i)
+    check(config.quantization->overrides[i], cat("quantization.overrides.", i));
+}
+
 /// A start that is quantized is not quantized again later.
 void check_quantized_start(const Config& config, const Report& report) {
   if (config.model.quantized.empty()) return;
@@ -272,6 +301,8 @@ void check_files(const Config& config, const Report& report) {
   check_exists("model.path", config.model.path, true, report);
   check_exists("model.quantized", config.model.quantized, true, report);
   check_exists("teacher.path", config.teacher.path, true, report);
+  for (size_t i = 0; i < config.allocate.reasoning.size(); ++i)
+    check_exists(cat("allocate.reasoning.", i, ".path"), config.allocate.reasoning[i].path, false, report);
   for (size_t i = 0; i < config.data.train.size(); ++i) {
     check_exists(cat("data.train.", i, ".path"), config.data.train[i].path, false, report);
   }
@@ -293,6 +324,7 @@ void validate(const Config& config, Job job, const Report& report) {
   if (config.quantization) check_quantization(*config.quantization, report);
   check_sources(config.data.train, "data.train", report);
   check_sources(config.data.valid, "data.valid", report);
+  check_sources(config.allocate.reasoning, "allocate.reasoning", report);
   if (config.train.max_steps > 0 && config.train.max_tokens > 0) {
     report({"train.max_tokens", "train.max_steps"},
            cat("train: max_steps (", config.train.max_steps, ") and max_tokens (", config.train.max_tokens,
@@ -307,7 +339,8 @@ void validate(const Config& config, Job job, const Report& report) {
     check_quantized_start(config, report);
   }
   if (job == Job::quantize) check_ptq(config, report);
-  if (job == Job::quantize && !config.quantization) {
+  if (job == Job::allocate) check_allocate(config, report);
+  if ((job == Job::quantize || job == Job::allocate) && !config.quantization) {
     report({"quantization"}, "quantization: the section is missing; quantization: {default: {bits: 2}} is the least");
   }
   check_files(config, report);

@@ -1,163 +1,186 @@
 #!/usr/bin/env python3
-"""Post-training quantization by method, alone and as the start of QAT: mean and deviation over calibration seeds.
+"""Post-training quantization alone and as the start of training: every method, several calibration seeds, one table.
 
-  ptq_methods.py --satin build/release/satin --model books-29m --tokens train.bin \
-      --texts books=books-valid.jsonl wikitext2=wikitext2-raw-test.txt gsm8k=gsm8k-test.jsonl --annotations gsm8k-test.jsonl --output out/
+  ptq_methods.py --satin build/release/satin --model books-29m --tokens train.bin --texts books-valid.bin wikitext2.bin gsm8k-test.bin
+                 --annotations gsm8k-test.jsonl --output out/ [--gpus 0,1] [--workers 2] [--quick] [--table]
 
-For 2 bits in groups of 64 and 128 and 3 bits in groups of 128: rtn, gptq, lwc, lwc+lgp, lwc-block, lwc-block+lgp and block-ap on 128 sequences that a seed
-chooses; each result is measured, then trained for --qat-tokens by KD and measured again. Kept of every model: perplexity of each text
-(fp32, windows of 1,024), exact matches of annotations, and beside the full-precision model on the first text the ratio of C_avg at x0 and at x1
-and the slope of D_k. A text with questions and answers (gsm8k) is read by --template. rtn's calibration chooses nothing: its seeds are QAT's.
-One JSON line a model in --output/ptq_methods.jsonl, whose lines a later call does not measure again; a table last.
---quick: one setting, one seed, 8 short sequences, 4 steps: whether everything runs (on a CPU, minutes).
+For 2 bits in groups of 64 and of 128, and 3 bits in groups of 128: rtn, gptq, lwc, lwc with LGP, block_ap, each with 3 seeds
+(the calibration sequences and the order of training follow from the seed), evaluated as it is and after distillation on 24M
+tokens that starts from it; and `none`, training from the quantizers' own start. Evaluated: perplexity of the texts in fp32,
+annotations, and beside MODEL C_avg at x0 and x1 (ratio) and the slope of D_k (excess) on the first text. A run whose line is in
+OUTPUT/results.jsonl is not made again. --quick is a check of the script: tiny runs of one scheme and seed. --table prints
+what is there.
 """
 import argparse
 import json
 import os
+import queue
 import shutil
 import statistics
 import subprocess
-import sys
+import threading
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-SETTINGS = [(2, 64), (2, 128), (3, 128)]
-METHODS = {
-    "rtn": [],
-    "gptq": ["ptq.method=gptq"],
-    "lwc": ["ptq.method=lwc"],
-    "lwc+lgp": ["ptq.method=lwc", "ptq.gradient_ratio=1"],
-    "lwc-block": ["ptq.method=lwc", "ptq.objective=block"],
-    "lwc-block+lgp": ["ptq.method=lwc", "ptq.objective=block", "ptq.gradient_ratio=1"],
-    "block-ap": ["ptq.method=block_ap"],
-}
-WEIGHT_RATE = {2: 2e-5, 3: 1e-5}  # of Block-AP, as published
+TEMPLATE = "Question: {question}\\nAnswer: {answer}"
+SCHEMES = {"2 bits g64": (2, 64), "2 bits g128": (2, 128), "3 bits g128": (3, 128)}
+LGP = ["ptq.gradient_ratio=1"]
+METHODS = {"rtn": [], "gptq": ["ptq.method=gptq"], "lwc": ["ptq.method=lwc"], "lwc+lgp": ["ptq.method=lwc", *LGP],
+           "block_ap": ["ptq.method=block_ap"]}
+WEIGHT_RATE = {2: "2e-5", 3: "1e-5"}  # of Block-AP, as published
+CALIBRATION = ["train.sequence_length=512", "train.micro_batch_size=32", "quantization.calibration_sequences=128", "ptq.gradient_cosines=true"]
 
 
-def parse():
-    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ap.add_argument("--satin", required=True)
-    ap.add_argument("--model", required=True)
-    ap.add_argument("--tokens", required=True, metavar="FILE", help="training text: a token file, .jsonl or .txt")
-    ap.add_argument("--texts", nargs="+", required=True, metavar="NAME=FILE")
-    ap.add_argument("--annotations", metavar="JSONL", help="questions and annotated answers")
-    ap.add_argument("--template", default="Question: {question}\\nAnswer: {answer}")
-    ap.add_argument("--templated", default="gsm8k", help="names of texts that --template reads, comma-separated")
-    ap.add_argument("--methods", default=" ".join(METHODS))
-    ap.add_argument("--seeds", default="0,1,2")
-    ap.add_argument("--qat-tokens", type=float, default=24e6)
-    ap.add_argument("--output", required=True)
-    ap.add_argument("--quick", action="store_true")
-    return ap.parse_args()
-
-
-def call(command):
-    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def call(args, env, *words):
+    result = subprocess.run([args.satin, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
     if result.returncode:
-        raise RuntimeError(f"{' '.join(command)}\n{result.stdout[-3000:]}")
+        raise RuntimeError(f"satin {' '.join(words)}\n{result.stdout[-3000:]}")
 
 
-class Study:
-    def __init__(self, args):
-        self.args = args
-        self.path = f"{args.output}/ptq_methods.jsonl"
-        self.rows = [json.loads(line) for line in open(self.path)] if os.path.exists(self.path) else []
-        self.short = ["--sequence-length", "128", "--limit", "2"] if args.quick else []
+def latest(run):
+    return f"{run}/checkpoints/" + open(f"{run}/checkpoints/latest").read().strip()
 
-    def done(self, key):
-        return any(all(row[k] == v for k, v in key.items()) for row in self.rows)
 
-    def note(self, key, row):
-        self.rows.append({**key, **row})
-        with open(self.path, "a") as file:
-            file.write(json.dumps(self.rows[-1]) + "\n")
-        print({k: round(v, 4) if isinstance(v, float) else v for k, v in self.rows[-1].items() if k != "cosines"}, flush=True)
-
-    def eval(self, model, *arguments):
-        out = f"{self.args.output}/eval.json"
-        call([self.args.satin, "eval", "--model", model, "--json", out, *arguments])
+def evaluate(args, model, folder, env):
+    def run(tasks, data, *more):
+        out = f"{folder}/eval.json"
+        limit = ["--limit", "2"] if args.quick else []
+        call(args, env, "eval", "--model", model, "--tasks", tasks, "--json", out, *data, "--device", args.device, *more, *limit)
         return json.load(open(out))
+    data = [word for text in args.texts for word in ("--data", text, "--name", name_of(text))]
+    found = run("perplexity", data, "--compute-dtype", "float32")
+    by_text = [found] if len(args.texts) == 1 else [found[name_of(text)]["perplexity"] for text in args.texts]
+    row = {"perplexity": [result["perplexity"] for result in by_text]}
+    if args.annotations:
+        row["annotations"] = 100 * run("annotations", ["--data", args.annotations, "--template", TEMPLATE])["accuracy"]
+    few = ["--roots", "0"] if args.quick else ["--limit", "128"]
+    smooth = run("smoothness", data[:4], "--teacher", args.model, "--sequence-length", "256", *few)
+    for place in ("x0", "x1"):
+        row[f"C_avg {place}"] = smooth["gradient_norm"][place]["C_avg"]["ratio"]
+    row["slope of D_k"] = smooth["neighbour_nll"]["slope"]["excess"]
+    return row
 
-    def measure(self, model):
-        args, row = self.args, {}
-        for item in args.texts:
-            name, path = item.split("=", 1)
-            template = ["--template", args.template] if name in args.templated.split(",") else []
-            row[name] = self.eval(model, "--data", path, *template, "--compute-dtype", "float32", *self.short)["perplexity"]
-        if args.annotations:
-            limit = ["--limit", "4"] if args.quick else []
-            row["annotations"] = 100 * self.eval(model, "--tasks", "annotations", "--data", args.annotations, "--template", args.template, *limit)["accuracy"]
-        length = self.short or ["--sequence-length", "256", "--limit", "128"]
-        smooth = self.eval(model, "--teacher", args.model, "--tasks", "smoothness", "--roots", "0", "--compute-dtype", "float32",
-                           "--data", args.texts[0].split("=", 1)[1], *length)
-        for at in ("x0", "x1"):
-            row[f"C_avg {at}"] = smooth["gradient_norm"][at]["C_avg"]["ratio"]
-        row["D_k slope"] = smooth["neighbour_nll"]["slope"]["student"]
-        return row
 
-    def overrides(self, bits, group, seed, run):
-        args = self.args
-        quick = ["train.sequence_length=128", "train.micro_batch_size=4", "train.gradient_accumulation_steps=1", "quantization.calibration_sequences=8",
-                 "ptq.epochs=2", "ptq.steps=10", "ptq.batch_size=2"] if args.quick else []
-        return [f"model.path={args.model}", f"data.train.0.path={args.tokens}", f"data.cache_dir={args.output}/cache", f"train.output_dir={run}",
-                f"train.seed={seed}", f"quantization.default.bits={bits}", f"quantization.default.group_size={group}", *quick]
+def name_of(text):
+    return os.path.splitext(os.path.basename(text))[0]
 
-    def one(self, bits, group, method, seed):
-        args, config = self.args, f"{HERE}/ptq_methods.yaml"
-        key = {"bits": bits, "group": group, "method": method, "seed": seed}
-        if self.done({**key, "stage": "ptq"}) and self.done({**key, "stage": "qat"}):
-            return
-        found, trained = f"{args.output}/ptq", f"{args.output}/qat"
-        for run in (found, trained):
-            shutil.rmtree(run, ignore_errors=True)
-        start = time.time()
-        more = METHODS[method] + ([f"ptq.weight_learning_rate={WEIGHT_RATE[bits]}"] if method == "block-ap" else [])
-        call([args.satin, "quantize", config, *self.overrides(bits, group, seed, found), *more])
-        seconds = time.time() - start
-        checkpoint = f"{found}/checkpoints/step-0"
-        if not self.done({**key, "stage": "ptq"}):
-            layers = [layer for line in map(json.loads, open(f"{found}/layers.jsonl")) for layer in line["layers"].values()]
-            cosines = {name: statistics.mean(layer[name] for layer in layers) for name in ("forward_cosine", "gradient_cosine")}
-            self.note({**key, "stage": "ptq"}, {**self.measure(checkpoint), **cosines, "seconds": seconds})
-        start = time.time()
-        steps = ["train.max_steps=4"] if args.quick else [f"train.max_tokens={int(args.qat_tokens)}"]
-        call([args.satin, "train", config, *self.overrides(bits, group, seed, trained), f"model.quantized={checkpoint}", *steps])
-        seconds = time.time() - start
-        latest = open(f"{trained}/checkpoints/latest").read().strip()
-        self.note({**key, "stage": "qat"}, {**self.measure(f"{trained}/checkpoints/{latest}"), "seconds": seconds})
 
-    def table(self):
-        columns = [item.split("=", 1)[0] for item in self.args.texts] + (["annotations"] if self.args.annotations else [])
-        columns += ["C_avg x0", "C_avg x1", "D_k slope", "forward_cosine", "gradient_cosine", "seconds"]
-        groups = {}
-        for row in self.rows:
-            groups.setdefault((row["bits"], row["group"], row["stage"], row["method"]), []).append(row)
-        print(f"{'':34}" + "".join(f"{c:>18}" for c in columns))
-        for (bits, group, stage, method), rows in sorted(groups.items()):
-            cells = []
-            for column in columns:
-                values = [row[column] for row in rows if column in row]
-                spread = f" +-{statistics.stdev(values):.3f}" if len(values) > 1 else ""
-                cells.append(f"{statistics.mean(values):.3f}{spread}" if values else "")
-            name = method if bits == 16 else f"{bits} bits g{group} {stage} {method}"
-            print(f"{name:34}" + "".join(f"{c:>18}" for c in cells) + f"  n={len(rows)}")
+def cosines(run):
+    """Means over the layers of a run of satin quantize."""
+    layers = [layer for line in open(f"{run}/layers.jsonl") for layer in json.loads(line)["layers"].values()]
+    return {key: statistics.mean(layer[key] for layer in layers) for key in ("forward_cosine", "gradient_cosine")}
+
+
+def make(args, job, folder, env):
+    """The two lines of a job: what the method gives, and what training makes of it."""
+    scheme, method, seed = job
+    bits, group = SCHEMES[scheme]
+    shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(folder)
+    base = [f"{HERE}/smoothness_study.yaml", f"model.path={args.model}", f"data.train.0.path={args.tokens}", f"data.cache_dir={folder}/cache",
+            f"train.seed={seed}", f"quantization.default.bits={bits}", f"quantization.default.group_size={group}", f"train.device={args.device}"]
+    small = ["quantization.calibration_sequences=4", "train.sequence_length=64", "train.micro_batch_size=2", "ptq.epochs=1", "ptq.steps=3"] if args.quick else []
+    line = {"scheme": scheme, "method": method, "seed": seed}
+    start = []
+    if method != "none":
+        begin = time.time()
+        call(args, env, "quantize", *base, *CALIBRATION, *METHODS[method], f"ptq.weight_learning_rate={WEIGHT_RATE[bits]}",
+             f"train.output_dir={folder}/ptq", *small)
+        seconds = time.time() - begin
+        start = [f"model.quantized={latest(f'{folder}/ptq')}"]
+        yield dict(line, stage="alone", seconds=seconds, **cosines(f"{folder}/ptq"), **evaluate(args, latest(f"{folder}/ptq"), folder, env))
+    begin = time.time()
+    length = ["train.max_tokens=256", *small] if args.quick else [f"train.max_tokens={int(args.train_tokens)}"]
+    call(args, env, "train", *base, *start, f"train.output_dir={folder}/run", *length)
+    seconds = time.time() - begin
+    yield dict(line, stage="then trained", seconds=seconds, **evaluate(args, latest(f"{folder}/run"), folder, env))
+
+
+def read(path):
+    return [json.loads(line) for line in open(path)] if os.path.exists(path) else []
+
+
+def run_all(args):
+    results = f"{args.output}/results.jsonl"
+    done = {(r["scheme"], r["method"], r["seed"]) for r in read(results) if r["stage"] == "then trained"}
+    todo = queue.Queue()
+    for seed in range(1 if args.quick else args.seeds):
+        for scheme in list(SCHEMES)[:1 if args.quick else None]:
+            for method in (*METHODS, "none"):
+                if (scheme, method, seed) not in done:
+                    todo.put((scheme, method, seed))
+    lock = threading.Lock()
+
+    def work(gpu, worker):
+        env = dict(os.environ)
+        if args.device != "cpu":
+            env.update(CUDA_VISIBLE_DEVICES=gpu, OMP_NUM_THREADS="4")
+        while True:
+            try:
+                job = todo.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                lines = list(make(args, job, f"{args.output}/worker-{gpu}-{worker}", env))
+                with lock, open(results, "a") as file:  # both stages or none
+                    file.writelines(json.dumps(line) + "\n" for line in lines)
+                print(*job, *(f"{line['stage']} {line['perplexity'][0]:.3f}" for line in lines), flush=True)
+            except (RuntimeError, OSError, KeyError) as error:
+                print(f"FAILED {job}: {error!r}", flush=True)
+
+    threads = [threading.Thread(target=work, args=(gpu, worker)) for worker in range(args.workers) for gpu in args.gpus.split(",")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def cell(values, digits):
+    values = [v for v in values if v is not None]
+    if not values:
+        return ""
+    mean = f"{statistics.mean(values):.{digits}f}"
+    return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
+
+
+def table(args):
+    rows = read(f"{args.output}/results.jsonl")
+    texts = [name_of(text) for text in args.texts]
+    columns = [(text, lambda r, i=i: r["perplexity"][i], 2) for i, text in enumerate(texts)]
+    columns += [(name, lambda r, name=name: r.get(name), digits) for name, digits in
+                (("annotations", 1), ("C_avg x0", 3), ("C_avg x1", 3), ("slope of D_k", 3), ("forward_cosine", 4), ("gradient_cosine", 4), ("seconds", 0))]
+    print("\n| scheme | method | stage | seeds | " + " | ".join(name for name, _, _ in columns) + " |\n|" + "---|" * (len(columns) + 4))
+    for scheme in SCHEMES:
+        for stage in ("alone", "then trained"):
+            for method in (*METHODS, "none"):
+                found = [r for r in rows if (r["scheme"], r["method"], r["stage"]) == (scheme, method, stage)]
+                if found:
+                    print(f"| {scheme} | {method} | {stage} | {len(found)} | " + " | ".join(cell([get(r) for r in found], d) for _, get, d in columns) + " |")
 
 
 def main():
-    args = parse()
-    unknown = [m for m in args.methods.split() if m not in METHODS]
-    if unknown:
-        sys.exit(f"unknown methods {unknown}; known: {' '.join(METHODS)}")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for required in ("--satin", "--model", "--tokens", "--output"):
+        parser.add_argument(required, required=True)
+    parser.add_argument("--texts", nargs="+", required=True, help="the first one's smoothness is measured")
+    parser.add_argument("--annotations", help="JSONL with question and answer")
+    parser.add_argument("--train-tokens", type=float, default=24e6)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--gpus", default="0")
+    parser.add_argument("--workers", type=int, default=1, help="a GPU")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--table", action="store_true", help="only print the table")
+    args = parser.parse_args()
+    for name in ("satin", "model", "tokens", "output", "annotations"):
+        if getattr(args, name):
+            setattr(args, name, os.path.abspath(getattr(args, name)))
+    args.texts = [os.path.abspath(text) for text in args.texts]
     os.makedirs(args.output, exist_ok=True)
-    study = Study(args)
-    full = {"bits": 16, "group": 0, "method": "full precision", "seed": 0, "stage": ""}
-    if not study.done(full):
-        study.note(full, study.measure(args.model))
-    for seed in [0] if args.quick else [int(s) for s in args.seeds.split(",")]:
-        for bits, group in SETTINGS[:1] if args.quick else SETTINGS:
-            for method in args.methods.split():
-                study.one(bits, group, method, seed)
-    study.table()
+    if not args.table:
+        run_all(args)
+    table(args)
 
 
-main()
+if __name__ == "__main__":
+    main()
