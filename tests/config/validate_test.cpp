@@ -182,7 +182,7 @@ TEST_F(TrainingTest, QuantizeNeedsAQuantizationButNoText) {
 TEST_F(TrainingTest, PostTrainingMethodsNeedSchemesThatHoldTheirResults) {
   const auto quantize = [&](const std::string& rule, const std::string& ptq) {
     const std::string text =
-        "model: {path: m}\ndata: {train: t.jsonl}\nquantization:\n  default: {" + rule + "}\nptq: {" + ptq + "}";
+        "model: {path: m}\ndata: {train: a.txt}\nquantization:\n  default: {" + rule + "}\nptq: {" + ptq + "}";
     try {
       parse(text, "c.yaml", dir_.path(), {}, Job::quantize);
     } catch (const UserError& error) {
@@ -231,7 +231,7 @@ TEST_F(TrainingTest, OverridesFromAFileComeBeforeTheConfigsOwn) {
 
 TEST_F(TrainingTest, AllocationNeedsCandidatesWithinTheBudget) {
   const auto problem = [&](const std::string& keys) {
-    const std::string text = "model: {path: m}\ndata: {train: t.jsonl}\nquantization: {}\nallocate: {" + keys + "}";
+    const std::string text = "model: {path: m}\ndata: {train: a.txt}\nquantization: {}\nallocate: {" + keys + "}";
     try {
       parse(text, "c.yaml", dir_.path(), {}, Job::allocate);
     } catch (const UserError& error) {
