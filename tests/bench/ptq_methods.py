@@ -34,7 +34,7 @@ CALIBRATION = ["train.sequence_length=512", "train.micro_batch_size=32", "quanti
 def call(args, env, *words):
     result = subprocess.run([args.satin, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
     if result.returncode:
-        raise RuntimeError(f"satin {' '.join(words)}\n{result.stdout[-3000:]}")
+        raise RuntimeError(f"satin {' '.join(words)}\n{result.stdout[-1000:]}")
 
 
 def latest(run):
