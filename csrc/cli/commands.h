@@ -7,6 +7,7 @@ namespace satin::cli {
 
 void add_train(CLI::App& app);
 void add_quantize(CLI::App& app);
+void add_allocate(CLI::App& app);
 void add_cache_teacher(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_export(CLI::App& app);

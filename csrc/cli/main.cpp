@@ -29,6 +29,7 @@ int run(int argc, char** argv) {
   app.footer("Example: satin train configs/quickstart/qat-smoothness.yaml");
   satin::cli::add_train(app);
   satin::cli::add_quantize(app);
+  satin::cli::add_allocate(app);
   satin::cli::add_cache_teacher(app);
   satin::cli::add_eval(app);
   satin::cli::add_export(app);

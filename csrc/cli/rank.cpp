@@ -52,7 +52,7 @@ RankInputs inputs_of(const config::Config& config) {
   RankInputs inputs{config.train.device, config.parallel.timeout_s, config::dump(config), {}, {}};
   for (const auto& source : config.data.train) inputs.files.emplace_back(source.path);
   for (const auto& source : config.data.valid) inputs.files.emplace_back(source.path);
-  for (const auto& folder : {config.model.path, config.teacher.path, config.teacher.cache})
+  for (const auto& folder : {config.model.path, config.model.quantized, config.teacher.path, config.teacher.cache})
     if (!folder.empty()) inputs.folders.emplace_back(folder);
   return inputs;
 }

@@ -14,6 +14,7 @@ enum class Job {
   any,       ///< keys, types, ranges and rules only: a stored config.yaml whose files may be gone
   train,     ///< also: data, a length, losses that fit the teacher, and files that exist
   quantize,  ///< also: a quantization section and files that exist
+  allocate,  ///< also: learnable integer grids, text and candidates that fit the budget
 };
 
 /// Reads `yaml`, applies `overrides` ("dotted.key=value", the value is YAML, list items by index:

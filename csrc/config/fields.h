@@ -38,6 +38,7 @@ template <>
 inline constexpr auto kFields<Model> = std::tuple{
     field("path", &Model::path, {.help = "Hugging Face model directory on disk: config.json, tokenizer.json, *.safetensors", .unit = "directory", .path = true, .required = true, .known_as = "base_model | model_name_or_path | pretrained_model_name_or_path | input_model_filename"}),
     field("init", &Model::init, {.help = "Where weights start: the directory's safetensors, or random (dense training from config.json and tokenizer)", .one_of = "pretrained | random"}),
+    field("quantized", &Model::quantized, {.help = "Checkpoint that training starts from: weights, scales and zero points as satin quantize left them, of the same model.path and quantization; empty: the quantizers' own start", .unit = "directory", .path = true}),
 };
 
 template <>
@@ -69,11 +70,30 @@ template <>
 inline constexpr auto kFields<Quantization> = std::tuple{
     field("default", &Quantization::default_rule, {.help = "Rule of every linear layer inside the decoder blocks"}),
     field("overrides", &Quantization::overrides, {.help = "Exceptions by layer name, in order; keys that a rule leaves out are taken from default", .known_as = "quant_cfg | rules"}),
+    field("overrides_from", &Quantization::overrides_from, {.help = "File with a list of overrides (satin allocate writes one); overrides given here come after it", .unit = "file", .path = true}),
     field("kv_cache", &Quantization::kv_cache, {.help = "Keys and values of attention, rounded with a scale for each token and head, in training, evaluation and generation", .one_of = "none | int8 | int4", .known_as = "kv_cache_dtype | kv_bits"}),
     field("fake_quant_after_n_steps", &Quantization::fake_quant_after_n_steps, {.help = "Train in full precision first; scales are made anew when quantization begins", .unit = "steps", .at_least = 0, .known_as = "quantizer_warmup_steps"}),
     field("hardening", &Quantization::hardening, {.help = "Stages of more bits before the rules' own, such as 8 until 0.1, 4 until 0.3; integer grids only"}),
     field("damping", &Quantization::damping, {.help = "Oscillation damping: pulls each weight towards its level, by this times twice the distance in its gradient (not the LM head's)", .at_least = 0}),
     field("calibration_sequences", &Quantization::calibration_sequences, {.help = "Training sequences that are read first where init weighted_mse or int8_static needs to know the inputs", .unit = "sequences", .at_least = 1, .known_as = "num_calibration_samples"}),
+};
+
+template <>
+inline constexpr auto kFields<Ptq> = std::tuple{
+    field("method", &Ptq::method, {.help = "Rounding to nearest, GPTQ, AWQ-style scaling of inputs, learned clipping (OmniQuant), or blocks' weights and quantizers trained (EfficientQAT Block-AP)", .one_of = "rtn | gptq | awq | lwc | block_ap"}),
+    field("objective", &Ptq::objective, {.help = "What lwc minimises: each layer's error under second moments of inputs and gradients, without data in the loop, or its block's output error", .one_of = "layer | block"}),
+    field("gradient_ratio", &Ptq::gradient_ratio, {.help = "LGP, of lwc and block_ap: weight of the error in gradients, as a multiple of what makes it equal to the error in outputs at the start; 0.1 to 10 is usual; 0: off", .unit = "ratio", .at_least = 0}),
+    field("gradient_cosines", &Ptq::gradient_cosines, {.help = "Measure the cosine between each layer's gradients before and after, at the cost of one backward pass over the calibration text (of rtn too, which reads none otherwise)"}),
+    field("masters", &Ptq::masters, {.help = "Weights that a later training starts from: as they were when rounded, or at their levels; codes are the same", .one_of = "latent | levels"}),
+    field("damping", &Ptq::damping, {.help = "GPTQ: added to the diagonal of the second moments", .unit = "share of its mean", .above = 0, .known_as = "percdamp | damp_percent"}),
+    field("act_order", &Ptq::act_order, {.help = "GPTQ: columns in the order of falling inputs, scales from the weights as they were; false: in their own order, each group's scales when it is reached", .known_as = "desc_act | actorder"}),
+    field("steps", &Ptq::steps, {.help = "Updates of each layer's clipping, with objective layer", .unit = "steps", .at_least = 1}),
+    field("epochs", &Ptq::epochs, {.help = "Passes of a block's training over the calibration sequences", .unit = "epochs", .at_least = 1}),
+    field("batch_size", &Ptq::batch_size, {.help = "Sequences of one update of a block", .unit = "sequences", .at_least = 1}),
+    field("weight_learning_rate", &Ptq::weight_learning_rate, {.help = "Block-AP: of weights; 2e-5 at 2 bits, 1e-5 above", .at_least = 0}),
+    field("scale_learning_rate", &Ptq::scale_learning_rate, {.help = "Block-AP: of scales and zero points", .at_least = 0}),
+    field("clip_learning_rate", &Ptq::clip_learning_rate, {.help = "lwc: of the clip factors' logits", .at_least = 0}),
+    field("keep_on_host", &Ptq::keep_on_host, {.help = "Keep what lies between blocks in the host's memory: slower, for a small device"}),
 };
 
 template <>
@@ -160,6 +180,16 @@ inline constexpr auto kFields<Data> = std::tuple{
 };
 
 template <>
+inline constexpr auto kFields<Allocate> = std::tuple{
+    field("average_bits", &Allocate::average_bits, {.help = "Budget of satin allocate: mean bits of a weight inside the decoder's layers, without scales", .unit = "bits", .at_least = 2, .at_most = 8}),
+    field("candidates", &Allocate::candidates, {.help = "Bits that a layer may get", .unit = "bits", .at_least = 2, .at_most = 8}),
+    field("reasoning", &Allocate::reasoning, {.help = "Texts of questions and answers whose answers' cross-entropy counts: a path, one source or a list; none: perplexity of data.train alone"}),
+    field("answer_after", &Allocate::answer_after, {.help = "An answer is what follows the first occurrence of this in a document"}),
+    field("reasoning_weight", &Allocate::reasoning_weight, {.help = "Weight of the answers in a layer's sensitivity; perplexity has the rest", .unit = "share", .at_least = 0, .at_most = 1}),
+    field("samples", &Allocate::samples, {.help = "Sequences of data.train, and documents of reasoning, that are scored", .unit = "samples", .at_least = 1}),
+};
+
+template <>
 inline constexpr auto kFields<Train> = std::tuple{
     field("seed", &Train::seed, {.help = "Every random draw follows from it: order of the data, neighbours, random weights"}),
     field("max_steps", &Train::max_steps, {.help = "Length of the run in optimizer steps; 0: train.max_tokens says it", .unit = "steps", .at_least = 0, .known_as = "max_steps_per_epoch | num_steps | iterations"}),
@@ -237,6 +267,8 @@ inline constexpr auto kFields<Config> = std::tuple{
     field("checkpoint", &Config::checkpoint, {.help = "Saving and keeping"}),
     field("eval", &Config::eval, {.help = "Perplexity during training", .known_as = "evaluation"}),
     field("logging", &Config::logging, {.help = "Metrics"}),
+    field("ptq", &Config::ptq, {.help = "Quantization without training (satin quantize), on quantization.calibration_sequences of data.train", .known_as = "post_training_quantization | calibration"}),
+    field("allocate", &Config::allocate, {.help = "Bits of each decoder layer by what rounding it costs (satin allocate)", .known_as = "mixed_precision"}),
     field("export", &Config::export_, {.help = "Artefacts for other programs"}),
 };
 // clang-format on

@@ -64,6 +64,38 @@ void apply_override(Node& root, const std::string& text, const Source& source, P
   expand_shorthands(root);
 }
 
+/// Puts the list of quantization.overrides_from before quantization.overrides, where it then stands: what is written
+/// out (config.yaml) needs no other file.
+void read_overrides(Node& root, std::deque<Source>& sources, Problems& problems) {
+  Node* quantization = root.find("quantization");
+  Node* from = quantization ? quantization->find("overrides_from") : nullptr;
+  if (!from || from->kind != Node::Kind::scalar || from->text.empty()) return;
+  const fs::path path = from->place.source->directory / from->text;
+  if (!fs::is_regular_file(path)) {
+    problems.add(from->place, cat("quantization.overrides_from: there is no file ", path.string(),
+                                  "; satin allocate writes one (RUN/allocation.yaml)"));
+    return;
+  }
+  sources.push_back({path.string(), path.parent_path()});
+  std::optional<Node> list = parse_document(read_file(path), sources.back(), problems);
+  if (!list) return;
+  if (list->kind != Node::Kind::list) {
+    problems.add(list->place,
+                 cat("expected a list of overrides (- {match: ..., bits: ...}), found ", list->describe()));
+    return;
+  }
+  from->text.clear();
+  from->quoted = true;  // an empty text, not nothing
+  Node* own = quantization->find("overrides");
+  if (own && own->kind == Node::Kind::list) {
+    own->children.insert(own->children.begin(), list->children.begin(), list->children.end());
+    return;
+  }
+  if (own) return;  // a problem that binding reports
+  list->key = "overrides";
+  quantization->children.push_back(std::move(*list));
+}
+
 }  // namespace
 
 std::string suggest_key(const std::string& name, const std::string& section, const std::vector<std::string>& siblings) {
@@ -101,6 +133,7 @@ Config parse(std::string_view text, const std::string& name, const fs::path& dir
     apply_override(*root, overrides[i], sources.back(), problems);
   }
   if (!readable) problems.throw_if_any(name);  // nothing sensible can be said of the rest
+  read_overrides(*root, sources, problems);
 
   Config config;
   Binder binder(problems);

@@ -12,7 +12,8 @@ namespace satin::config {
 struct Model {
   std::string path = {};  ///< Hugging Face model directory (config.json, tokenizer.json, *.safetensors)
   std::string init =
-      "pretrained";  ///< pretrained | random (config.json and tokenizer only; dense training from scratch)
+      "pretrained";            ///< pretrained | random (config.json and tokenizer only; dense training from scratch)
+  std::string quantized = {};  ///< a checkpoint of satin quantize (or train) that training starts from
   bool operator==(const Model&) const = default;
 };
 
@@ -46,12 +47,32 @@ struct HardeningStage {
 struct Quantization {
   QuantizationRule default_rule;            ///< YAML key: default
   std::vector<QuantizationRule> overrides;  ///< in order, the last match wins; unset keys inherit from `default`
+  std::string overrides_from = {};          ///< a file with such a list, read before `overrides` (which then has it)
   std::string kv_cache = "none";            ///< none | int8 | int4
   int64_t fake_quant_after_n_steps = 0;
   std::vector<HardeningStage> hardening;
   double damping = 0;                  ///< of oscillations: 2 damping (w - Q(w)) is added to gradients
   int64_t calibration_sequences = 32;  ///< of train.sequence_length, where a rule needs them
   bool operator==(const Quantization&) const = default;
+};
+
+/// What `satin quantize` does; training ignores it.
+struct Ptq {
+  std::string method = "rtn";       ///< rtn | gptq | awq | lwc | block_ap
+  std::string objective = "layer";  ///< lwc: layer (second moments alone) | block (block_ap always: its output)
+  double gradient_ratio = 0;        ///< LGP: weight of the gradient term against the forward term at the start; 0: off
+  bool gradient_cosines = false;    ///< measure what rounding does to each layer's gradients
+  std::string masters = "latent";   ///< latent | levels: where a later training starts each weight
+  double damping = 0.01;            ///< gptq: added to the diagonal, as a share of its mean
+  bool act_order = true;            ///< gptq: columns of large inputs first
+  int64_t steps = 200;              ///< lwc by layer
+  int64_t epochs = 10;              ///< by block: passes over the calibration sequences
+  int64_t batch_size = 4;           ///< by block: sequences a step
+  double weight_learning_rate = 2e-5;  ///< block_ap
+  double scale_learning_rate = 1e-4;   ///< block_ap: scales and zero points
+  double clip_learning_rate = 1e-2;    ///< lwc
+  bool keep_on_host = false;           ///< activations between blocks
+  bool operator==(const Ptq&) const = default;
 };
 
 struct CrossEntropy {
@@ -130,6 +151,17 @@ struct Data {
   bool operator==(const Data&) const = default;
 };
 
+/// What `satin allocate` does; training ignores it.
+struct Allocate {
+  double average_bits = 3;                        ///< of a weight in the decoder's layers, scales not counted
+  std::vector<double> candidates = {2, 3, 4, 8};  ///< bits that a layer may have
+  std::vector<DataSource> reasoning;              ///< texts whose answers count; none: perplexity alone
+  std::string answer_after = "Answer:";           ///< the answer is what follows its first occurrence
+  double reasoning_weight = 0.7;                  ///< beta: of the answers against perplexity
+  int64_t samples = 64;                           ///< sequences of general text, and questions
+  bool operator==(const Allocate&) const = default;
+};
+
 struct Train {
   uint64_t seed = 0;
   int64_t max_steps = 0;   ///< 0: from max_tokens
@@ -194,6 +226,8 @@ struct Config {
   Model model;
   Teacher teacher;
   std::optional<Quantization> quantization;  ///< absent: dense training
+  Ptq ptq;
+  Allocate allocate;
   Loss loss;
   Data data;
   Train train;

@@ -75,6 +75,94 @@ void check_quantization(const Quantization& quantization, const Report& report) 
   }
 }
 
+bool is_two_sided(const std::string& method) { return method == "lsq_asymmetric" || method == "lwc"; }
+
+/// Results are held by learned scales: what is read off the weights at each step would move with them.
+void check_ptq(const Config& config, const Report& report) {
+  const Ptq& ptq = config.ptq;
+  if (!config.model.quantized.empty())
+    report({"model.quantized"},
+           "model.quantized: expected nothing for satin quantize, which starts from model.path; "
+           "remove it (satin train starts from it)");
+  const bool learned_blocks = ptq.method == "lwc" || ptq.method == "block_ap";
+  if (ptq.gradient_ratio > 0 && !learned_blocks)
+    report({"ptq.gradient_ratio", "ptq.method"}, cat("ptq.gradient_ratio: method ", ptq.method,
+                                                     " learns nothing; expected method lwc or block_ap, or ratio 0"));
+  if ((ptq.method != "rtn" || ptq.gradient_cosines) && config.data.train.empty())
+    report({ptq.method != "rtn" ? "ptq.method" : "ptq.gradient_cosines", "data.train"},
+           cat("ptq: ", ptq.method != "rtn" ? cat("method ", ptq.method, " reads") : "gradient_cosines: true reads",
+               " calibration text; give data.train a path"));
+  if (ptq.method == "rtn" || !config.quantization) return;
+  const auto check = [&](const QuantizationRule& rule, const std::string& at) {
+    if (rule.method == "none") return;
+    std::string expected;
+    if (ptq.method == "lwc" && !is_two_sided(rule.method)) expected = "lsq_asymmetric or lwc";
+    if (ptq.method == "lwc" && rule.group_size == 0)
+      report({at + ".group_size", "ptq.method"},
+             cat(at, ".group_size: ptq.method lwc clips groups or rows, found 0 (one scale per tensor)"));
+    if (ptq.method != "lwc" && (rule.method.starts_with("minmax") || rule.method == "bitnet" || rule.method == "lwc" ||
+                                rule.method == "onebit"))
+      expected = "lsq_asymmetric, lsq, seq, ternary or binary, whose scales hold the result";
+    if (ptq.masters == "levels" && rule.method == "lwc")
+      report({"ptq.masters", at + ".method"}, cat("ptq.masters: levels would change the ranges that ", at,
+                                                  ".method lwc reads off the weights; expected latent"));
+    if (!expected.empty())
+      report({at + ".method", "ptq.method"},
+             cat(at, ".method: ptq.method ", ptq.method, " needs ", expected, "; found ", rule.method));
+  };
+  check(config.quantization->default_rule, "quantization.default");
+  for (size_t i = 0; i < config.quantization->overrides.size(); ++i)
+    check(config.quantization->overrides[i], cat("quantization.overrides.", i));
+}
+
+void check_allocate(const Config& config, const Report& report) {
+  const Allocate& allocate = config.allocate;
+  if (config.data.train.empty()) report({"data.train"}, "data.train: satin allocate reads general text; give a path");
+  double least = 9;
+  for (size_t i = 0; i < allocate.candidates.size(); ++i) {
+    const double bits = allocate.candidates[i];
+    const std::string key = cat("allocate.candidates.", i);
+    if (bits != std::floor(bits)) report({key}, cat(key, ": expected whole bits, found ", format_number(bits)));
+    if (std::count(allocate.candidates.begin(), allocate.candidates.end(), bits) > 1)
+      report({key}, cat(key, ": ", format_number(bits), " is given twice"));
+    least = std::min(least, bits);
+  }
+  if (allocate.candidates.empty())
+    report({"allocate.candidates"}, "allocate.candidates: expected at least one, found none");
+  else if (allocate.average_bits < least)
+    report({"allocate.average_bits", "allocate.candidates"},
+           cat("allocate.average_bits: ", format_number(allocate.average_bits), " is less than the fewest candidate, ",
+               format_number(least)));
+  if (!config.quantization) return;
+  const auto check = [&](const QuantizationRule& rule, const std::string& at) {
+    if (rule.method != "none" && implied_bits(rule.method))
+      report({at + ".method"},
+             cat(at, ".method: ", rule.method, " has one number of bits; expected minmax, lsq or lwc"));
+  };
+  check(config.quantization->default_rule, "quantization.default");
+  for (size_t i = 0; i < config.quantization->overrides.size(); ++i)
+    check(config.quantization->overrides[i], cat("quantization.overrides.", i));
+}
+
+/// A start that is quantized is not quantized again later.
+void check_quantized_start(const Config& config, const Report& report) {
+  if (config.model.quantized.empty()) return;
+  const auto refuse = [&](const std::string& key, const std::string& why) {
+    report({key, "model.quantized"}, cat(key, ": ", why, "; remove it or model.quantized"));
+  };
+  if (!config.quantization) {
+    report({"model.quantized"},
+           "model.quantized: training without a quantization section cannot start from a quantized model; remove it or "
+           "add the section");
+    return;
+  }
+  if (config.quantization->fake_quant_after_n_steps > 0)
+    refuse("quantization.fake_quant_after_n_steps", "scales would be made anew when quantization begins");
+  if (!config.quantization->hardening.empty())
+    refuse("quantization.hardening", "model.quantized has its final bits, stages begin with more");
+  if (config.model.init == "random") refuse("model.init", "weights come from model.quantized");
+}
+
 void check_sources(const std::vector<DataSource>& sources, const std::string& list, const Report& report) {
   for (size_t i = 0; i < sources.size(); ++i) {
     const DataSource& source = sources[i];
@@ -211,7 +299,10 @@ void check_exists(const std::string& key, const std::string& path, bool director
 
 void check_files(const Config& config, const Report& report) {
   check_exists("model.path", config.model.path, true, report);
+  check_exists("model.quantized", config.model.quantized, true, report);
   check_exists("teacher.path", config.teacher.path, true, report);
+  for (size_t i = 0; i < config.allocate.reasoning.size(); ++i)
+    check_exists(cat("allocate.reasoning.", i, ".path"), config.allocate.reasoning[i].path, false, report);
   for (size_t i = 0; i < config.data.train.size(); ++i) {
     check_exists(cat("data.train.", i, ".path"), config.data.train[i].path, false, report);
   }
@@ -233,6 +324,7 @@ void validate(const Config& config, Job job, const Report& report) {
   if (config.quantization) check_quantization(*config.quantization, report);
   check_sources(config.data.train, "data.train", report);
   check_sources(config.data.valid, "data.valid", report);
+  check_sources(config.allocate.reasoning, "allocate.reasoning", report);
   if (config.train.max_steps > 0 && config.train.max_tokens > 0) {
     report({"train.max_tokens", "train.max_steps"},
            cat("train: max_steps (", config.train.max_steps, ") and max_tokens (", config.train.max_tokens,
@@ -244,8 +336,11 @@ void validate(const Config& config, Job job, const Report& report) {
       report({"data.train"}, "data.train: there is no text to train on; give a path or a list");
     check_length(config.train, report);
     check_losses(config, report);
+    check_quantized_start(config, report);
   }
-  if (job == Job::quantize && !config.quantization) {
+  if (job == Job::quantize) check_ptq(config, report);
+  if (job == Job::allocate) check_allocate(config, report);
+  if ((job == Job::quantize || job == Job::allocate) && !config.quantization) {
     report({"quantization"}, "quantization: the section is missing; quantization: {default: {bits: 2}} is the least");
   }
   check_files(config, report);

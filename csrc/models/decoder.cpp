@@ -206,6 +206,20 @@ at::Tensor Decoder::hidden(const at::Tensor& tokens, const ForwardOptions& optio
   return p.norm->forward(x, delta).y;
 }
 
+at::Tensor Decoder::layer(int64_t index, const at::Tensor& stream, const ForwardOptions& options) {
+  Parts& p = *parts_;
+  SATIN_CHECK(index >= 0 && index < static_cast<int64_t>(p.layers.size()), "layer ", index, " of ", p.layers.size());
+  SATIN_CHECK(stream.dim() == 3 && stream.size(2) == p.config.hidden_size, "a stream of ", stream.sizes());
+  const at::Device device = p.store.options().device;
+  const int64_t num_tokens = stream.size(1);
+  const auto [cos, sin] = rotations(p.rope, options, 0, num_tokens, device);
+  const Context context{{{cos, sin, visible_keys(options, 0, num_tokens, device)}}, p.stored_as};
+  const auto [x, delta] = p.layers[static_cast<size_t>(index)].forward({stream, {}}, context, {});
+  return x + delta;
+}
+
+at::Tensor Decoder::final_norm(const at::Tensor& stream) { return parts_->norm->forward(stream); }
+
 at::Tensor Decoder::logits(const at::Tensor& hidden) {
   return parts_->head->logits(hidden, nn::statistics_dtype(parts_->store.options().compute_dtype));
 }

@@ -57,6 +57,11 @@ class Decoder {
   /// tokens [B, T] int64 -> layer 0's input [B, T, H], in the residual stream's dtype: fp32 (fp64 when compute is
   /// fp64).
   at::Tensor embed(const at::Tensor& tokens);
+  /// Layer `index` alone: the residual stream before it [B, T, H] (as in taps) -> the stream after it. Of the options
+  /// document_ids, positions and mask count. Differentiable.
+  at::Tensor layer(int64_t index, const at::Tensor& stream, const ForwardOptions& options = {});
+  /// The final norm: the last layer's stream [B, T, H] -> what hidden() gives.
+  at::Tensor final_norm(const at::Tensor& stream);
   /// [..., H] -> logits [..., V] in fp32 (fp64 when compute is fp64). For losses use losses/head.h, which chunks.
   at::Tensor logits(const at::Tensor& hidden);
 

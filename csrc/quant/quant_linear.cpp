@@ -24,7 +24,10 @@ at::Tensor QuantLinear::forward(const at::Tensor& x) {
     statistics_->squares.add_(rows.square().sum(0));
     statistics_->largest = at::maximum(statistics_->largest, rows.abs().amax(0));
   }
-  return at::linear(x, weight(), bias_.defined() ? std::optional(bias_.to(options_->compute_dtype)) : std::nullopt);
+  const at::Tensor y =
+      at::linear(x, weight(), bias_.defined() ? std::optional(bias_.to(options_->compute_dtype)) : std::nullopt);
+  if (watcher_) watcher_(x, y);
+  return y;
 }
 
 at::Tensor QuantLinear::weight(at::ScalarType dtype) {

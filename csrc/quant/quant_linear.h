@@ -1,5 +1,7 @@
 // A linear layer with a fake-quantized weight: y = x Q(W)^T + b. What some schemes do around it: wrapped_linear.h.
 #pragma once
+#include <functional>
+
 #include "nn/linear_factory.h"
 #include "quant/quantizer.h"
 
@@ -22,6 +24,7 @@ class QuantLinear : public nn::Linear {
   at::Tensor weight() override { return weight(options_->compute_dtype); }
 
   const std::string& name() const { return name_; }
+  const Quantizer& quantizer() const { return quantizer_; }
   const Scheme& scheme() const { return quantizer_.scheme(); }
   const ops::FakeQuantGrid& grid() const { return quantizer_.grid(); }
   /// The full-precision weight [out, in], a parameter (or this process's rows of it).
@@ -41,6 +44,9 @@ class QuantLinear : public nn::Linear {
   void observe(bool on);
   const std::optional<InputStatistics>& statistics() const { return statistics_; }
 
+  /// From here on forward() shows its input and its output, which is attached to the graph; an empty function: no more.
+  void watch(std::function<void(const at::Tensor& x, const at::Tensor& y)> watcher) { watcher_ = std::move(watcher); }
+
   /// From here on weight() returns `quantized` where its dtype is asked for; undefined: computed on every use again.
   /// For held_weights.h. A layer of which this process owns some rows has no other weight, and casts it.
   void hold(const at::Tensor& quantized) { held_ = quantized; }
@@ -54,6 +60,7 @@ class QuantLinear : public nn::Linear {
   Quantizer quantizer_;
   std::shared_ptr<const nn::BuildOptions> options_;
   at::Tensor held_;
+  std::function<void(const at::Tensor&, const at::Tensor&)> watcher_;
   bool enabled_ = true, observing_ = false;
   std::optional<InputStatistics> statistics_;
 };

@@ -34,7 +34,7 @@ void check_schemes(const quant::Registry& registry, const std::map<std::string, 
       throw UserError(cat(where, ": ", module.name, " was trained as ",
                           found == stored.end() ? "full precision" : quant::describe(found->second),
                           ", the config now says ", quant::describe(scheme),
-                          "; resume with the config it was trained with"));
+                          "; expected the quantization section that it was made with"));
   }
   if (stored.size() != registry.modules().size())
     throw UserError(cat(where, ": ", stored.size(), " layers are quantized there, the config quantizes ",
@@ -44,6 +44,20 @@ void check_schemes(const quant::Registry& registry, const std::map<std::string, 
 nn::LinearFactory linear_factory(const config::Config& config, quant::Registry& registry) {
   return config.quantization ? quant::quant_linear_factory(quant::Policy(*config.quantization), registry)
                              : nn::dense_linear_factory();
+}
+
+/// Where the quantizers' state comes from: `checkpoint`, or model.quantized, or nowhere.
+std::optional<fs::path> stored_start(const config::Config& config, const std::optional<fs::path>& checkpoint) {
+  if (checkpoint || config.model.quantized.empty()) return checkpoint;
+  const fs::path start = config.model.quantized;
+  if (!io::is_checkpoint(start))
+    throw UserError(cat("model.quantized: expected a checkpoint of satin quantize (a folder with satin.json, such as ",
+                        "RUN/checkpoints/step-0), found none at ", start.string()));
+  const io::Manifest manifest = io::read_manifest(start);
+  if (manifest.schemes.empty() || !manifest.quantizing)
+    throw UserError(cat("model.quantized: ", start.string(),
+                        " holds a model in full precision; satin quantize makes a quantized one"));
+  return start;
 }
 
 }  // namespace
@@ -58,11 +72,11 @@ Student build_student(const config::Config& config, const nn::BuildOptions& opti
                       const std::optional<fs::path>& checkpoint, const quant::Stage& stage) {
   Student student{std::make_unique<quant::Registry>(), nullptr};
   const nn::LinearFactory factory = linear_factory(config, *student.registry);
-  if (checkpoint) {
-    student.decoder = io::load_pretrained(*checkpoint, factory, options);
+  if (const auto start = stored_start(config, checkpoint)) {
+    student.decoder = io::load_pretrained(*start, factory, options);
     student.registry->check_all_rules_match();
     quant::enter(*student.registry, stage, /*keep_range=*/false);
-    check_schemes(*student.registry, io::read_manifest(*checkpoint).schemes, checkpoint->string());
+    check_schemes(*student.registry, io::read_manifest(*start).schemes, start->string());
     return student;
   }
   if (config.model.init == "random") {

@@ -22,8 +22,9 @@ struct Student {
 /// A student of the configuration's layers without values: shapes, and where `options` say, memory.
 Student empty_student(const config::Config& config, const models::ModelConfig& model, const nn::BuildOptions& options);
 
-/// Builds the student from model.path (or at random) with its quantizers started from the weights; from `checkpoint`,
-/// with their stored state, when there is one. `stage`: of training; the end's when nothing is said. Throws UserError.
+/// Builds the student from model.path (or at random) with its quantizers started from the weights; with stored state
+/// from `checkpoint`, when there is one, or else from model.quantized. `stage`: of training; the end's when nothing is
+/// said. Throws UserError.
 Student build_student(const config::Config& config, const nn::BuildOptions& options,
                       const std::optional<std::filesystem::path>& checkpoint, const quant::Stage& stage = {});
 

@@ -16,7 +16,7 @@ struct Resume {
 };
 
 /// config.yaml, metrics.jsonl, quantizers.jsonl, events.*, checkpoints/, export/<format>/, report.html, log.txt; with
-/// --profile also profile.txt and trace.json
+/// --profile also profile.txt and trace.json; of satin quantize layers.jsonl and, until it has finished, ptq/
 class RunDirectory {
  public:
   /// Creates the folder. One that holds more than the log and cache of a start that failed is refused (UserError)
@@ -31,6 +31,8 @@ class RunDirectory {
   fs::path log() const { return path_ / "log.txt"; }
   fs::path quantization_table() const { return path_ / "quantization.json"; }
   fs::path quantizer_health() const { return path_ / "quantizers.jsonl"; }
+  fs::path layers() const { return path_ / "layers.jsonl"; }
+  fs::path unfinished_blocks() const { return path_ / "ptq"; }
   fs::path evaluation() const { return path_ / "evaluation.json"; }
   fs::path profile() const { return path_ / "profile.txt"; }
   fs::path trace() const { return path_ / "trace.json"; }

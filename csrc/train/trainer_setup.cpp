@@ -85,7 +85,7 @@ Trainer::Trainer(const config::Config& config, const Resume& resume, std::shared
   if (auto cache = open_teacher_cache(config_, tokenizer_, model.vocab_size)) dataset_->attach(std::move(cache));
   for (const auto& line : dataset_->mixture_summary(static_cast<uint64_t>(total_steps_ * samples_per_step)))
     log_info(line);
-  if (!checkpoint && stage_.on && needs_calibration(student_))
+  if (!checkpoint && config_.model.quantized.empty() && stage_.on && needs_calibration(student_))
     calibrate(config_, student_, *dataset_, dist::not_shared(), *sharing_.world);
   split();
 

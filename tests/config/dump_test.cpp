@@ -80,6 +80,7 @@ void change(const Spec& spec, std::string& value) {
   }
 }
 void change(const Spec&, std::vector<std::string>& value) { value = {"compressed-tensors", "hf"}; }
+void change(const Spec&, std::vector<double>& value) { value = {3, 4}; }
 
 TEST(Dump, LoadsBackToTheSame) {
   const Config config = full();
@@ -98,6 +99,7 @@ TEST(Dump, EveryKeySurvives) {
   for_each_leaf(config, [&](const std::string& key, const Spec&, auto&) { keys.push_back(key); });
   EXPECT_GT(keys.size(), 70u);
   for (const std::string& changed : keys) {
+    if (changed.ends_with("overrides_from")) continue;  // read when loading, and empty from then on
     Config other = config;
     for_each_leaf(other, [&](const std::string& key, const Spec& spec, auto& leaf) {
       if (key == changed) change(spec, leaf);

@@ -28,6 +28,7 @@ TEST(Help, ListsEveryKeyOfADump) {
   config.quantization->hardening.emplace_back();
   config.data.train.emplace_back();
   config.data.valid.emplace_back();
+  config.allocate.reasoning.emplace_back();
   std::vector<std::string> keys;
   collect(YAML::Load(dump(config)), "", keys);
   EXPECT_GT(keys.size(), 70u);

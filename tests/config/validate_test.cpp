@@ -179,6 +179,73 @@ TEST_F(TrainingTest, QuantizeNeedsAQuantizationButNoText) {
   EXPECT_THROW(quantize("model: {path: m}"), UserError);
 }
 
+TEST_F(TrainingTest, PostTrainingMethodsNeedSchemesThatHoldTheirResults) {
+  const auto quantize = [&](const std::string& rule, const std::string& ptq) {
+    const std::string text =
+        "model: {path: m}\ndata: {train: a.txt}\nquantization:\n  default: {" + rule + "}\nptq: {" + ptq + "}";
+    try {
+      parse(text, "c.yaml", dir_.path(), {}, Job::quantize);
+    } catch (const UserError& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  for (const char* method : {"gptq", "awq", "block_ap"}) {
+    EXPECT_EQ(quantize("method: lsq_asymmetric", cat("method: ", method)), "");
+    EXPECT_THAT(
+        quantize("method: minmax_asymmetric", cat("method: ", method)),
+        HasSubstr(cat("c.yaml:4: quantization.default.method: ptq.method ", method, " needs lsq_asymmetric, lsq")));
+  }
+  EXPECT_EQ(quantize("method: lwc", "method: lwc, gradient_ratio: 1"), "");
+  EXPECT_THAT(quantize("method: lsq", "method: lwc"), HasSubstr("needs lsq_asymmetric or lwc; found lsq"));
+  EXPECT_THAT(quantize("method: lwc", "method: lwc, masters: levels"), HasSubstr("c.yaml:5: ptq.masters"));
+  EXPECT_THAT(quantize("method: lsq", "method: gptq, gradient_ratio: 1"), HasSubstr("method gptq learns nothing"));
+}
+
+TEST_F(TrainingTest, OverridesFromAFileComeBeforeTheConfigsOwn) {
+  satin::test::write_file(dir_.path() / "bits.yaml", "- {match: \"a.*\", bits: 3}\n- {match: \"b.*\", bits: 4}\n");
+  const std::string text =
+      "model: {path: m}\nquantization:\n  default: {group_size: 128}\n  overrides_from: bits.yaml\n  overrides: "
+      "[{match: c, bits: 8}]";
+  const Config config = parse(text, "c.yaml", dir_.path(), {}, Job::any);
+  ASSERT_EQ(config.quantization->overrides.size(), 3u);
+  EXPECT_EQ(config.quantization->overrides[0].match, "a.*");
+  EXPECT_EQ(config.quantization->overrides[1].bits, 4);
+  EXPECT_EQ(config.quantization->overrides[1].group_size, 128);
+  EXPECT_EQ(config.quantization->overrides[2].match, "c");
+  EXPECT_EQ(config.quantization->overrides_from, "");
+  EXPECT_EQ(parse(dump(config), "d.yaml", dir_.path(), {}, Job::any), config);
+  const auto problem = [&](const std::string& file) {
+    try {
+      parse("model: {path: m}\nquantization: {overrides_from: " + file + "}", "c.yaml", dir_.path(), {}, Job::any);
+    } catch (const UserError& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  EXPECT_EQ(problem("bits.yaml"), "");
+  EXPECT_THAT(problem("absent.yaml"), HasSubstr("c.yaml:2: quantization.overrides_from: there is no file"));
+  satin::test::write_file(dir_.path() / "wrong.yaml", "- {match: a}\n- {match: b, bitz: 4}\n");
+  EXPECT_THAT(problem("wrong.yaml"), AllOf(HasSubstr("wrong.yaml:2: unknown key"), HasSubstr("bits")));
+}
+
+TEST_F(TrainingTest, AllocationNeedsCandidatesWithinTheBudget) {
+  const auto problem = [&](const std::string& keys) {
+    const std::string text = "model: {path: m}\ndata: {train: a.txt}\nquantization: {}\nallocate: {" + keys + "}";
+    try {
+      parse(text, "c.yaml", dir_.path(), {}, Job::allocate);
+    } catch (const UserError& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  EXPECT_EQ(problem("average_bits: 2.5"), "");
+  EXPECT_THAT(problem("average_bits: 2.5, candidates: [3, 4]"),
+              HasSubstr("c.yaml:4: allocate.average_bits: 2.5 is less"));
+  EXPECT_THAT(problem("candidates: [3, 2.5]"), HasSubstr("expected whole bits, found 2.5"));
+  EXPECT_THAT(problem("reasoning: q.jsonl"), HasSubstr("allocate.reasoning.0.path"));
+}
+
 TEST_F(TrainingTest, ConfigurationsBuiltInCodeAreCheckedToo) {
   Config config;
   try {

@@ -9,8 +9,8 @@ namespace {
 
 TEST_F(Cli, EveryCommandHasHelpWithAnExample) {
   expect(satin("--version"), 0, {"satin 0.", "torch 2.11", "CUDA"});
-  for (const char* command : {"train", "quantize", "eval", "export", "generate", "inspect", "tokenize", "cache-teacher",
-                              "report", "bench", "doctor"})
+  for (const char* command : {"train", "quantize", "allocate", "eval", "export", "generate", "inspect", "tokenize",
+                              "cache-teacher", "report", "bench", "doctor"})
     expect(satin(std::string(command) + " --help"), 0, {"Example: satin " + std::string(command)});
   expect(satin("train --help-config"), 0, {"learning_rate", "group_size", "neighbourhood"});
   expect(satin("doctor"), 0, {"processor", "memory"});

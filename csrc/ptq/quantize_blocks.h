@@ -1,0 +1,33 @@
+// Post-training quantization of a decoder, block by block: configuration and calibration text in, a student whose
+// layers hold the result out.
+#pragma once
+#include <functional>
+
+#include "config/schema.h"
+#include "ptq/block_training.h"
+#include "ptq/moments.h"
+#include "ptq/stored_blocks.h"
+
+namespace satin::ptq {
+
+struct LayerReport {
+  std::string name;
+  Fidelity fidelity;  ///< on the inputs that the quantized layers before it give
+};
+
+struct BlockReport {
+  int64_t block = 0;
+  std::vector<LayerReport> layers;
+  std::optional<BlockTraining> training;  ///< of methods that train blocks
+  double seconds = 0;
+};
+
+/// Quantizes every layer of the registry that is inside a block, with its scheme, as config.ptq says; others
+/// (embedding, LM head) keep the state that their quantizers have. `stored` has what an interrupted run finished; each
+/// further block is saved there before `done` hears of it. The student's quantizers were started from its
+/// full-precision weights. Throws UserError, InterruptedError, DivergedError.
+void quantize_blocks(models::Decoder& decoder, const quant::Registry& registry, const Calibration& text,
+                     const config::Config& config, const StoredBlocks& stored,
+                     const std::function<void(const BlockReport&)>& done);
+
+}  // namespace satin::ptq

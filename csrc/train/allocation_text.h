@@ -1,0 +1,16 @@
+// Allocations of bits in words: the list that a configuration reads, and the table on the screen.
+#pragma once
+#include <string>
+#include <vector>
+
+namespace satin::train {
+
+/// YAML for quantization.overrides_from: a rule a decoder layer.
+std::string override_list(const std::vector<int>& bits_of_layers);
+
+std::string allocation_header();
+/// A line of the table; `answers` NaN: not measured.
+std::string allocation_line(const std::string& name, double mean_bits, double effective_bits, double perplexity,
+                            double answers, const std::vector<int>& bits);
+
+}  // namespace satin::train

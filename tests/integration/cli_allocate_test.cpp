@@ -1,0 +1,96 @@
+// satin allocate as a user meets it: lists within the budget, an interruption, and quantize reading a list.
+#include <nlohmann/json.hpp>
+
+#include "cli_fixture.h"
+#include "core/error.h"
+
+namespace satin {
+namespace {
+
+class CliAllocate : public Cli {
+ protected:
+  std::string settings(const std::string& name, const std::string& more) {
+    return (quick / "qat.yaml").string() + " train.output_dir=" + (dir / name).string() +
+           " data.cache_dir=" + (dir / "cache").string() +
+           " train.device=cpu train.sequence_length=64 train.micro_batch_size=4 eval.limit=2 'export.formats=[]' " +
+           more;
+  }
+  std::string allocate(const std::string& name, const std::string& more = "") {
+    return "allocate " +
+           settings(name, "'allocate.candidates=[2,4]' allocate.average_bits=3 allocate.samples=4 " + more);
+  }
+  nlohmann::json result(const std::string& name) {
+    return nlohmann::json::parse(test::read_file(dir / name / "allocation.json"));
+  }
+};
+
+TEST_F(CliAllocate, ListsKeepTheBudgetAndAreRead) {
+  const fs::path questions = dir / "questions.jsonl";
+  std::string lines;
+  for (int i = 0; i < 6; ++i)
+    lines += cat("{\"text\": \"Question: Who came at ", i, "? Answer: Holmes came with Watson at ", i, ".\"}\n");
+  test::write_file(questions, lines);
+  expect(satin(allocate("a", "allocate.reasoning=" + questions.string())), 0,
+         {"% general text is closest", "full precision", "allocation", "uniform", "perplexity-only", "random-2",
+          "quantization.overrides_from="});
+  const auto found = result("a");
+  for (const auto& [name, list] : found["lists"].items()) {
+    EXPECT_LE(list["mean_bits"], 3) << name;
+    EXPECT_GT(list["effective_bits"], list["mean_bits"]) << name;  // scales and zero points
+    EXPECT_GT(list["perplexity"], found["full_precision"]["perplexity"]) << name;
+    EXPECT_TRUE(fs::exists(dir / "a" / (name + ".yaml")));
+  }
+  EXPECT_EQ(found["lists"]["uniform"]["mean_bits"], 2);
+  // The least sum of what was measured: no other choice of two layers with 4 bits has less.
+  const auto& rise = found["sensitivity"];
+  double least = 1e9;
+  for (size_t i = 0; i < 4; ++i)
+    for (size_t j = i + 1; j < 4; ++j) {
+      double sum = 0;
+      for (size_t k = 0; k < 4; ++k) sum += rise[k][k == i || k == j ? "4" : "2"].get<double>();
+      least = std::min(least, sum);
+    }
+  EXPECT_LE(found["lists"]["allocation"]["sensitivity"].get<double>(), least + 1e-12);
+
+  const std::string list = (dir / "a/allocation.yaml").string();
+  expect(satin("quantize " + settings("q", "quantization.overrides_from=" + list)), 0, {});
+  const auto manifest = nlohmann::json::parse(test::read_file(dir / "q/checkpoints/step-0/satin.json"));
+  const std::vector<int> bits = found["lists"]["allocation"]["bits"];
+  for (int layer = 0; layer < 4; ++layer)
+    EXPECT_EQ(manifest["schemes"][cat("model.layers.", layer, ".mlp.up_proj")]["bits"], bits[layer]);
+  // What is stored needs the list no more, and an override here beats it.
+  EXPECT_NE(test::read_file(dir / "q/config.yaml").find("model.layers.3.*"), std::string::npos);
+  expect(satin("quantize " + settings("r", "quantization.overrides_from=" + list +
+                                               " 'quantization.overrides=[{match: model.layers.0.*, bits: 8}]'")),
+         0, {"8     64"});
+}
+
+TEST_F(CliAllocate, GoesOnFromWhatWasMeasured) {
+  expect(satin(allocate("whole")), 0, {});
+  fs::create_directories(dir / "part");
+  // As a kill leaves it: some results on the disk, and the configuration, which names its own folder.
+  expect(satin(allocate("part")), 0, {});
+  const std::string log = test::read_file(dir / "part/sensitivity.jsonl");
+  size_t third = 0;
+  for (int i = 0; i < 3; ++i) third = log.find('\n', third) + 1;
+  test::write_file(dir / "part/sensitivity.jsonl", log.substr(0, third));
+  fs::remove(dir / "part/allocation.json");
+  expect(satin(allocate("part")), 2, {"continue it with --resume auto"});
+  expect(satin(allocate("part", "allocate.samples=3 --resume auto")), 2, {"--resume"});
+  expect(satin(allocate("part", "--resume auto")), 0, {});
+  EXPECT_EQ(result("part"), result("whole"));
+  EXPECT_EQ(test::read_file(dir / "part/sensitivity.jsonl"), log);
+}
+
+TEST_F(CliAllocate, ErrorsSayWhatToDo) {
+  const fs::path config = dir / "c.yaml";
+  test::write_file(config, "model: {path: " + (quick / "teacher").string() +
+                               "}\nquantization:\n  default: {method: seq, bits: 2}\n  overrides_from: none.yaml\n"
+                               "allocate:\n  candidates: [4, 8]\n  average_bits: 3\ntrain: {output_dir: out}\n");
+  expect(satin("allocate " + config.string()), 2,
+         {"c.yaml:4: quantization.overrides_from: there is no file", "c.yaml:7: allocate.average_bits: 3 is less than",
+          "c.yaml:3: quantization.default.method: seq has one number of bits", "data.train"});
+}
+
+}  // namespace
+}  // namespace satin
