@@ -31,6 +31,11 @@ struct PackedWeight {
 PackedWeight pack_weight(const at::Tensor& codes, const at::Tensor& scale, const at::Tensor& zero, int bits, int step,
                          at::ScalarType dequant_dtype);
 
+/// The same from what fake_quant_codes gives, on the codes' device, without waiting for it: scale [N, G] float, which
+/// `scale_dtype` holds; zero [N, G] int32 of 0 ... 255, or undefined: constant_zero everywhere.
+PackedWeight pack_codes(const at::Tensor& codes, const at::Tensor& scale, const at::Tensor& zero, int constant_zero,
+                        int bits, int step, at::ScalarType scale_dtype, at::ScalarType dequant_dtype);
+
 /// Rows of the weight, indices [n] int64 on its device -> [n, K] in `dtype`: rounded to dequant_dtype, then converted.
 at::Tensor dequantize_rows(const PackedWeight& weight, const at::Tensor& indices, at::ScalarType dtype);
 /// The same of rows first ... last - 1; `first` a multiple of 16.

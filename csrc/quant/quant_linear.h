@@ -1,6 +1,7 @@
 // A linear layer with a fake-quantized weight: y = x Q(W)^T + b. What some schemes do around it: wrapped_linear.h.
 #pragma once
 #include "nn/linear_factory.h"
+#include "ops/a8_linear.h"
 #include "quant/quantizer.h"
 
 namespace satin::quant {
@@ -18,6 +19,10 @@ class QuantLinear : public nn::Linear {
   QuantLinear(const nn::LinearSpec& spec, const Scheme& scheme, nn::ParameterStore& store);
 
   at::Tensor forward(const at::Tensor& x) override;
+  /// Whether multiply_int8() can take the place of forward() on inputs rounded to int8 (a scale a token).
+  bool multiplies_int8() const { return packed_.has_value() && !observing_; }
+  /// forward(act_quant(x)) but for rounding, by codes: see ops/a8_linear.h.
+  at::Tensor multiply_int8(const at::Tensor& x);
   at::Tensor weight(at::ScalarType dtype) override;
   at::Tensor weight() override { return weight(options_->compute_dtype); }
 
@@ -43,7 +48,11 @@ class QuantLinear : public nn::Linear {
 
   /// From here on weight() returns `quantized` where its dtype is asked for; undefined: computed on every use again.
   /// For held_weights.h. A layer of which this process owns some rows has no other weight, and casts it.
-  void hold(const at::Tensor& quantized) { held_ = quantized; }
+  /// With `packed`, the same weight's codes, multiply_int8() multiplies with these.
+  void hold(const at::Tensor& quantized, std::optional<ops::PackedWeight> packed = {}) {
+    held_ = quantized;
+    packed_ = std::move(packed);
+  }
   bool is_split() const { return weight_.size(0) != out_features_; }
   int64_t out_features() const { return out_features_; }
 
@@ -54,6 +63,7 @@ class QuantLinear : public nn::Linear {
   Quantizer quantizer_;
   std::shared_ptr<const nn::BuildOptions> options_;
   at::Tensor held_;
+  std::optional<ops::PackedWeight> packed_;
   bool enabled_ = true, observing_ = false;
   std::optional<InputStatistics> statistics_;
 };
