@@ -24,7 +24,7 @@ A8Codes codes_on_cpu(const at::Tensor& x) {
   std::vector<int64_t> places(static_cast<size_t>(x.size(1)));
   for (size_t k = 0; k < places.size(); ++k) places[k] = kernels::a8_place(static_cast<int64_t>(k));
   at::Tensor in_order = at::zeros({x.size(0), kernels::a8_row_bytes(x.size(1))}, at::kByte);
-  in_order.index_copy_(1, at::tensor(places, at::kLong), codes);
+  in_order.index_copy_(1, at::tensor(places, at::kLong), codes.view(at::kByte));
   return {in_order, scale.reshape(-1), act_quant(x, ActivationFormat::kInt8)};
 }
 

@@ -90,10 +90,10 @@ __device__ __forceinline__ void store_transposed(uint32_t to, uint32_t a, uint32
 #define SATIN_D64(i) SATIN_D32(i), SATIN_D32(i + 32)
 #define SATIN_R16 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
 #define SATIN_R32 SATIN_R16 ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
-#define SATIN_R64                                                                                              \
-  SATIN_R32                                                                                                    \
-      ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, " \
-      "%52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define SATIN_R64                                                                                          \
+  SATIN_R32                                                                                                \
+  ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, " \
+  "%52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
 #define SATIN_PRODUCT(n, list, at_a, at_b, at_add, operands)                                          \
   asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " at_add ", 0;\nwgmma.mma_async.sync.aligned.m64n" n \
                "k32.s32.s8.s8 {" list "}, {" at_a "}, " at_b ", p;\n}"                                \

@@ -42,7 +42,7 @@ TEST(A8LinearGpu, QuantizesAsActQuant) {
     EXPECT_TRUE(found.values.equal(act_quant(x.cuda(), ActivationFormat::kInt8)));
     const ActCodes expected = act_quant_codes(x.cuda(), ActivationFormat::kInt8);
     EXPECT_TRUE(found.scales.equal(expected.scale.reshape(-1)));
-    const at::Tensor codes = found.codes.cpu(), plain = expected.codes.cpu();
+    const at::Tensor codes = found.codes.cpu(), plain = expected.codes.cpu().view(at::kByte);
     EXPECT_EQ(codes.to(at::kLong).sum().item<int64_t>(), plain.to(at::kLong).sum().item<int64_t>()) << "fill is 0";
     for (int64_t k = 0; k < columns; ++k)
       ASSERT_TRUE(codes.select(1, kernels::a8_place(k)).equal(plain.select(1, k))) << k;
