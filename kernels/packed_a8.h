@@ -44,7 +44,7 @@ struct PackedA8Args {
 /// Needs sm_90; groups are powers of two from 64 on, or a whole row. Asynchronous on `stream`.
 void packed_a8_cuda(const PackedA8Args& args, CUstream_st* stream);
 
-/// act_quant_codes (kInt8) of x [M, K] (bfloat16 | half, beginning at a multiple of 16 bytes, K a multiple of 8) in the
+/// act_quant_codes (kInt8) of x [M, K] (bfloat16, beginning at a multiple of 16 bytes, K a multiple of 8) in the
 /// order above; with `values` not null also act_quant's values of the same x, [M, K].
 void a8_codes_cuda(Extent extent, Dtype x_dtype, const void* x, uint8_t* codes, float* scales, void* values,
                    CUstream_st* stream);

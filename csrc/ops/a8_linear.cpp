@@ -46,13 +46,12 @@ at::Tensor multiply_on_cpu(const A8Codes& x, const PackedWeight& weight, const a
 
 struct A8Linear : torch::autograd::Function<A8Linear> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
-                            const at::Tensor& bias, const PackedWeight* packed) {
+                            const std::optional<at::Tensor>& bias, const PackedWeight* packed) {
     const at::AutoDispatchBelowADInplaceOrView below;
-    const at::Tensor rows = x.reshape({-1, x.size(-1)}).contiguous(),
-                     offset = bias.defined() ? bias.contiguous() : bias;
+    const at::Tensor rows = x.reshape({-1, x.size(-1)}).contiguous(), offset = bias ? bias->contiguous() : at::Tensor();
     const A8Codes codes = x.is_cuda() ? a8_codes(rows, weight.requires_grad()) : codes_on_cpu(rows);
     context->save_for_backward({weight, codes.values});
-    context->saved_data["has_bias"] = bias.defined();
+    context->saved_data["has_bias"] = bias.has_value();
     const at::Tensor y = x.is_cuda()                      ? packed_a8(codes, *packed, offset, x.scalar_type())
                          : x.scalar_type() == at::kDouble ? multiply_on_cpu<double>(codes, *packed, offset)
                                                           : multiply_on_cpu<float>(codes, *packed, offset);
@@ -83,7 +82,7 @@ struct A8Linear : torch::autograd::Function<A8Linear> {
 
 std::string reason_against_a8(const kernels::PackedShape& shape, at::ScalarType dtype, int capability) {
   if (capability != 90) return cat("int8 products with packed weights need sm_90, found sm_", capability);
-  if (dtype != at::kBFloat16 && dtype != at::kHalf) return cat("products in ", dtype);
+  if (dtype != at::kBFloat16) return cat("products in ", dtype);
   if (shape.bits > 4) return cat(shape.bits, " bits");
   if (shape.num_columns % 8 != 0) return "rows of x are not a multiple of 16 bytes";
   if (shape.num_groups() > 1 && (shape.group_size < 64 || (shape.group_size & (shape.group_size - 1)) != 0))
@@ -100,7 +99,7 @@ at::Tensor a8_linear(const at::Tensor& x, const PackedWeight& packed, const at::
                   weight.scalar_type() == x.scalar_type(),
               "weight ", weight.sizes(), " ", weight.scalar_type());
   SATIN_CHECK(!bias || (bias->numel() == shape.num_rows && bias->scalar_type() == x.scalar_type()), "bias");
-  return A8Linear::apply(x, weight, bias.value_or(at::Tensor()), &packed);
+  return A8Linear::apply(x, weight, bias, &packed);
 }
 
 }  // namespace satin::ops

@@ -13,8 +13,8 @@ namespace satin::ops {
 /// Why a8_linear has no kernel for it on CUDA, for people; empty: it has one. `dtype`: of x; capability: 90 for sm_90.
 std::string reason_against_a8(const kernels::PackedShape& shape, at::ScalarType dtype, int capability);
 
-/// x [..., K], bias [N] in x's dtype or none -> [..., N] in x's dtype: bfloat16 or half on CUDA, any on the CPU (the
-/// contract in plain loops, for tests). `weight` [N, K] in x's dtype is the packed one's values.
+/// x [..., K], bias [N] in x's dtype or none -> [..., N] in x's dtype: bfloat16 on CUDA, float, double or bfloat16 on
+/// the CPU (the contract in plain loops, for tests). `weight` [N, K] in x's dtype is the packed one's values.
 /// Differentiable, straight through the rounding of x: grad_x = grad weight, grad_weight = grad^T Q(x).
 at::Tensor a8_linear(const at::Tensor& x, const PackedWeight& packed, const at::Tensor& weight,
                      const std::optional<at::Tensor>& bias = {});

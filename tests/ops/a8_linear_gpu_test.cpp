@@ -15,22 +15,21 @@ namespace {
 
 TEST(A8LinearGpu, HasTheCpusBits) {
   SATIN_NEEDS_HOPPER();
-  for (const A8Case& c : a8_cases())
-    for (const at::ScalarType dtype : {at::kBFloat16, at::kHalf}) {
-      SCOPED_TRACE(testing::Message() << c.bits << " bits [" << c.rows << ", " << c.columns << "] " << c.groups
-                                      << " groups, " << c.num_tokens << " tokens, " << dtype);
-      const PackedWeight packed = random_weight(c), moved = packed.to(at::kCUDA);
-      const at::Tensor x = at::randn({c.num_tokens, c.columns}).to(dtype), bias = at::randn({c.rows}).to(dtype);
-      const at::Tensor weight = at::zeros({c.rows, c.columns}, dtype);
-      const at::Tensor found = a8_linear(x.cuda(), moved, weight.cuda(), bias.cuda());
-      for (int i = 0; i < 3; ++i)
-        EXPECT_TRUE(a8_linear(x.cuda(), moved, weight.cuda(), bias.cuda()).equal(found)) << "the same every time";
-      // All tokens of small cases; of large ones the first and the last.
-      const int64_t some = std::min<int64_t>(c.num_tokens, 40);
-      for (const int64_t first : {int64_t{0}, c.num_tokens - some})
-        EXPECT_TRUE(
-            found.cpu().narrow(0, first, some).equal(a8_linear(x.narrow(0, first, some), packed, weight, bias)));
-    }
+  for (const A8Case& c : a8_cases()) {
+    SCOPED_TRACE(testing::Message() << c.bits << " bits [" << c.rows << ", " << c.columns << "] " << c.groups
+                                    << " groups, " << c.num_tokens << " tokens");
+    const PackedWeight packed = random_weight(c), moved = packed.to(at::kCUDA);
+    const at::Tensor x = at::randn({c.num_tokens, c.columns}).to(at::kBFloat16);
+    const at::Tensor bias = at::randn({c.rows}).to(at::kBFloat16);
+    const at::Tensor weight = at::zeros({c.rows, c.columns}, at::kBFloat16);
+    const at::Tensor found = a8_linear(x.cuda(), moved, weight.cuda(), bias.cuda());
+    for (int i = 0; i < 3; ++i)
+      EXPECT_TRUE(a8_linear(x.cuda(), moved, weight.cuda(), bias.cuda()).equal(found)) << "the same every time";
+    // All tokens of small cases; of large ones the first and the last.
+    const int64_t some = std::min<int64_t>(c.num_tokens, 40);
+    for (const int64_t first : {int64_t{0}, c.num_tokens - some})
+      EXPECT_TRUE(found.cpu().narrow(0, first, some).equal(a8_linear(x.narrow(0, first, some), packed, weight, bias)));
+  }
 }
 
 TEST(A8LinearGpu, QuantizesAsActQuant) {

@@ -41,14 +41,25 @@ TEST(A8Linear, HasTheGradientsOfFakeQuantization) {
   for (size_t i = 0; i < ours.size(); ++i) EXPECT_TRUE(at::allclose(ours[i], theirs[i], 1e-11, 1e-11)) << i;
 }
 
+TEST(A8Linear, NeedsNoBias) {
+  const A8Case c = a8_cases()[0];
+  const PackedWeight packed = random_weight(c);
+  const at::Tensor weight = dequantize_rows(packed, 0, c.rows, at::kDouble).requires_grad_();
+  const at::Tensor x = at::randn({4, c.columns}, at::kDouble);
+  const at::Tensor y = a8_linear(x, packed, weight);
+  y.sum().backward();
+  EXPECT_TRUE(weight.grad().defined());
+  EXPECT_TRUE(at::allclose(y, at::linear(act_quant(x, ActivationFormat::kInt8), weight), 1e-12, 1e-12));
+}
+
 TEST(A8Linear, SaysWhatHasNoKernel) {
   const kernels::PackedShape good{64, 256, 2, 128};
   EXPECT_EQ(reason_against_a8(good, at::kBFloat16, 90), "");
   EXPECT_NE(reason_against_a8(good, at::kBFloat16, 80), "");
   EXPECT_NE(reason_against_a8(good, at::kFloat, 90), "");
-  EXPECT_NE(reason_against_a8({64, 256, 8, 128}, at::kHalf, 90), "");
-  EXPECT_NE(reason_against_a8({64, 256, 2, 32}, at::kHalf, 90), "");
-  EXPECT_NE(reason_against_a8({64, 252, 2, 256}, at::kHalf, 90), "");
+  EXPECT_NE(reason_against_a8({64, 256, 8, 128}, at::kBFloat16, 90), "");
+  EXPECT_NE(reason_against_a8({64, 256, 2, 32}, at::kBFloat16, 90), "");
+  EXPECT_NE(reason_against_a8({64, 252, 2, 256}, at::kBFloat16, 90), "");
 }
 
 }  // namespace
