@@ -8,7 +8,9 @@
 #include "kernels/data_scale.h"
 #include "kernels/fake_quant.h"
 #include "kernels/logit_losses.h"
+#include "kernels/packed_a8.h"
 #include "kernels/packed_matmul.h"
+#include "kernels/packed_pack.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rope.h"
 #include "kernels/swiglu.h"
@@ -91,6 +93,12 @@ void fake_quant_backward_cuda(const FakeQuantGrid&, std::span<const FakeQuantBac
                               CUstream_st*) {
   fail("fake_quant_backward_cuda");
 }
+
+void packed_a8_cuda(const PackedA8Args&, CUstream_st*) { fail("packed_a8_cuda"); }
+
+void a8_codes_cuda(Extent, Dtype, const void*, uint8_t*, float*, void*, CUstream_st*) { fail("a8_codes_cuda"); }
+
+void pack_weight_cuda(const PackArgs&, CUstream_st*) { fail("pack_weight_cuda"); }
 
 void packed_decode_cuda(const DecodeArgs&, CUstream_st*) { fail("packed_decode_cuda"); }
 

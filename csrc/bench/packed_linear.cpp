@@ -5,6 +5,8 @@
 #include "bench/benchmarks.h"
 #include "bench/timer.h"
 #include "core/error.h"
+#include "ops/a8_linear.h"
+#include "ops/packed_decode.h"
 
 namespace satin::bench {
 namespace {
@@ -61,6 +63,50 @@ void measure_packed(const Options& options, const Matrix& matrix, int bits, cons
   options.report(m);
 }
 
+/// int8 codes times packed weights, as training multiplies: x's rounding included.
+void measure_int8(const Options& options, const Matrix& matrix, int bits, int64_t group_size, const at::Tensor& x,
+                  const std::string& name, double dense_us) {
+  const int64_t groups = matrix.columns / group_size;
+  const ops::PackedWeight packed =
+      ops::pack_codes(at::randint(1 << bits, {matrix.rows, matrix.columns}, at::kByte).to(options.device),
+                      (at::rand({matrix.rows, groups}) * .01).to(options.device), {}, 1 << (bits - 1), bits, 1,
+                      at::kBFloat16, at::kBFloat16);
+  const at::Tensor weight = at::zeros({matrix.rows, matrix.columns}, x.options());
+  Measurement m =
+      time_calls(options.device, 1, [&](int) { return std::vector<at::Tensor>{ops::a8_linear(x, packed, weight)}; });
+  m.name = name;
+  const auto operations = 2.0 * static_cast<double>(x.size(0)) * static_cast<double>(matrix.rows * matrix.columns);
+  m.note = cat(fixed(operations / m.us * 1e-6, 0), " TOP/s");
+  if (dense_us > 0) m.note += cat(", dense / ", fixed(dense_us / m.us, 2));
+  options.report(m);
+}
+
+/// Many tokens: dense bfloat16 and int8 with packed weights.
+void bench_int8(const Options& options) {
+  const auto wanted = [&](const std::string& name) { return name.find(options.only) != std::string::npos; };
+  for (const Matrix& matrix : {Matrix{8192, 8192}, Matrix{4096, 4096}, Matrix{14336, 4096}})
+    for (const int64_t rows : {64, 256, 1024, 4096, 8192}) {
+      const at::Tensor x =
+          at::randn({rows, matrix.columns}, at::TensorOptions().device(options.device)).to(at::kBFloat16);
+      const std::string of = cat("[", matrix.rows, ", ", matrix.columns, "] rows ", rows);
+      double dense_us = 0;
+      if (const std::string name = cat("tokens dense bfloat16 ", of); wanted(name)) {
+        const at::Tensor weight = at::randn({matrix.rows, matrix.columns}, x.options());
+        Measurement m =
+            time_calls(options.device, 1, [&](int) { return std::vector<at::Tensor>{at::linear(x, weight)}; });
+        m.name = name;
+        dense_us = m.us;
+        options.report(m);
+      }
+      for (const int bits : {2, 4})
+        for (const int64_t group : {int64_t{64}, int64_t{128}, matrix.columns}) {
+          const std::string name = cat("tokens int8 ", bits, " bits ",
+                                       group == matrix.columns ? "whole rows" : cat("group ", group), " ", of);
+          if (wanted(name)) measure_int8(options, matrix, bits, group, x, name, dense_us);
+        }
+    }
+}
+
 }  // namespace
 
 void bench_packed_linear(const Options& options) {
@@ -87,6 +133,7 @@ void bench_packed_linear(const Options& options) {
             measure_packed(options, matrix, bits, x, name, path, bandwidth);
         }
     }
+  if (options.device.is_cuda() && ops::compute_capability(options.device) == 90) bench_int8(options);
 }
 
 }  // namespace satin::bench

@@ -9,6 +9,18 @@ namespace {
 
 const std::string kDense = "dense";
 
+struct Method {
+  std::string name;
+  bool int8 = false, by_codes = true;
+  int64_t group_size = -1;
+
+  std::string text() const {
+    if (!int8) return name;
+    return cat(name, " int8 ", group_size > 0 ? cat("group ", group_size) : "rows",
+               by_codes ? "" : ", low_bit_matmul never");
+  }
+};
+
 /// Time on the device (CUDA: a graph of whole steps, so that a slow host does not count) and, in the note, as the
 /// trainer would see it.
 Measurement time_steps(Training& training, at::Device device) {
@@ -36,16 +48,28 @@ void bench_step(const Options& options) {
     for (const at::ScalarType master : {at::kFloat, at::kBFloat16}) {
       if (!cuda && master == at::kBFloat16) continue;
       double dense_us = 0;
-      for (const std::string& method :
-           {kDense, std::string("minmax_asymmetric"), std::string("lsq"), std::string("lsq_asymmetric")}) {
+      std::vector<Method> methods{{kDense}, {"minmax_asymmetric"}, {"lsq"}, {"lsq_asymmetric"}};
+      for (const bool by_codes : {true, false}) {
+        methods.push_back({"bitnet", true, by_codes, 0});
+        methods.push_back({"lsq", true, by_codes, 128});
+      }
+      for (const Method& method : methods) {
         const std::string name =
-            cat(one.shape, " ", one.sequences, " x ", one.length, " ", dtype_name(master), " masters ", method);
+            cat(one.shape, " ", one.sequences, " x ", one.length, " ", dtype_name(master), " masters ", method.text());
         if (name.find(options.only) == std::string::npos) continue;
-        Training training(
-            {one.shape, method, master, one.sequences, one.length, options.device, cross_entropy_alone()});
+        Training training({.shape = one.shape,
+                           .method = method.name,
+                           .master = master,
+                           .sequences = one.sequences,
+                           .length = one.length,
+                           .device = options.device,
+                           .loss = cross_entropy_alone(),
+                           .int8_activations = method.int8,
+                           .low_bit_products = method.by_codes,
+                           .group_size = method.group_size});
         Measurement m = time_steps(training, options.device);
         m.name = name;
-        if (method == kDense) dense_us = m.us;
+        if (method.name == kDense) dense_us = m.us;
         const double tokens = static_cast<double>(one.sequences * one.length);
         m.note += cat(fixed(tokens / m.us * 1e6, 0), " tokens/s");
         if (const auto peak = report::peak_flops_per_second(ops::device_name(options.device)))
@@ -54,7 +78,7 @@ void bench_step(const Options& options) {
                                   (m.us * 1e-6) / *peak,
                               1),
                         " %");
-        if (method != kDense && dense_us > 0)
+        if (method.name != kDense && dense_us > 0)
           m.note += cat(", dense + ", fixed((m.us - dense_us) * 1e-3, 2), " ms (",
                         fixed(100 * (m.us / dense_us - 1), 2), " %)");
         options.report(m);

@@ -56,6 +56,11 @@ Training::Training(const TrainingOptions& options) : options_(options) {
     config::Quantization quantization;
     quantization.default_rule.method = options.method;
     quantization.default_rule.init = "data";
+    if (options.int8_activations) {
+      quantization.default_rule.activations = "int8";
+      quantization.default_rule.group_size = options.group_size;
+    }
+    registry_.allow_low_bit_products(options.low_bit_products);
     factory = quant::quant_linear_factory(quant::Policy(quantization), registry_);
   }
   student_ = std::make_unique<models::Decoder>(named_shape(options.shape), factory, build);

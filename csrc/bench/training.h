@@ -17,7 +17,9 @@ struct TrainingOptions {
   at::ScalarType master = at::kFloat;
   int64_t sequences = 1, length = 1;
   at::Device device = at::kCPU;
-  config::Loss loss;         ///< a teacher of the same shape is made where it needs one in memory
+  config::Loss loss;  ///< a teacher of the same shape is made where it needs one in memory
+  bool int8_activations = false, low_bit_products = true;
+  int64_t group_size = -1;   ///< with int8 activations
   int64_t stored_top_k = 0;  ///< tokens a position of a stored teacher (random ones); 0: none
 };
 

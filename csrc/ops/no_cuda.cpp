@@ -1,5 +1,6 @@
 // A build without CUDA registers no CUDA kernels: the dispatcher then names the operator and the missing backend.
 #include "core/error.h"
+#include "ops/a8_kernels.h"
 #include "ops/anchors.h"
 #include "ops/packed_decode.h"
 
@@ -20,6 +21,13 @@ void packed_dequantize(const PackedWeight&, int64_t, const at::Tensor&, const at
 }
 void cached_attention_cuda(const kernels::CachedAttention&, at::ScalarType, at::Device) {
   throw InternalError("cached_attention: a build without CUDA");
+}
+A8Codes a8_codes(const at::Tensor&, bool) { throw InternalError("a8_codes: a build without CUDA"); }
+at::Tensor packed_a8(const A8Codes&, const PackedWeight&, const at::Tensor&, at::ScalarType) {
+  throw InternalError("packed_a8: a build without CUDA");
+}
+void pack_on_cuda(PackedWeight&, const at::Tensor&, const at::Tensor&, const at::Tensor&) {
+  throw InternalError("pack_on_cuda: a build without CUDA");
 }
 
 }  // namespace satin::ops

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "ops/a8_kernels.h"
 #include "ops/over_rows.h"
 #include "ops/packed_decode.h"
 
@@ -101,38 +102,51 @@ kernels::Rounding PackedWeight::rounding() const {
                                         : kernels::Rounding::kNone;
 }
 
-PackedWeight pack_weight(const at::Tensor& codes, const at::Tensor& scale, const at::Tensor& zero, int bits, int step,
-                         at::ScalarType dequant_dtype) {
-  SATIN_CHECK(codes.dim() == 2 && codes.is_cpu() && codes.scalar_type() == at::kByte, "codes ", codes.sizes(), " ",
-              codes.scalar_type());
+PackedWeight pack_codes(const at::Tensor& codes, const at::Tensor& scale, const at::Tensor& zero, int constant_zero,
+                        int bits, int step, at::ScalarType scale_dtype, at::ScalarType dequant_dtype) {
+  SATIN_CHECK(codes.dim() == 2 && codes.scalar_type() == at::kByte, "codes ", codes.sizes(), " ", codes.scalar_type());
   const int64_t num_rows = codes.size(0), num_columns = codes.size(1);
-  SATIN_CHECK(scale.dim() == 2 && scale.size(0) == num_rows && scale.size(1) > 0 && zero.sizes() == scale.sizes() &&
-                  zero.scalar_type() == at::kInt,
-              "scales ", scale.sizes(), ", zeros ", zero.sizes(), " of ", codes.sizes());
-  SATIN_CHECK(scale.scalar_type() == at::kBFloat16 || scale.scalar_type() == at::kHalf, scale.scalar_type());
+  SATIN_CHECK(scale.dim() == 2 && scale.size(0) == num_rows && scale.size(1) > 0, "scales ", scale.sizes());
+  SATIN_CHECK(!zero.defined() || (zero.sizes() == scale.sizes() && zero.scalar_type() == at::kInt), "zeros");
+  SATIN_CHECK(scale_dtype == at::kBFloat16 || scale_dtype == at::kHalf, scale_dtype);
+  SATIN_CHECK(step == 1 || (step == 2 && bits <= 2 && !zero.defined()), "step ", step, " of ", bits, " bits");
   const int64_t groups = scale.size(1);
   SATIN_CHECK(num_columns % groups == 0, groups, " groups of ", num_columns, " columns");
-  const int64_t group_size = groups == 1 ? (num_columns + 31) / 32 * 32 : num_columns / groups;
 
   PackedWeight packed;
-  packed.shape = {num_rows, num_columns, bits, group_size};
+  packed.shape = {num_rows, num_columns, bits, groups == 1 ? (num_columns + 31) / 32 * 32 : num_columns / groups};
   packed.step = step;
+  packed.zero = constant_zero;
   packed.dequant_dtype = dequant_dtype;
   kernels::check(packed.shape);
-  packed.words = at::empty({packed.shape.num_words()}, at::kInt);
+  const at::TensorOptions options = codes.options();
+  packed.words = at::empty({packed.shape.num_words()}, options.dtype(at::kInt));
+  if (codes.is_cuda()) {
+    packed.scales = at::empty({2 * packed.shape.num_pairs()}, options.dtype(scale_dtype));
+    if (zero.defined()) packed.zeros = at::empty({2 * packed.shape.num_pairs()}, options);
+    pack_on_cuda(packed, codes.contiguous(), scale.to(at::kFloat).contiguous(),
+                 zero.defined() ? zero.contiguous() : zero);
+    return packed;
+  }
   auto* words = reinterpret_cast<uint32_t*>(packed.words.mutable_data_ptr<int32_t>());
   const at::Tensor whole = codes.contiguous();
   at::parallel_for(0, packed.shape.row_bricks(), 1, [&](int64_t begin, int64_t end) {
     kernels::pack_codes(packed.shape, begin, end, whole.const_data_ptr<uint8_t>(), words);
   });
-  packed.scales = in_pairs(scale, packed.shape);
+  packed.scales = in_pairs(scale.to(scale_dtype), packed.shape);
+  if (zero.defined()) packed.zeros = in_pairs(zero.to(at::kByte), packed.shape);
+  return packed;
+}
+
+PackedWeight pack_weight(const at::Tensor& codes, const at::Tensor& scale, const at::Tensor& zero, int bits, int step,
+                         at::ScalarType dequant_dtype) {
+  SATIN_CHECK(codes.is_cpu(), codes.device());
+  SATIN_CHECK(zero.sizes() == scale.sizes() && zero.scalar_type() == at::kInt, "zeros ", zero.sizes());
   const auto [least, most] = at::aminmax(zero);
   const int low = least.item<int>(), high = most.item<int>();
   SATIN_CHECK(low >= 0 && high <= 255, "zeros from ", low, " to ", high);
-  packed.zero = low;
-  SATIN_CHECK(step == 1 || (step == 2 && bits <= 2 && low == high), "step ", step, " of ", bits, " bits");
-  if (low != high) packed.zeros = in_pairs(zero.to(at::kByte), packed.shape);
-  return packed;
+  return pack_codes(codes, scale, low == high ? at::Tensor() : zero, low, bits, step, scale.scalar_type(),
+                    dequant_dtype);
 }
 
 std::optional<PackedWeight> join_rows(const std::vector<PackedWeight*>& parts) {

@@ -34,6 +34,11 @@ struct PackedWeight {
 PackedWeight pack_weight(const at::Tensor& codes, const at::Tensor& scale, const at::Tensor& zero, int bits, int step,
                          at::ScalarType dequant_dtype);
 
+/// The same from what fake_quant_codes gives, on the codes' device, without waiting for it: scale [N, G] float, which
+/// `scale_dtype` holds; zero [N, G] int32 of 0 ... 255, or undefined: constant_zero everywhere.
+PackedWeight pack_codes(const at::Tensor& codes, const at::Tensor& scale, const at::Tensor& zero, int constant_zero,
+                        int bits, int step, at::ScalarType scale_dtype, at::ScalarType dequant_dtype);
+
 /// One weight of their rows, one after the other, where the layout allows it (the same columns, bits, grid and dtypes;
 /// whole bricks of rows but for the last). They become views of its memory. None: they stay as they are.
 std::optional<PackedWeight> join_rows(const std::vector<PackedWeight*>& parts);

@@ -5,6 +5,9 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
+#include <utility>
+
+#include "quant/low_bit_matmul.h"
 
 namespace satin::quant {
 namespace {
@@ -30,13 +33,13 @@ void add_gradient(const at::Tensor& parameter, const at::Tensor& gradient) {
 }  // namespace
 
 HeldWeights::HeldWeights(const Registry& registry, at::ScalarType dtype, bool trainable, const dist::Sharing& sharing)
-    : sharing_(sharing), trainable_(trainable) {
+    : sharing_(sharing), trainable_(trainable), low_bit_(trainable && registry.low_bit_products()) {
   add_layers(registry, dtype);
   const at::NoGradGuard no_grad;
   for (Batch& batch : batches_) quantize(batch);
   make_blocks();
   for (Batch& batch : batches_)  // last, where nothing can fail: no layer keeps a weight that nobody takes back
-    for (Layer& layer : batch.layers) layer.linear->hold(layer.held);
+    for (Layer& layer : batch.layers) layer.linear->hold(layer.held, std::move(layer.product));
 }
 
 void HeldWeights::add_layers(const Registry& registry, at::ScalarType dtype) {
@@ -73,6 +76,18 @@ void HeldWeights::quantize(Batch& batch) {
       layer.packed = pack_rows(layer.linear->master_weight().detach(), layer.state.scale.detach(),
                                layer.state.zero_point.defined() ? layer.state.zero_point.detach() : at::Tensor(),
                                layer.linear->grid());
+  }
+  if (low_bit_) pack_products(batch);
+}
+
+void HeldWeights::pack_products(Batch& batch) const {
+  for (Layer& layer : batch.layers) {
+    const QuantLinear& linear = *layer.linear;
+    if (linear.scheme().activations != Activations::kInt8) continue;
+    const std::string why_not = reason_against_low_bit(linear, batch.dtype);
+    say_low_bit_once(linear.scheme(), why_not);
+    if (why_not.empty())
+      layer.product = pack_for_product(linear.master_weight().detach(), layer.state, linear.scheme());
   }
 }
 

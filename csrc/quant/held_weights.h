@@ -9,6 +9,8 @@
 // gradient, and the others are linear in it, so the sum over micro-batches (and processes) comes first and one backward
 // after.
 //
+// Where the registry allows it, layers with int8 inputs get their weight's codes too and multiply with these.
+//
 // Where processes own a layer by rows, each quantizes its own and the whole is gathered, in the compute dtype or as
 // codes and scales (Sharing::gathers_codes), of which every process makes the same weights; the gradient's sum over
 // processes comes back for its own rows. Passes through the model tell where they stand, so that gathers and sums run
@@ -56,9 +58,10 @@ class HeldWeights {
   struct Layer {
     QuantLinear* linear;
     QuantizerState state;
-    at::Tensor own;       ///< quantized: all of it, or this process's rows
-    PackedRows packed;    ///< of these rows, where they travel so
-    at::Tensor held;      ///< all of it, a leaf
+    at::Tensor own;                            ///< quantized: all of it, or this process's rows
+    PackedRows packed;                         ///< of these rows, where they travel so
+    std::optional<ops::PackedWeight> product;  ///< what int8 products multiply with (see low_bit_matmul.h)
+    at::Tensor held;                           ///< all of it, a leaf
     at::Tensor gradient;  ///< the sum so far, of `own`; of `held` before it is summed over processes
   };
   /// Layers that one kernel can serve: all but the group size is equal.
@@ -79,6 +82,7 @@ class HeldWeights {
   // held_weights.cpp: quantizing, and what a gradient of a quantized weight means
   void add_layers(const Registry& registry, at::ScalarType dtype);
   void quantize(Batch& batch);
+  void pack_products(Batch& batch) const;
   void fold_slice(Batch& batch, size_t begin, size_t end, double damping);
   /// Fills the states of layers that learn none.
   static void read_data_scales(Batch& batch);
@@ -94,7 +98,7 @@ class HeldWeights {
   void finish_reduces(Block& block);
 
   const dist::Sharing& sharing_;
-  bool trainable_, reducing_ = false;
+  bool trainable_, low_bit_, reducing_ = false;
   std::vector<Batch> batches_;
   std::map<int64_t, Block> blocks_;
 };

@@ -17,7 +17,8 @@ at::ScalarType dtype_of(Rounding rounding, at::ScalarType exact) {
   return rounding == Rounding::kBFloat16 ? at::kBFloat16 : rounding == Rounding::kFloat16 ? at::kHalf : exact;
 }
 
-/// level = step * code - zero, of grids whose zero is always the same (kernels/fake_quant.h).
+}  // namespace
+
 int64_t constant_zero(const ops::FakeQuantGrid& grid) {
   if (grid.kind == Grid::kSymmetric) return int64_t{1} << (grid.bits - 1);
   return grid.kind == Grid::kSeq ? 3 : 1;
@@ -26,8 +27,6 @@ int64_t constant_zero(const ops::FakeQuantGrid& grid) {
 int64_t step_of(const ops::FakeQuantGrid& grid) {
   return grid.kind == Grid::kSeq || kernels::has_signs(grid.kind) ? 2 : 1;
 }
-
-}  // namespace
 
 PackedRows pack_rows(const at::Tensor& weight, const at::Tensor& scale, const at::Tensor& zero_point,
                      const ops::FakeQuantGrid& grid) {

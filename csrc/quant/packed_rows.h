@@ -11,6 +11,10 @@ struct PackedRows {
   at::Tensor scales;  ///< [n, G s]: scales of s bytes, in the storage format (kNone: in their own)
   at::Tensor zeros;   ///< [n, G], or undefined where the grid has none of its own
 };
+/// level = step * code - zero (kernels/fake_quant.h): the step, and the zero of grids that have one for all.
+int64_t step_of(const ops::FakeQuantGrid& grid);
+int64_t constant_zero(const ops::FakeQuantGrid& grid);
+
 /// weight [n, K], scale and zero_point as ops::fake_quant takes them.
 PackedRows pack_rows(const at::Tensor& weight, const at::Tensor& scale, const at::Tensor& zero_point,
                      const ops::FakeQuantGrid& grid);

@@ -30,6 +30,12 @@ at::Tensor QuantLinear::forward(const at::Tensor& x) {
   return y;
 }
 
+at::Tensor QuantLinear::multiply_int8(const at::Tensor& x) {
+  SATIN_CHECK(multiplies_int8(), name_, ": holds no codes");
+  return ops::a8_linear(x, *packed_, held_,
+                        bias_.defined() ? std::optional(bias_.to(options_->compute_dtype)) : std::nullopt);
+}
+
 at::Tensor QuantLinear::weight(at::ScalarType dtype) {
   if (held_.defined() && (held_.scalar_type() == dtype || is_split())) return held_.to(dtype);
   SATIN_CHECK(!is_split(), name_, ": other processes' rows were not gathered");

@@ -3,6 +3,7 @@
 #include <functional>
 
 #include "nn/linear_factory.h"
+#include "ops/a8_linear.h"
 #include "quant/quantizer.h"
 
 namespace satin::quant {
@@ -20,6 +21,10 @@ class QuantLinear : public nn::Linear {
   QuantLinear(const nn::LinearSpec& spec, const Scheme& scheme, nn::ParameterStore& store);
 
   at::Tensor forward(const at::Tensor& x) override;
+  /// Whether multiply_int8() can take the place of forward() on inputs rounded to int8 (a scale a token).
+  bool multiplies_int8() const { return packed_.has_value() && !observing_; }
+  /// forward(act_quant(x)) but for rounding, by codes: see ops/a8_linear.h.
+  at::Tensor multiply_int8(const at::Tensor& x);
   at::Tensor weight(at::ScalarType dtype) override;
   at::Tensor weight() override { return weight(options_->compute_dtype); }
 
@@ -49,7 +54,11 @@ class QuantLinear : public nn::Linear {
 
   /// From here on weight() returns `quantized` where its dtype is asked for; undefined: computed on every use again.
   /// For held_weights.h. A layer of which this process owns some rows has no other weight, and casts it.
-  void hold(const at::Tensor& quantized) { held_ = quantized; }
+  /// With `packed`, the same weight's codes, multiply_int8() multiplies with these.
+  void hold(const at::Tensor& quantized, std::optional<ops::PackedWeight> packed = {}) {
+    held_ = quantized;
+    packed_ = std::move(packed);
+  }
   bool is_split() const { return weight_.size(0) != out_features_; }
   int64_t out_features() const { return out_features_; }
 
@@ -61,6 +70,7 @@ class QuantLinear : public nn::Linear {
   std::shared_ptr<const nn::BuildOptions> options_;
   at::Tensor held_;
   std::function<void(const at::Tensor&, const at::Tensor&)> watcher_;
+  std::optional<ops::PackedWeight> packed_;
   bool enabled_ = true, observing_ = false;
   std::optional<InputStatistics> statistics_;
 };

@@ -46,12 +46,16 @@ class Registry {
   void add_unquantized(const nn::LinearSpec& spec, const std::string& reason);
   /// Off: every layer computes in full precision with its master weight.
   void enable(bool on) const;
+  /// Whether training may multiply int8 inputs with codes (low_bit_matmul.h).
+  void allow_low_bit_products(bool on) { low_bit_products_ = on; }
+  bool low_bit_products() const { return low_bit_products_; }
   void set_policy(const Policy& policy) { policy_ = policy; }
   /// Throws UserError for an override that matched no layer. Call once the model is built.
   void check_all_rules_match() const;
 
  private:
   std::optional<Policy> policy_;
+  bool low_bit_products_ = true;
   std::vector<QuantizedModule> modules_;
   std::vector<TableRow> linears_;
 };

@@ -34,7 +34,7 @@ nn::LinearSpec inner_spec(const nn::LinearSpec& spec, const Scheme& scheme) {
 
 WrappedLinear::WrappedLinear(std::unique_ptr<nn::Linear> inner, const nn::LinearSpec& spec, const Scheme& scheme,
                              nn::ParameterStore& store)
-    : inner_(std::move(inner)), scheme_(scheme) {
+    : inner_(std::move(inner)), quantized_(dynamic_cast<QuantLinear*>(inner_.get())), scheme_(scheme) {
   const at::ScalarType dtype = nn::statistics_dtype(store.options().master_dtype);
   if (scheme.activations == Activations::kInt8Static)
     input_scale_ = store.add(spec.name + kInputScale, {1}, nn::Role::kScale, dtype);
@@ -48,12 +48,15 @@ at::Tensor WrappedLinear::forward(const at::Tensor& x) {
   if (!enabled_) return with_bias(inner_->forward(x));
   at::Tensor input = x;
   if (input_vector_.defined()) input = input * input_vector_.to(x.scalar_type());
-  if (input_scale_.defined()) {
+  const bool by_codes = scheme_.activations == Activations::kInt8 && quantized_ && quantized_->multiplies_int8();
+  if (by_codes) {
+    // rounded by the product
+  } else if (input_scale_.defined()) {
     input = ops::act_quant_static(input, input_scale_, format_of(scheme_.activations));
   } else if (scheme_.activations != Activations::kNone) {
     input = ops::act_quant(input, format_of(scheme_.activations));
   }
-  const at::Tensor y = inner_->forward(input);
+  const at::Tensor y = by_codes ? quantized_->multiply_int8(input) : inner_->forward(input);
   return input_vector_.defined() ? with_bias(at::layer_norm(y, {y.size(-1)}, {}, {}, kNormEpsilon)) : y;
 }
 

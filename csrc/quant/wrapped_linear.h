@@ -37,6 +37,7 @@ class WrappedLinear : public nn::Linear {
 
  private:
   std::unique_ptr<nn::Linear> inner_;
+  QuantLinear* quantized_;  ///< inner_, or nullptr where that is of another kind
   Scheme scheme_;
   at::Tensor input_scale_, input_vector_, bias_;
   bool enabled_ = true;

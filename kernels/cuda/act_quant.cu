@@ -4,14 +4,18 @@
 // for long ones. A thread holds up to kHeld vectors of its row from the search of the largest to the rounding; what a
 // row has beyond (8192 values in vectors of 8) is read again, from the cache.
 #include "kernels/cuda/act_quant_device.cuh"
+#include "kernels/packed_a8.h"
 
 namespace satin::kernels {
 namespace {
 
+enum class Output { kValues, kCodes, kA8Codes };
+
 struct DynamicItem {
   const void* x;
-  void* out;    ///< values in x's dtype, or codes
-  void* scale;  ///< written with codes
+  void* out;               ///< values in x's dtype, or codes
+  void* scale;             ///< written with codes
+  void* values = nullptr;  ///< beside kA8Codes, or null
   int64_t num_rows = 0;
   int num_columns = 0, log2_team = 0;
   double top = 0;
@@ -39,9 +43,23 @@ __device__ __forceinline__ Bits team_largest(Bits value, int team) {
   return value;
 }
 
-template <bool kFloat8, bool kCodes, class X, int V>
+/// Eight columns' codes of a row in packed_a8.h's order: two words.
+template <int V>
+__device__ __forceinline__ void store_a8(uint8_t* row, int64_t column, const Pack<uint8_t, V>& codes) {
+  static_assert(V == 8);
+#pragma unroll
+  for (int f = 0; f < 2; ++f) {
+    Pack<uint8_t, 4> four;
+#pragma unroll
+    for (int j = 0; j < 4; ++j) four.values[a8_place(j) % 4] = codes.values[4 * f + j];
+    store_pack<4>(row + a8_place(column + 4 * f), four);
+  }
+}
+
+template <bool kFloat8, Output kOutput, class X, int V>
 __global__ void __launch_bounds__(kThreads) dynamic_kernel(const DynamicItem item) {
   using C = Compute<X>;
+  constexpr bool kCodes = kOutput != Output::kValues;
   using Out = std::conditional_t<kCodes, uint8_t, X>;
   const int team = 1 << item.log2_team, lane = static_cast<int>(threadIdx.x) & (team - 1);
   const int64_t teams = kThreads >> item.log2_team;
@@ -49,7 +67,8 @@ __global__ void __launch_bounds__(kThreads) dynamic_kernel(const DynamicItem ite
   const bool active = row < item.num_rows;  // every thread of the block takes part in the search
   const int columns = active ? item.num_columns : 0, step = team * V, first = lane * V;
   const X* __restrict__ x = static_cast<const X*>(item.x) + (active ? row : 0) * item.num_columns;
-  Out* __restrict__ out = static_cast<Out*>(item.out) + (active ? row : 0) * item.num_columns;
+  const int64_t out_columns = kOutput == Output::kA8Codes ? a8_row_bytes(item.num_columns) : item.num_columns;
+  Out* __restrict__ out = static_cast<Out*>(item.out) + (active ? row : 0) * out_columns;
 
   Pack<X, V> held[kHeld];
 #pragma unroll
@@ -70,16 +89,23 @@ __global__ void __launch_bounds__(kThreads) dynamic_kernel(const DynamicItem ite
   const ActivationLevels<kFloat8, C> levels{static_cast<C>(item.top)};
   const auto write = [&](const auto& divide, const Pack<X, V>& pack, int i) {
     Pack<Out, V> result;
+    [[maybe_unused]] Pack<X, V> values;
 #pragma unroll
     for (int j = 0; j < V; ++j) {
       const C level = levels.level(divide(load_as<C>(pack.values[j])));
+      if constexpr (kOutput == Output::kA8Codes) values.values[j] = store_as<X>(scale * level);
       if constexpr (kCodes) {
         result.values[j] = levels.code(level);
       } else {
         result.values[j] = store_as<X>(scale * level);
       }
     }
-    store_pack<V>(out + i, result);
+    if constexpr (kOutput == Output::kA8Codes) {
+      store_a8(out, i, result);
+      if (item.values) store_pack<V>(static_cast<X*>(item.values) + row * item.num_columns + i, values);
+    } else {
+      store_pack<V>(out + i, result);
+    }
   };
   const Divider<C> divide(scale);
   if (plain_division(divide)) {  // huge values and damaged rows
@@ -90,12 +116,16 @@ __global__ void __launch_bounds__(kThreads) dynamic_kernel(const DynamicItem ite
       if (first + k * step < columns) write(divide, held[k], first + k * step);
     for (int i = first + kHeld * step; i < columns; i += step) write(divide, load_pack<V>(x + i), i);
   }
+  if constexpr (kOutput == Output::kA8Codes) {
+    if (active)
+      for (int64_t i = item.num_columns + first; i < out_columns; i += step) store_a8(out, i, Pack<Out, V>{});
+  }
   if constexpr (kCodes) {
     if (active && lane == 0) static_cast<C*>(item.scale)[row] = scale;
   }
 }
 
-template <bool kCodes>
+template <Output kOutput>
 void launch_dynamic(ActivationFormat format, Extent extent, Dtype x_dtype, DynamicItem item, CUstream_st* stream) {
   check(format, extent);
   if (extent.num_rows == 0) return;
@@ -103,11 +133,15 @@ void launch_dynamic(ActivationFormat format, Extent extent, Dtype x_dtype, Dynam
   item.num_columns = static_cast<int>(extent.num_columns);
   item.top = top(format);
   for_vectors(x_dtype, extent.num_columns, {item.x, item.out}, [&]<class X, int V>() {
-    item.log2_team = log2_team(extent.num_columns, V);
-    for_format(format, [&]<bool kFloat8>() {
-      launch_kernel(dynamic_kernel<kFloat8, kCodes, X, V>, num_blocks(extent.num_rows, kThreads >> item.log2_team),
-                    stream, item);
-    });
+    if constexpr (kOutput != Output::kA8Codes || (V == kVector && !std::is_same_v<X, float>)) {
+      item.log2_team = log2_team(extent.num_columns, V);
+      for_format(format, [&]<bool kFloat8>() {
+        launch_kernel(dynamic_kernel<kFloat8, kOutput, X, V>, num_blocks(extent.num_rows, kThreads >> item.log2_team),
+                      stream, item);
+      });
+    } else {
+      throw std::invalid_argument("a8_codes: needs bfloat16 or half x of a multiple of 8 columns, aligned");
+    }
   });
 }
 
@@ -115,14 +149,20 @@ void launch_dynamic(ActivationFormat format, Extent extent, Dtype x_dtype, Dynam
 
 void act_quant_cuda(ActivationFormat format, Extent extent, Dtype x_dtype, const void* x, void* out,
                     CUstream_st* stream) {
-  launch_dynamic<false>(format, extent, x_dtype, {x, out, nullptr}, stream);
+  launch_dynamic<Output::kValues>(format, extent, x_dtype, {x, out, nullptr}, stream);
   check_launch("act_quant_cuda");
 }
 
 void act_quant_codes_cuda(ActivationFormat format, Extent extent, Dtype x_dtype, const void* x, uint8_t* codes,
                           void* scale, CUstream_st* stream) {
-  launch_dynamic<true>(format, extent, x_dtype, {x, codes, scale}, stream);
+  launch_dynamic<Output::kCodes>(format, extent, x_dtype, {x, codes, scale}, stream);
   check_launch("act_quant_codes_cuda");
+}
+
+void a8_codes_cuda(Extent extent, Dtype x_dtype, const void* x, uint8_t* codes, float* scales, void* values,
+                   CUstream_st* stream) {
+  launch_dynamic<Output::kA8Codes>(ActivationFormat::kInt8, extent, x_dtype, {x, codes, scales, values}, stream);
+  check_launch("a8_codes_cuda");
 }
 
 }  // namespace satin::kernels

@@ -5,6 +5,7 @@
 #include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 
+#include "quant/low_bit_matmul.h"
 #include "quant/registry.h"
 
 namespace satin::quant {
@@ -34,6 +35,64 @@ struct Model {
 at::Tensor int8(const at::Tensor& x) {
   const at::Tensor scale = x.abs().amax(-1, true) / 127;
   return at::round(x / scale).clamp(-127, 127) * scale;
+}
+
+TEST(WrappedLinear, MultipliesCodesAsFakeQuantizedNumbers) {
+  struct Case {
+    const char* method;
+    double bits;
+    int64_t group;
+  };
+  for (const Case& c : {Case{"lsq", 4, -1},
+                        {"lsq", 3, 32},
+                        {"lsq_asymmetric", 2, 32},
+                        {"seq", 2, -1},
+                        {"ternary", 2, 0},
+                        {"bitnet", 2, 0},
+                        {"binary", 1, 64},
+                        {"minmax_asymmetric", 4, 64}}) {
+    SCOPED_TRACE(c.method);
+    Model model(c.method, c.bits, "int8", c.group);
+    QuantLinear& inner = *model.registry.modules()[0].linear;
+    const ops::PackedWeight packed = pack_for_product(inner.master_weight().detach(), inner.state(), inner.scheme());
+    const at::Tensor values = inner.weight(at::kFloat).detach(), x = at::randn({5, 3, 64}), up = at::randn({5, 3, 24});
+    std::vector<at::Tensor> ours, theirs;
+    for (const bool by_codes : {true, false}) {
+      const at::Tensor held = values.clone().requires_grad_(), in = x.clone().requires_grad_();
+      inner.hold(held, by_codes ? std::optional(packed) : std::nullopt);
+      EXPECT_EQ(inner.multiplies_int8(), by_codes);
+      const at::Tensor y = model.linear->forward(in);
+      y.backward(up);
+      auto& found = by_codes ? ours : theirs;
+      found = {y.detach(), in.grad(), held.grad()};
+    }
+    // The product takes the weight before it is rounded to dequant_dtype, bfloat16: by 2^-9 at most.
+    EXPECT_LT(((ours[0] - theirs[0]).norm() / theirs[0].norm()).item<double>(), 0.002);
+    EXPECT_TRUE(at::allclose(ours[1], theirs[1], 1e-5, 1e-5));
+    EXPECT_TRUE(at::allclose(ours[2], theirs[2], 1e-5, 1e-5));
+    inner.hold({});
+    EXPECT_FALSE(inner.multiplies_int8());
+  }
+}
+
+TEST(LowBitMatmul, IsChosenWhereItIsFaster) {
+  Scheme scheme{Method::kLsq, 4, 128};
+  scheme.activations = Activations::kInt8;
+  const auto reason = [&](at::ScalarType dtype, int capability) {
+    return reason_against_low_bit(scheme, 512, 1024, dtype, capability);
+  };
+  EXPECT_EQ(reason(at::kBFloat16, 90), "");
+  EXPECT_NE(reason(at::kBFloat16, 0), "") << "the CPU keeps fake quantization";
+  EXPECT_NE(reason(at::kFloat, 90), "");
+  scheme.group_size = 64;
+  EXPECT_NE(reason(at::kBFloat16, 90), "");
+  scheme.group_size = -1;
+  EXPECT_EQ(reason(at::kBFloat16, 90), "");
+  scheme.bits = 8;
+  EXPECT_NE(reason(at::kBFloat16, 90), "");
+  scheme.bits = 2;
+  scheme.activations = Activations::kFloat8;
+  EXPECT_NE(reason(at::kBFloat16, 90), "");
 }
 
 TEST(WrappedLinear, QuantizesItsInputs) {

@@ -1,0 +1,120 @@
+// Hopper's asynchronous units as functions: barriers in shared memory, the copy engine, warpgroup products.
+#pragma once
+#include <cuda.h>
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+namespace satin::kernels {
+
+__device__ __forceinline__ uint32_t shared_address(const void* p) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(p));
+}
+
+__device__ __forceinline__ void init_barrier(uint32_t barrier, int arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals));
+}
+__device__ __forceinline__ void fence_barrier_init() {
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+__device__ __forceinline__ void arrive(uint32_t barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+__device__ __forceinline__ void arrive_expecting(uint32_t barrier, uint32_t bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
+}
+__device__ __forceinline__ void wait_for(uint32_t barrier, uint32_t parity) {
+  asm volatile(
+      "{\n.reg .pred done;\n"
+      "again:\nmbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n@done bra.uni ready;\nbra.uni again;\n"
+      "ready:\n}" ::"r"(barrier),
+      "r"(parity)
+      : "memory");
+}
+
+/// The box at (column, row) of a 2-D map; what lies outside is zeros.
+__device__ __forceinline__ void copy_box(uint32_t to, const CUtensorMap& map, int column, int row, uint32_t barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::"r"(
+          to),
+      "l"(reinterpret_cast<uint64_t>(&map)), "r"(column), "r"(row), "r"(barrier)
+      : "memory");
+}
+
+template <int kRegisters>
+__device__ __forceinline__ void give_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+template <int kRegisters>
+__device__ __forceinline__ void take_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+
+/// 128 threads.
+__device__ __forceinline__ void warpgroup_barrier(int id) { asm volatile("bar.sync %0, 128;" ::"r"(id) : "memory"); }
+
+__device__ __forceinline__ void begin_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+__device__ __forceinline__ void commit_products() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+/// All but the last kPending groups of products are done.
+template <int kPending>
+__device__ __forceinline__ void wait_for_products() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
+}
+
+/// Reads of d stay behind the wait before this.
+template <int kCount>
+__device__ __forceinline__ void keep(int (&d)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) asm volatile("" : "+r"(d[i])::"memory");
+}
+
+/// Operand B, [columns][128 bytes of k], written by the copy engine with a swizzle of 128 bytes; at a multiple of 1 KB.
+/// Add 2 for the next 32 bytes of k, 64 for the next 8 columns.
+__device__ __forceinline__ uint64_t operand_b(uint32_t address) {
+  return uint64_t{(address & 0x3ffff) >> 4} | uint64_t{1} << 16 | uint64_t{1024 >> 4} << 32 | uint64_t{1} << 62;
+}
+
+__device__ __forceinline__ void store_transposed(uint32_t to, uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(a), "r"(b),
+               "r"(c), "r"(d)
+               : "memory");
+}
+
+// d [64, N] (+)= A [64, 32] B [32, N], bytes with signs: A of this thread's four registers; add 0 forgets d, which has
+// N / 2 numbers.
+#define SATIN_D8(i)                                                                                           \
+  "+r"(d[i]), "+r"(d[i + 1]), "+r"(d[i + 2]), "+r"(d[i + 3]), "+r"(d[i + 4]), "+r"(d[i + 5]), "+r"(d[i + 6]), \
+      "+r"(d[i + 7])
+#define SATIN_D16(i) SATIN_D8(i), SATIN_D8(i + 8)
+#define SATIN_D32(i) SATIN_D16(i), SATIN_D16(i + 16)
+#define SATIN_D64(i) SATIN_D32(i), SATIN_D32(i + 32)
+#define SATIN_R16 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
+#define SATIN_R32 SATIN_R16 ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define SATIN_R64                                                                                          \
+  SATIN_R32                                                                                                \
+  ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, " \
+  "%52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define SATIN_PRODUCT(n, list, at_a, at_b, at_add, operands)                                          \
+  asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " at_add ", 0;\nwgmma.mma_async.sync.aligned.m64n" n \
+               "k32.s32.s8.s8 {" list "}, {" at_a "}, " at_b ", p;\n}"                                \
+               : operands                                                                             \
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add))
+__device__ __forceinline__ void add_product(int (&d)[16], const uint32_t* a, uint64_t b, int add) {
+  SATIN_PRODUCT("32", SATIN_R16, "%16, %17, %18, %19", "%20", "%21", SATIN_D16(0));
+}
+__device__ __forceinline__ void add_product(int (&d)[32], const uint32_t* a, uint64_t b, int add) {
+  SATIN_PRODUCT("64", SATIN_R32, "%32, %33, %34, %35", "%36", "%37", SATIN_D32(0));
+}
+__device__ __forceinline__ void add_product(int (&d)[64], const uint32_t* a, uint64_t b, int add) {
+  SATIN_PRODUCT("128", SATIN_R64, "%64, %65, %66, %67", "%68", "%69", SATIN_D64(0));
+}
+#undef SATIN_PRODUCT
+#undef SATIN_R64
+#undef SATIN_R32
+#undef SATIN_R16
+#undef SATIN_D64
+#undef SATIN_D32
+#undef SATIN_D16
+#undef SATIN_D8
+
+}  // namespace satin::kernels
