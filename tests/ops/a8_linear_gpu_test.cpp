@@ -15,7 +15,12 @@ namespace {
 
 TEST(A8LinearGpu, HasTheCpusBits) {
   SATIN_NEEDS_HOPPER();
-  for (const A8Case& c : a8_cases()) {
+  std::vector<A8Case> cases = a8_cases();
+  for (const int bits : {1, 2, 3, 4})
+    for (const int64_t groups : {16, 8, 4, 2, 1})
+      for (const int64_t num_tokens : {5, 64, 300})
+        cases.push_back({bits, 200, 512, groups, bits > 1 && groups != 2, 1, 1, num_tokens});
+  for (const A8Case& c : cases) {
     SCOPED_TRACE(testing::Message() << c.bits << " bits [" << c.rows << ", " << c.columns << "] " << c.groups
                                     << " groups, " << c.num_tokens << " tokens");
     const PackedWeight packed = random_weight(c), moved = packed.to(at::kCUDA);
@@ -26,7 +31,7 @@ TEST(A8LinearGpu, HasTheCpusBits) {
     for (int i = 0; i < 3; ++i)
       EXPECT_TRUE(a8_linear(x.cuda(), moved, weight.cuda(), bias.cuda()).equal(found)) << "the same every time";
     // All tokens of small cases; of large ones the first and the last.
-    const int64_t some = std::min<int64_t>(c.num_tokens, 40);
+    const int64_t some = std::min<int64_t>(c.num_tokens, 300);
     for (const int64_t first : {int64_t{0}, c.num_tokens - some})
       EXPECT_TRUE(found.cpu().narrow(0, first, some).equal(a8_linear(x.narrow(0, first, some), packed, weight, bias)));
   }
