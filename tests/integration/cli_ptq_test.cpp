@@ -151,53 +151,5 @@ TEST_F(CliPtq, ErrorsSayWhatToDo) {
          {"was trained as lsq_asymmetric 2 bits", "expected the quantization section that it was made with"});
 }
 
-TEST_F(CliPtq, AllocatesBitsThatQuantizeReads) {
-  // Questions of our own: the teacher is bad at them, but an answer's cross-entropy is a number all the same.
-  std::string questions;
-  for (int i = 0; i < 12; ++i)
-    questions +=
-        cat("{\"question\": \"How much is ", i, " + ", i, "?\", \"answer\": \"It is ", 2 * i, ", my dear Watson.\"}\n");
-  test::write_file(dir / "questions.jsonl", questions);
-  const auto allocate = [&](const std::string& name, const std::string& more) {
-    return "allocate " +
-           settings(name,
-                    "allocate.samples=6 allocate.average_bits=2.75 'allocate.candidates=[2,3,4]' "
-                    "allocate.reasoning.0.path=" +
-                        (dir / "questions.jsonl").string() +
-                        " 'allocate.reasoning.0.template=\"Question: {question}\\nAnswer: {answer}\"' " + more);
-  };
-  expect(satin(allocate("bits", "")), 0,
-         {"full precision", "perplexity-only", "random-2", "quantization.overrides_from="});
-  const auto found = nlohmann::json::parse(test::read_file(dir / "bits/allocation.json"));
-  EXPECT_EQ(found["sensitivity"].size(), 4u);
-  EXPECT_EQ(found["lists"].size(), 6u);
-  for (const auto& [name, list] : found["lists"].items()) {
-    EXPECT_LE(list["mean_bits"], 2.75) << name;
-    EXPECT_GT(list["effective_bits"].get<double>(), list["mean_bits"].get<double>() + 16. / 64);
-    EXPECT_GT(list["perplexity"], found["full_precision"]["perplexity"]);
-    EXPECT_GE(list["sensitivity"].get<double>() + 1e-9,
-              name == "perplexity-only" ? -1 : found["lists"]["allocation"]["sensitivity"].get<double>())
-        << name;
-  }
-  const std::string list = " quantization.overrides_from=" + (dir / "bits/allocation.yaml").string();
-  expect(satin(quantize("mixed", list)), 0, {});
-  const auto table = nlohmann::json::parse(test::read_file(dir / "mixed/quantization.json"))["tensors"];
-  for (const auto& row : table)
-    if (const std::string name = row["name"]; name.starts_with("model.layers.") && row["method"] != "none") {
-      EXPECT_EQ(row["bits"], found["lists"]["allocation"]["bits"][static_cast<size_t>(name[13] - '0')]) << name;
-    }
-  // What a kill leaves: some of the measurements. The rest is measured, and the result is the same.
-  fs::create_directories(dir / "cut");
-  std::string log = test::read_file(dir / "bits/sensitivity.jsonl");
-  size_t end = 0;
-  for (int line = 0; line < 5; ++line) end = log.find('\n', end) + 1;
-  test::write_file(dir / "cut/sensitivity.jsonl", log.substr(0, end + 10));
-  expect(satin(allocate("cut", "--resume auto")), 0, {});
-  EXPECT_EQ(test::read_file(dir / "cut/allocation.json"), test::read_file(dir / "bits/allocation.json"));
-  EXPECT_EQ(test::read_file(dir / "cut/sensitivity.jsonl"), log);
-  expect(satin(allocate("cut", "allocate.samples=3 --resume auto")), 2, {"differs from this configuration"});
-  expect(satin(allocate("none", "allocate.answer_after=nowhere")), 2, {"no document of", "allocate.answer_after"});
-}
-
 }  // namespace
 }  // namespace satin
