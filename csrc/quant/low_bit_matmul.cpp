@@ -47,8 +47,7 @@ void say_low_bit_once(const Scheme& scheme, const std::string& why_not) {
   static std::set<std::string> said;
   const std::string line =
       cat(describe(scheme), ": ",
-          why_not.empty() ? "int8 codes times packed weights (train.low_bit_matmul: never turns it off)"
-                          : cat("fake-quantized products (", why_not, ")"));
+          why_not.empty() ? "int8 codes times packed weights" : cat("fake-quantized products (", why_not, ")"));
   const std::lock_guard lock(mutex);
   if (said.insert(line).second) log_info(line);
 }
