@@ -119,8 +119,8 @@ TEST_F(PackedDecoder, LeavesDenseWhatTheLayoutDoesNotHold) {
 TEST_F(PackedDecoder, GoesOnInPlace) {
   const quant::Scheme scheme = make_scheme(Method::kLsqAsymmetric, 2, 64), wider = make_scheme(Method::kLsq, 4, 32);
   using Overrides = decltype(overrides);
-  for (const Overrides& mixed :
-       {Overrides{}, Overrides{{"embed_tokens", wider}}, Overrides{{"v_proj", wider}, {"down_proj", std::nullopt}}})
+  for (const Overrides& mixed : {Overrides{}, Overrides{{"embed_tokens", wider}},
+                                 Overrides{{"v_proj.weight", wider}, {"down_proj", std::nullopt}}})
     for (const bool with_biases : {false, true}) {
       overrides = mixed;
       biases = with_biases;
