@@ -2,8 +2,8 @@
 #include <memory>
 
 #include "cli/commands.h"
+#include "cli/config_arguments.h"
 #include "cli/rank.h"
-#include "config/config.h"
 #include "core/interrupt.h"
 #include "train/stored_teacher.h"
 
@@ -11,19 +11,17 @@ namespace satin::cli {
 
 void add_cache_teacher(CLI::App& app) {
   struct Options {
-    std::string config;
-    std::vector<std::string> overrides;
+    ConfigArguments arguments;
     int64_t gpus = 1;
   };
   auto options = std::make_shared<Options>();
   auto* command = app.add_subcommand(
       "cache-teacher", "fill teacher.cache: the teacher's best next tokens at every position of data.train");
-  command->add_option("config", options->config, "YAML file, as for satin train")->required();
-  command->add_option("overrides", options->overrides, "key.sub=value, over what the file says");
+  add_config_arguments(*command, options->arguments, "YAML file, as for satin train")->required();
   add_gpus_option(*command, options->gpus);
   command->footer("Example: satin cache-teacher configs/quickstart/qat.yaml teacher.cache=runs/teacher-cache");
   command->callback([options] {
-    const config::Config config = config::load(options->config, options->overrides, config::Job::train);
+    const config::Config config = options->arguments.load(config::Job::train);
     start_ranks(config.train.device, options->gpus);
     install_interrupt_handlers();
     RankInputs inputs = inputs_of(config);

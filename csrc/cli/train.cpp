@@ -5,9 +5,9 @@
 #include <optional>
 
 #include "cli/commands.h"
+#include "cli/config_arguments.h"
 #include "cli/json_file.h"
 #include "cli/rank.h"
-#include "config/config.h"
 #include "core/error.h"
 #include "core/interrupt.h"
 #include "train/dry_run.h"
@@ -17,8 +17,7 @@ namespace satin::cli {
 
 void add_train(CLI::App& app) {
   struct Options {
-    std::string config;
-    std::vector<std::string> overrides;
+    ConfigArguments arguments;
     bool dry_run = false, profile = false, help_config = false, print_config = false;
     std::string resume = "never", json;
     train::DryRunOptions plan;
@@ -27,8 +26,7 @@ void add_train(CLI::App& app) {
   auto options = std::make_shared<Options>();
   auto* command =
       app.add_subcommand("train", "quantization-aware training (dense training when quantization is absent)");
-  command->add_option("config", options->config, "YAML file");
-  command->add_option("overrides", options->overrides, "key.sub=value, over what the file says");
+  add_config_arguments(*command, options->arguments);
   command->add_flag("--dry-run", options->dry_run,
                     "validate everything, print the quantization table and memory per part; write nothing");
   auto* many =
@@ -60,10 +58,10 @@ void add_train(CLI::App& app) {
       std::printf("%s", config::help().c_str());
       return;
     }
-    if (options->config.empty())
+    if (options->arguments.config.empty())
       throw UserError("satin train: expected a config file, e.g. configs/quickstart/qat-smoothness.yaml");
     check_json_file(options->json);
-    const config::Config config = config::load(options->config, options->overrides);
+    const config::Config config = options->arguments.load(config::Job::train);
     if (options->print_config)
       std::printf("%s", config::dump(config).c_str());
     else if (options->dry_run) {

@@ -3,6 +3,13 @@
 #include <ATen/ATen.h>
 
 namespace satin::nn {
+namespace {
+
+at::Tensor summed(const Stream& stream) {
+  return stream.second.defined() ? stream.first + stream.second : stream.first;
+}
+
+}  // namespace
 
 JoinedLinear::JoinedLinear(std::vector<Linear*> parts, const RmsNorm& norm)
     : parts_(std::move(parts)), norm_weight_(norm.statistics_weight()), norm_eps_(norm.eps()) {
@@ -32,12 +39,11 @@ at::Tensor JoinedLinear::multiply(const at::Tensor& stream, at::ScalarType dtype
 }
 
 JoinedLinear::Result JoinedLinear::forward(const Stream& stream, at::ScalarType dtype) const {
-  const auto& [x, delta] = stream;
   if (joined_) {
-    const at::Tensor sum = delta.defined() ? x + delta : x;
+    const at::Tensor sum = summed(stream);
     return {sum, multiply(sum, dtype, /*gated=*/false).split_with_sizes(sizes_, -1)};
   }
-  const ops::RmsNormResult normed = ops::rms_norm(x, delta, norm_weight_, norm_eps_, dtype);
+  const ops::RmsNormResult normed = ops::rms_norm(stream.first, stream.second, norm_weight_, norm_eps_, dtype);
   Result result{normed.sum, {}};
   for (Linear* part : parts_) result.parts.push_back(part->forward(normed.y));
   return result;
@@ -45,7 +51,7 @@ JoinedLinear::Result JoinedLinear::forward(const Stream& stream, at::ScalarType 
 
 std::pair<at::Tensor, at::Tensor> JoinedLinear::gated(const Stream& stream, at::ScalarType dtype) const {
   if (joined_) {
-    const at::Tensor sum = stream.second.defined() ? stream.first + stream.second : stream.first;
+    const at::Tensor sum = summed(stream);
     return {multiply(sum, dtype, /*gated=*/true), sum};
   }
   const Result result = forward(stream, dtype);

@@ -14,14 +14,7 @@ bool kernel_takes(const DecodeRows& call) {
   const kernels::PackedShape& shape = call.weight.shape;
   if (!call.x.is_cuda() || call.x.size(0) == 0 || call.x.size(0) > kernels::kMostHalfRows) return false;
   if (call.gated && shape.num_rows % (2 * kernels::kBrickRows) != 0) return false;
-  return choose_packed_path({.is_cuda = true,
-                             .compute_capability = compute_capability(call.x.device()),
-                             .num_rows = call.x.size(0),
-                             .num_columns = shape.num_columns,
-                             .num_groups = shape.num_groups(),
-                             .group_size = shape.group_size,
-                             .dtype = call.dtype})
-             .path == PackedPath::kPacked;
+  return choose_packed_path(problem_of(call.x, call.weight, call.dtype)).path == PackedPath::kPacked;
 }
 
 }  // namespace

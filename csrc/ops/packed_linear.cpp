@@ -70,6 +70,16 @@ at::Tensor multiply_in_pieces(const at::Tensor& x, const PackedWeight& weight, c
 
 }  // namespace
 
+PackedProblem problem_of(const at::Tensor& x, const PackedWeight& weight, at::ScalarType dtype) {
+  return {.is_cuda = x.is_cuda(),
+          .compute_capability = x.is_cuda() ? compute_capability(x.device()) : 0,
+          .num_rows = x.size(0),
+          .num_columns = weight.shape.num_columns,
+          .num_groups = weight.shape.num_groups(),
+          .group_size = weight.shape.group_size,
+          .dtype = dtype};
+}
+
 PackedChoice choose_packed_path(const PackedProblem& problem, PackedPath wanted) {
   const std::string why_not = cannot(problem);
   if (wanted == PackedPath::kFallback) return {wanted, "asked for"};
@@ -94,15 +104,7 @@ at::Tensor packed_linear(const at::Tensor& x, const PackedWeight& weight, const 
   out_shape.back() = shape.num_rows;
   const at::Tensor rows = x.reshape({-1, shape.num_columns}).contiguous();
   if (rows.size(0) == 0) return at::empty(out_shape, x.options());
-  const PackedChoice choice =
-      choose_packed_path({.is_cuda = x.is_cuda(),
-                          .compute_capability = x.is_cuda() ? compute_capability(x.device()) : 0,
-                          .num_rows = rows.size(0),
-                          .num_columns = shape.num_columns,
-                          .num_groups = shape.num_groups(),
-                          .group_size = shape.group_size,
-                          .dtype = x.scalar_type()},
-                         wanted);
+  const PackedChoice choice = choose_packed_path(problem_of(rows, weight, x.scalar_type()), wanted);
   say_once(x.is_cuda(), choice);
   if (choice.path == PackedPath::kFallback) return multiply_in_pieces(rows, weight, bias).view(out_shape);
   const at::Tensor offset = bias ? bias->contiguous() : at::Tensor();

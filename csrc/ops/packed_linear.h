@@ -24,6 +24,9 @@ struct PackedProblem {
   int64_t num_groups = 1, group_size = 64;
   at::ScalarType dtype = at::kFloat;  ///< of x
 };
+/// Of x [M, K] multiplied in `dtype`.
+PackedProblem problem_of(const at::Tensor& x, const PackedWeight& weight, at::ScalarType dtype);
+
 struct PackedChoice {
   PackedPath path;
   std::string reason;  ///< for people

@@ -53,7 +53,9 @@ class Quantizing {
   void run(const std::function<void(const BlockReport&)>& done) {
     registry_.enable(false);
     if (needs_gradients() && !stored_.has_gradients(blocks_.size())) make_gradients();
-    const int64_t first = load_finished();
+    const int64_t first = stored_.num_finished();
+    if (first > 0)
+      log_info(cat("going on after block ", first, " of ", blocks_.size(), ", which an earlier run finished"));
     full_ = quantized_ = blocks_.embed();
     for (int64_t block = 0; block < blocks_.size(); ++block) {
       const double start = now_s();
@@ -70,12 +72,11 @@ class Quantizing {
   }
 
  private:
+  /// These alone look at what the full-precision blocks give.
   bool trains_blocks() const {
     return ptq_.method == "block_ap" || (ptq_.method == "lwc" && ptq_.objective == "block");
   }
   bool needs_gradients() const { return ptq_.gradient_cosines || ptq_.gradient_ratio > 0; }
-  /// Whether any part looks at what the full-precision blocks give.
-  bool needs_targets() const { return trains_blocks(); }
   void enable(int64_t block, bool on) const {
     for (const auto& module : registry_.modules())
       if (nn::block_of(module.name + ".") == block) {
@@ -94,18 +95,9 @@ class Quantizing {
                  fixed(now_s() - start, 1), " s"));
   }
 
-  /// How many blocks an earlier run has finished. Their full-precision weights are needed until `replay`.
-  int64_t load_finished() const {
-    int64_t first = 0;
-    while (first < blocks_.size() && stored_.has_block(first)) ++first;
-    if (first > 0)
-      log_info(cat("going on after block ", first, " of ", blocks_.size(), ", which an earlier run finished"));
-    return first;
-  }
-
-  /// The streams after a block that is finished.
+  /// The streams after a block that is finished; the full-precision one needs its weights as they were.
   void replay(int64_t block) {
-    if (needs_targets()) full_ = blocks_.advance(block, full_);
+    if (trains_blocks()) full_ = blocks_.advance(block, full_);
     stored_.load_block(block, blocks_.decoder());
     enable(block, true);
     quantized_ = blocks_.advance(block, quantized_);
@@ -122,7 +114,7 @@ class Quantizing {
     const Linears& linears = linears_[static_cast<size_t>(block)];
     const BlockGradients gradients = needs_gradients() ? stored_.load_gradients(block) : BlockGradients{};
     at::Tensor targets;
-    if (needs_targets()) targets = blocks_.advance(block, full_);
+    if (trains_blocks()) targets = blocks_.advance(block, full_);
 
     std::map<const quant::QuantLinear*, at::Tensor> before;
     for (const auto* linear : linears) before[linear] = linear->master_weight().detach().clone();
@@ -158,7 +150,7 @@ class Quantizing {
     }
     enable(block, true);
     quantized_ = blocks_.advance(block, quantized_);
-    if (needs_targets()) full_ = targets;
+    if (trains_blocks()) full_ = targets;
     return report;
   }
 
@@ -200,7 +192,7 @@ class Quantizing {
   std::map<const quant::QuantLinear*, at::Tensor> scale_and_round(
       int64_t block, const Linears& linears, const std::map<const quant::QuantLinear*, at::Tensor>& moments) const {
     const at::NoGradGuard no_grad;
-    std::map<const quant::QuantLinear*, at::Tensor> columns, importance;
+    std::map<const quant::QuantLinear*, at::Tensor> columns;
     std::map<std::string, at::Tensor> rows;  // what the outputs of a layer were divided by
     for (const ScaledInput& input : scaled_inputs(blocks_.decoder(), block, linears, moments)) {
       const at::Tensor factor = best_factor(input);

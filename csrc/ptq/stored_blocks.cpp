@@ -48,6 +48,12 @@ fs::path StoredBlocks::gradients_path(int64_t block) const {
 
 bool StoredBlocks::has_block(int64_t block) const { return fs::exists(block_path(block)); }
 
+int64_t StoredBlocks::num_finished() const {
+  int64_t count = 0;
+  while (has_block(count)) ++count;
+  return count;
+}
+
 void StoredBlocks::load_block(int64_t block, models::Decoder& decoder) const {
   const at::NoGradGuard no_grad;
   const io::SafetensorsFile file(block_path(block));

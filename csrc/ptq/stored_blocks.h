@@ -18,6 +18,8 @@ class StoredBlocks {
   StoredBlocks(const std::filesystem::path& directory, const std::string& of);
 
   bool has_block(int64_t block) const;
+  /// Blocks 0 ... n - 1 are finished.
+  int64_t num_finished() const;
   void load_block(int64_t block, models::Decoder& decoder) const;
   void save_block(int64_t block, const models::Decoder& decoder) const;
 

@@ -76,9 +76,7 @@ std::string text_of(const ptq::BlockReport& report, int64_t num_blocks) {
 /// The run's folder of finished blocks, and the log of what was measured of each.
 void quantize_student(const config::Config& config, const Student& student, const data::Dataset& dataset,
                       const ptq::StoredBlocks& stored, const fs::path& log) {
-  int64_t finished = 0;
-  while (stored.has_block(finished)) ++finished;
-  report::MetricsLog layers(log, finished - 1);
+  report::MetricsLog layers(log, stored.num_finished() - 1);
   const ptq::Calibration text = read_calibration(config, dataset);
   log_info(
       cat("ptq: ", config.ptq.method, " on ", text.tokens.size(0), " sequences of ", text.tokens.size(1), " tokens"));

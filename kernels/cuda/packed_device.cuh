@@ -287,19 +287,24 @@ inline PackedParams params_of(const DecodeArgs& args) {
   return p;
 }
 
-/// Calls f with the bits and the segments of a brick that share a scale, as types.
+/// Calls f with the bits as a type.
+template <class Function>
+void for_bits(int bits, const Function& f) {
+  if (bits == 1) return f(std::integral_constant<int, 1>{});
+  if (bits == 2) return f(std::integral_constant<int, 2>{});
+  if (bits == 3) return f(std::integral_constant<int, 3>{});
+  if (bits == 4) return f(std::integral_constant<int, 4>{});
+  return f(std::integral_constant<int, 8>{});
+}
+
+/// The same with the segments of a brick that share a scale.
 template <class Function>
 void for_bits_and_group(int bits, int group_shift, const Function& f) {
-  const auto with_bits = [&](auto b) {
+  for_bits(bits, [&](auto b) {
     if (group_shift == 0) return f(b, std::integral_constant<int, 1>{});
     if (group_shift == 1) return f(b, std::integral_constant<int, 2>{});
     return f(b, std::integral_constant<int, 4>{});
-  };
-  if (bits == 1) return with_bits(std::integral_constant<int, 1>{});
-  if (bits == 2) return with_bits(std::integral_constant<int, 2>{});
-  if (bits == 3) return with_bits(std::integral_constant<int, 3>{});
-  if (bits == 4) return with_bits(std::integral_constant<int, 4>{});
-  return with_bits(std::integral_constant<int, 8>{});
+  });
 }
 
 /// Five to sixteen rows of bfloat16 x (packed_skinny.cu).

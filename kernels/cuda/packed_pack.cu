@@ -99,25 +99,8 @@ void pack_weight_cuda(const PackArgs& args, CUstream_st* stream) {
   const Counts grid{shape.row_bricks(), shape.column_bricks(), shape.brick_words(), shape.num_groups()};
   const int64_t bricks = grid.row_bricks * grid.column_bricks;
   const auto blocks = static_cast<unsigned>((bricks + kPackWarps - 1) / kPackWarps);
-  const auto go = [&](auto bits) {
-    pack_kernel<decltype(bits)::value><<<blocks, 32 * kPackWarps, 0, stream>>>(args, grid);
-  };
-  switch (args.shape.bits) {
-    case 1:
-      go(std::integral_constant<int, 1>{});
-      break;
-    case 2:
-      go(std::integral_constant<int, 2>{});
-      break;
-    case 3:
-      go(std::integral_constant<int, 3>{});
-      break;
-    case 4:
-      go(std::integral_constant<int, 4>{});
-      break;
-    default:
-      go(std::integral_constant<int, 8>{});
-  }
+  for_bits(shape.bits,
+           [&](auto bits) { pack_kernel<decltype(bits)::value><<<blocks, 32 * kPackWarps, 0, stream>>>(args, grid); });
   require(cudaGetLastError());
 }
 
