@@ -202,7 +202,7 @@ inline constexpr auto kFields<Train> = std::tuple{
     field("device", &Train::device, {.help = "Where to train; auto: CUDA when there is one", .one_of = "auto | cpu | cuda"}),
     field("compute_dtype", &Train::compute_dtype, {.help = "Type of activations and products (master weights stay float32 or wider); auto: bfloat16 on CUDA, float32 on CPU", .one_of = "auto | float32 | bfloat16 | float64", .known_as = "dtype | bf16 | precision"}),
     field("deterministic", &Train::deterministic, {.help = "Only algorithms that repeat bit for bit on CUDA; slower"}),
-    field("low_bit_matmul", &Train::low_bit_matmul, {.help = "always: layers with activations: int8 multiply 8-bit codes with packed weights (Hopper, bfloat16, rows or groups of 128 or more); never: fake quantization; auto: for now never", .one_of = "auto | never | always"}),
+    field("low_bit_matmul", &Train::low_bit_matmul, {.help = "auto: layers with activations: int8 multiply 8-bit codes with packed weights where kernels exist (Hopper, bfloat16, rows or groups of 128 or more); never: fake quantization", .one_of = "auto | never"}),
 };
 
 template <>

@@ -174,7 +174,7 @@ struct Train {
   std::string device = "auto";         ///< auto | cpu | cuda
   std::string compute_dtype = "auto";  ///< auto (bfloat16 on CUDA, float32 on CPU) | float32 | bfloat16 | float64
   bool deterministic = false;
-  std::string low_bit_matmul = "auto";  ///< auto | never | always
+  std::string low_bit_matmul = "auto";  ///< auto | never
   bool operator==(const Train&) const = default;
 };
 

@@ -59,7 +59,8 @@ LearnedClips learn_clips(const at::Tensor& weight, const quant::Scheme& scheme, 
     }
     const at::NoGradGuard no_grad;
     const at::Tensor error = rounded.detach() - w;
-    const at::Tensor value = objective.value(error);
+    const at::Tensor slope = objective.slope(error);
+    const at::Tensor value = (error * slope).sum() / 2;  // J is quadratic: no second product
     if (step == 0) {
       first = least = value;
       best = {start.high.detach().clone(), start.low.detach().clone()};
@@ -68,7 +69,7 @@ LearnedClips learn_clips(const at::Tensor& weight, const quant::Scheme& scheme, 
     least = at::where(better, value, least);
     best = {at::where(better, start.high.detach(), best.high), at::where(better, start.low.detach(), best.low)};
     if (step == steps) break;
-    rounded.backward(objective.slope(error));
+    rounded.backward(slope);
     adam.step(1 - static_cast<double>(step) / static_cast<double>(steps));
     adam.zero_grad();
   }

@@ -14,11 +14,13 @@ constexpr int64_t kBlockColumns = 128;  // whose compensation of later columns i
 /// The upper Cholesky factor of (moments + damping)^-1, rows and columns in `order`.
 at::Tensor inverse_factor(at::Tensor moments, const at::Tensor& order, double damping, const std::string& module) {
   const double mean = moments.diagonal().mean().item<double>();
-  moments = moments.index_select(0, order).index_select(1, order);
+  moments = moments.index_select(0, order);
+  moments = moments.index_select(1, order);
   for (int attempt = 0; attempt < 4; ++attempt, damping *= 10) {
     at::Tensor damped = moments.clone();
     damped.diagonal().add_(damping * mean);
     const auto [lower, info] = at::linalg_cholesky_ex(damped);
+    damped.reset();
     if (info.item<int>() == 0) return at::linalg_cholesky(at::cholesky_inverse(lower), /*upper=*/true);
     log_warning(cat(module, ": its inputs' second moments are singular with a damping of ", damping, "; trying ",
                     damping * 10));
@@ -46,19 +48,19 @@ Rounded gptq(const at::Tensor& weight, const at::Tensor& moments, const quant::S
   SATIN_CHECK(scheme.learned_scale() && moments.size(0) == K, module, ": GPTQ with ", quant::describe(scheme));
   if (!at::isfinite(moments).all().item<bool>())
     throw UserError(cat(module, ": its inputs on the calibration text are NaN or infinite: is the model damaged?"));
-  at::Tensor w = weight.detach().clone();
   at::Tensor hessian = moments.to(at::kDouble, /*non_blocking=*/false, /*copy=*/true);
-  const at::Tensor diagonal = hessian.diagonal();
   const at::Tensor importance = moments.diagonal().contiguous();
-  diagonal.masked_fill_(diagonal == 0, 1);
+  hessian.diagonal().masked_fill_(importance == 0, 1);
+  at::Tensor w = weight.detach();
 
   const int64_t group_size = scheme.group_size <= 0 ? K : scheme.group_size;
   const bool fixed_scales = options.act_order || group_size == K;
-  const at::Tensor order = options.act_order ? at::argsort(diagonal, /*stable=*/true, /*dim=*/0, /*descending=*/true)
-                                             : at::arange(K, at::TensorOptions().dtype(at::kLong).device(w.device()));
+  const at::Tensor order = options.act_order
+                               ? at::argsort(hessian.diagonal(), /*stable=*/true, /*dim=*/0, /*descending=*/true)
+                               : at::arange(K, at::TensorOptions().dtype(at::kLong).device(w.device()));
   const at::Tensor order_on_host = order.cpu();
   const int64_t* column_of = order_on_host.const_data_ptr<int64_t>();
-  const at::Tensor factor = inverse_factor(hessian, order, options.damping, module).to(w.scalar_type());
+  const at::Tensor factor = inverse_factor(std::move(hessian), order, options.damping, module).to(w.scalar_type());
   const at::Tensor steps = factor.diagonal().cpu().to(at::kDouble);
 
   const at::ScalarType state_dtype = nn::statistics_dtype(w.scalar_type());

@@ -4,6 +4,9 @@
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <algorithm>
+#include <optional>
+
 #include "core/error.h"
 #include "core/log.h"
 #include "losses/cross_entropy.h"
@@ -56,17 +59,35 @@ class OutputMoments {
 
 }  // namespace
 
+int64_t gradient_bytes(const std::vector<quant::QuantLinear*>& linears, int64_t element_size) {
+  int64_t elements = 0;
+  for (const quant::QuantLinear* linear : linears) elements += linear->out_features() * linear->out_features();
+  return elements * element_size;
+}
+
+int64_t blocks_a_pass(const std::vector<std::vector<quant::QuantLinear*>>& linears, int64_t element_size,
+                      int64_t budget_bytes) {
+  int64_t widest = 1;
+  for (const auto& block : linears) widest = std::max(widest, gradient_bytes(block, element_size));
+  return std::max<int64_t>(1, budget_bytes / widest);
+}
+
 std::vector<BlockGradients> collect_gradients(const Blocks& blocks,
                                               const std::vector<std::vector<quant::QuantLinear*>>& linears,
-                                              bool with_streams) {
+                                              int64_t first, int64_t last, bool with_streams) {
+  SATIN_CHECK(0 <= first && first < last && last <= blocks.size(), "blocks ", first, " to ", last);
   const auto num_blocks = static_cast<size_t>(blocks.size());
-  std::vector<BlockGradients> found(num_blocks);
-  std::vector<at::Tensor> streams(with_streams ? num_blocks + 1 : 0);
+  const auto begin = static_cast<size_t>(first), end = static_cast<size_t>(last);
+  std::vector<BlockGradients> found(end - begin);
+  std::vector<at::Tensor> streams(with_streams ? end - begin + 1 : 0);
   for (at::Tensor& stream : streams) stream = blocks.empty_stream();
-  const at::Tensor like = at::empty({0}, blocks.empty_stream().options());
+  const nn::BuildOptions& build = blocks.decoder().parameters().options();
+  const at::Tensor like =
+      at::empty({0}, at::TensorOptions().dtype(nn::statistics_dtype(build.compute_dtype)).device(build.device));
   const auto keep = [&](size_t boundary, const at::Tensor& gradient, const at::Tensor& which) {
-    if (with_streams)
-      streams[boundary].index_copy_(0, which.to(streams[boundary].device()), gradient.to(streams[boundary].device()));
+    if (!with_streams || boundary < begin || boundary > end) return;
+    at::Tensor& stream = streams[boundary - begin];
+    stream.index_copy_(0, which.to(stream.device()), gradient.to(stream.device()));
   };
   size_t done = 0;
   for (const at::Tensor& which : blocks.batches()) {
@@ -85,20 +106,21 @@ std::vector<BlockGradients> collect_gradients(const Blocks& blocks,
     x = x.detach().requires_grad_();
     const at::Tensor hidden = blocks.decoder().final_norm(x);
     at::Tensor gradient = torch::autograd::grad({hidden}, {x}, {gradient_of_hidden(blocks, hidden.detach(), which)})[0];
-    for (size_t i = num_blocks; i-- > 0;) {
+    for (size_t i = num_blocks; i-- > begin;) {
       keep(i + 1, gradient, which);
-      const OutputMoments watching(linears[i], found[i], like);
+      std::optional<OutputMoments> watching;
+      if (i < end) watching.emplace(linears[i], found[i - begin], like);
       const at::Tensor input = inputs[i].detach().requires_grad_();
       const at::Tensor output = blocks.run(static_cast<int64_t>(i), input, which);
       gradient = torch::autograd::grad({output}, {input}, {gradient})[0];
       inputs.pop_back();
     }
-    keep(0, gradient, which);
+    keep(begin, gradient, which);
     progress(cat("gradients of the full-precision model: batch ", ++done, " of ", blocks.batches().size()));
   }
   end_progress();
   const auto num_tokens = static_cast<double>(blocks.text().tokens.numel());
-  for (size_t i = 0; i < num_blocks; ++i) {
+  for (size_t i = 0; i < found.size(); ++i) {
     for (auto& [name, sums] : found[i].moments) sums.div_(num_tokens);
     if (with_streams) {
       found[i].at_input = streams[i];

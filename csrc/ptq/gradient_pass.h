@@ -16,10 +16,17 @@ struct BlockGradients {
   at::Tensor at_input, at_output;  ///< [S, T, H] df/dx of the streams before and after the block, or undefined
 };
 
-/// Of every block, where streams are kept. `linears`: those of the registry inside block i; they compute as they are
-/// enabled. `with_streams`: at_input and at_output too. Memory beyond the result: the streams of one batch.
+/// Of the blocks first ... last - 1, moments on the decoder's device, streams where streams are kept. `linears`: those
+/// of the registry inside block i; they compute as they are enabled. `with_streams`: at_input and at_output too. Memory
+/// beyond the result: the streams of one batch. Several passes over a part each give the same bits.
 std::vector<BlockGradients> collect_gradients(const Blocks& blocks,
                                               const std::vector<std::vector<quant::QuantLinear*>>& linears,
-                                              bool with_streams);
+                                              int64_t first, int64_t last, bool with_streams);
+
+/// Bytes of the moments of a block whose linears these are.
+int64_t gradient_bytes(const std::vector<quant::QuantLinear*>& linears, int64_t element_size);
+/// Blocks whose moments one pass holds: as many as fit in `budget_bytes` together, at least one.
+int64_t blocks_a_pass(const std::vector<std::vector<quant::QuantLinear*>>& linears, int64_t element_size,
+                      int64_t budget_bytes);
 
 }  // namespace satin::ptq

@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
+
 #include "core/clock.h"
 #include "core/error.h"
 #include "core/log.h"
@@ -18,9 +20,8 @@ using Linears = std::vector<quant::QuantLinear*>;
 /// The quantized linears inside each block, in the model's order.
 std::vector<Linears> linears_of_blocks(const quant::Registry& registry, int64_t num_blocks) {
   std::vector<Linears> blocks(static_cast<size_t>(num_blocks));
-  for (const auto& module : registry.modules())
-    if (const int64_t block = nn::block_of(module.name + "."); block >= 0)
-      blocks[static_cast<size_t>(block)].push_back(module.linear);
+  for (int64_t block = 0; block < num_blocks; ++block)
+    for (const auto* module : registry.in_block(block)) blocks[static_cast<size_t>(block)].push_back(module->linear);
   return blocks;
 }
 
@@ -56,7 +57,8 @@ class Quantizing {
     const int64_t first = stored_.num_finished();
     if (first > 0)
       log_info(cat("going on after block ", first, " of ", blocks_.size(), ", which an earlier run finished"));
-    full_ = quantized_ = blocks_.embed();
+    quantized_ = blocks_.embed();
+    if (trains_blocks()) full_ = quantized_;
     for (int64_t block = 0; block < blocks_.size(); ++block) {
       const double start = now_s();
       if (block < first) {
@@ -72,25 +74,27 @@ class Quantizing {
   }
 
  private:
-  /// These alone look at what the full-precision blocks give.
-  bool trains_blocks() const {
-    return ptq_.method == "block_ap" || (ptq_.method == "lwc" && ptq_.objective == "block");
-  }
-  bool needs_gradients() const { return ptq_.gradient_cosines || ptq_.gradient_ratio > 0; }
+  bool trains_blocks() const { return ptq::trains_blocks(ptq_); }
+  bool needs_gradients() const { return ptq::needs_gradients(ptq_); }
   void enable(int64_t block, bool on) const {
-    for (const auto& module : registry_.modules())
-      if (nn::block_of(module.name + ".") == block) {
-        module.linear->enable(on);
-        if (module.wrapper) module.wrapper->enable(on);
-      }
+    for (const auto* module : registry_.in_block(block)) {
+      module->linear->enable(on);
+      if (module->wrapper) module->wrapper->enable(on);
+    }
   }
 
   void make_gradients() const {
     const double start = now_s();
-    const auto found =
-        collect_gradients(blocks_, linears_, /*with_streams=*/trains_blocks() && ptq_.gradient_ratio > 0);
-    for (int64_t block = 0; block < blocks_.size(); ++block)
-      stored_.save_gradients(block, found[static_cast<size_t>(block)]);
+    const auto element_size = static_cast<int64_t>(
+        c10::elementSize(nn::statistics_dtype(blocks_.decoder().parameters().options().compute_dtype)));
+    const int64_t a_pass = blocks_a_pass(linears_, element_size, kGradientMomentsBytes);
+    for (int64_t first = 0; first < blocks_.size(); first += a_pass) {
+      const int64_t last = std::min(first + a_pass, blocks_.size());
+      const auto found = collect_gradients(blocks_, linears_, first, last,
+                                           /*with_streams=*/trains_blocks() && ptq_.gradient_ratio > 0);
+      for (int64_t block = first; block < last; ++block)
+        stored_.save_gradients(block, found[static_cast<size_t>(block - first)]);
+    }
     log_info(cat("gradients of the full-precision model on ", blocks_.text().tokens.size(0), " sequences in ",
                  fixed(now_s() - start, 1), " s"));
   }
@@ -113,8 +117,7 @@ class Quantizing {
     report.block = block;
     const Linears& linears = linears_[static_cast<size_t>(block)];
     const BlockGradients gradients = needs_gradients() ? stored_.load_gradients(block) : BlockGradients{};
-    at::Tensor targets;
-    if (trains_blocks()) targets = blocks_.advance(block, full_);
+    if (trains_blocks()) full_ = blocks_.advance(block, full_);  // what the block shall give
 
     std::map<const quant::QuantLinear*, at::Tensor> before;
     for (const auto* linear : linears) before[linear] = linear->master_weight().detach().clone();
@@ -136,7 +139,7 @@ class Quantizing {
         const BlockTask task{block,
                              linears,
                              quantized_,
-                             targets,
+                             full_,
                              ptq_.gradient_ratio > 0 ? gradients.at_input : at::Tensor(),
                              ptq_.gradient_ratio > 0 ? gradients.at_output : at::Tensor()};
         report.training = train_block(blocks_, task, ptq_.method == "lwc", ptq_, config_.train.seed);
@@ -150,7 +153,6 @@ class Quantizing {
     }
     enable(block, true);
     quantized_ = blocks_.advance(block, quantized_);
-    if (trains_blocks()) full_ = targets;
     return report;
   }
 
@@ -224,10 +226,16 @@ class Quantizing {
   const StoredBlocks& stored_;
   Blocks blocks_;
   std::vector<Linears> linears_;
-  at::Tensor full_, quantized_;  ///< the streams before the present block, of either model
+  at::Tensor full_, quantized_;  ///< the streams before the present block; full precision's where blocks are trained
 };
 
 }  // namespace
+
+bool trains_blocks(const config::Ptq& options) {
+  return options.method == "block_ap" || (options.method == "lwc" && options.objective == "block");
+}
+
+bool needs_gradients(const config::Ptq& options) { return options.gradient_cosines || options.gradient_ratio > 0; }
 
 void quantize_blocks(models::Decoder& decoder, const quant::Registry& registry, const Calibration& text,
                      const config::Config& config, const StoredBlocks& stored,

@@ -22,6 +22,13 @@ struct BlockReport {
   double seconds = 0;
 };
 
+/// Whether a block's parameters are trained on its output; these methods alone look at what full-precision blocks give.
+bool trains_blocks(const config::Ptq& options);
+/// Whether a backward pass of the full-precision model comes first.
+bool needs_gradients(const config::Ptq& options);
+/// Of the moments of gradients that one such pass holds; a model that has more is passed over several times.
+inline constexpr int64_t kGradientMomentsBytes = int64_t{16} << 30;
+
 /// Quantizes every layer of the registry that is inside a block, with its scheme, as config.ptq says; others
 /// (embedding, LM head) keep the state that their quantizers have. `stored` has what an interrupted run finished; each
 /// further block is saved there before `done` hears of it. The student's quantizers were started from its

@@ -40,6 +40,13 @@ const QuantizedModule* Registry::find(const std::string& name) const {
   return found == modules_.end() ? nullptr : &*found;
 }
 
+std::vector<const QuantizedModule*> Registry::in_block(int64_t block) const {
+  std::vector<const QuantizedModule*> found;
+  for (const QuantizedModule& module : modules_)
+    if (nn::block_of(module.name + ".") == block) found.push_back(&module);
+  return found;
+}
+
 void Registry::add(QuantLinear& linear, int64_t in_features, int64_t out_features, WrappedLinear* wrapper) {
   const Scheme& scheme = linear.scheme();
   modules_.push_back({linear.name(), &linear, wrapper, scheme});

@@ -42,6 +42,9 @@ class Registry {
   /// nullptr when there is no quantized layer of that name.
   const QuantizedModule* find(const std::string& name) const;
 
+  /// Those inside the decoder's block of this number.
+  std::vector<const QuantizedModule*> in_block(int64_t block) const;
+
   void add(QuantLinear& linear, int64_t in_features, int64_t out_features, WrappedLinear* wrapper = nullptr);
   void add_unquantized(const nn::LinearSpec& spec, const std::string& reason);
   /// Off: every layer computes in full precision with its master weight.

@@ -84,14 +84,9 @@ class Measuring {
  public:
   Measuring(const config::Config& config, Student student, std::vector<int32_t> general,
             std::vector<Question> questions)
-      : config_(config),
-        student_(std::move(student)),
-        general_(std::move(general)),
-        questions_(std::move(questions)),
-        blocks_(static_cast<size_t>(student_.decoder->config().num_layers)) {
-    for (const auto& module : student_.registry->modules())
-      if (const int64_t block = nn::block_of(module.name + "."); block >= 0)
-        blocks_[static_cast<size_t>(block)].push_back(&module);
+      : config_(config), student_(std::move(student)), general_(std::move(general)), questions_(std::move(questions)) {
+    for (int64_t block = 0; block < student_.decoder->config().num_layers; ++block)
+      blocks_.push_back(student_.registry->in_block(block));
   }
 
   size_t num_blocks() const { return blocks_.size(); }

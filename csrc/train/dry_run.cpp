@@ -18,6 +18,7 @@
 #include "train/models.h"
 #include "train/neighbours.h"
 #include "train/quantization_table.h"
+#include "train/quantize_memory.h"
 #include "train/run_length.h"
 #include "train/stored_teacher.h"
 
@@ -55,6 +56,17 @@ Job job_of(const DryRunOptions& options) {
   return job;
 }
 
+/// What any run of these needs to be right; prints the quantization table.
+void check_run(const config::Config& config, const tokenizer::Tokenizer& tokenizer, const Student& student) {
+  check_vocabulary(tokenizer, student.decoder->config(), config.model.path);
+  check_exports(config, student);
+  for (const auto* sources : {&config.data.train, &config.data.valid})
+    for (const auto& source : *sources) check_readable(source, tokenizer);
+  if (config.quantization)
+    std::printf("%s\n",
+                quantization_text(quant::quantization_table(*student.registry, student.decoder->parameters())).c_str());
+}
+
 }  // namespace
 
 nlohmann::json dry_run(const config::Config& config, const Resume& resume, const DryRunOptions& options) {
@@ -68,14 +80,8 @@ nlohmann::json dry_run(const config::Config& config, const Resume& resume, const
   const Student student = of_many ? student_shapes(config, compute_dtype)
                                   : build_student(config, student_options(at::kCPU, compute_dtype), {});
   const models::ModelConfig& model = student.decoder->config();
-  check_vocabulary(tokenizer, model, config.model.path);
-  check_exports(config, student);
   const losses::Objective objective(config.loss, tokenizer.vocab_size());  // for their errors
-  for (const auto* sources : {&config.data.train, &config.data.valid})
-    for (const auto& source : *sources) check_readable(source, tokenizer);
-  if (config.quantization)
-    std::printf("%s\n",
-                quantization_text(quant::quantization_table(*student.registry, student.decoder->parameters())).c_str());
+  check_run(config, tokenizer, student);
 
   std::optional<models::ModelConfig> teacher;
   open_teacher_cache(config, tokenizer, model.vocab_size);  // for its errors
@@ -109,6 +115,19 @@ nlohmann::json dry_run(const config::Config& config, const Resume& resume, const
   }
   std::printf("%s\n", memory_text(estimate_memory(config, *student.decoder, frozen, compute_dtype, device)).c_str());
   return nullptr;
+}
+
+void dry_run_quantize(const config::Config& config, const Resume& resume) {
+  RunDirectory::check(config.train.output_dir, resume);
+  const at::Device device = ops::resolve_device(config.train.device);
+  const at::ScalarType compute_dtype = ops::resolve_compute_dtype(config.train.compute_dtype, device);
+  const auto tokenizer = tokenizer::Tokenizer::load(config.model.path);
+  const Student student = build_student(config, student_options(at::kCPU, compute_dtype), {});
+  check_run(config, tokenizer, student);
+  const int64_t sequences = config.quantization->calibration_sequences, length = config.train.sequence_length;
+  std::printf("%s on %ld sequences of %ld tokens, on %s in %s\n", config.ptq.method.c_str(), sequences, length,
+              ops::device_name(device).c_str(), c10::toString(compute_dtype));
+  std::printf("%s\n", memory_text(estimate_quantize_memory(config, student, compute_dtype, device)).c_str());
 }
 
 }  // namespace satin::train

@@ -1,4 +1,4 @@
-// satin train --dry-run: everything that can be known before training, without writing anything.
+// --dry-run: everything that can be known before a run, without writing anything.
 #pragma once
 #include <nlohmann/json_fwd.hpp>
 
@@ -20,5 +20,8 @@ struct DryRunOptions {
 /// with a world_size of every strategy, beside the time that a step should take (train/scaling_model.h), for GPUs
 /// whatever this machine has, and weights are not read. Returns these as JSON, null without. Throws UserError.
 nlohmann::json dry_run(const config::Config& config, const Resume& resume, const DryRunOptions& options = {});
+
+/// The like of satin quantize: the table, the calibration text's size and the memory estimate (quantize_memory.h).
+void dry_run_quantize(const config::Config& config, const Resume& resume);
 
 }  // namespace satin::train

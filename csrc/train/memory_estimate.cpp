@@ -23,6 +23,18 @@ int64_t wrapped_values(const config::Quantization& quantization, int64_t h, int6
   return values;
 }
 
+}  // namespace
+
+int64_t activation_bytes_a_layer(const config::Config& config, const models::ModelConfig& c, int64_t element_size,
+                                 int64_t wide) {
+  const int64_t h = c.hidden_size, f = c.intermediate_size;
+  const int64_t q = c.num_heads * c.head_dim, kv = c.num_kv_heads * c.head_dim;
+  const int64_t wrapped = config.quantization ? wrapped_values(*config.quantization, h, f, q, kv) : 0;
+  return wide * 2 * h + element_size * (2 * h + 2 * q + 2 * kv + 3 * f + wrapped) + 4 * c.num_heads;
+}
+
+namespace {
+
 int64_t layer_parameters(const models::ModelConfig& c) {
   const int64_t q = c.num_heads * c.head_dim, kv = c.num_kv_heads * c.head_dim;
   return c.hidden_size * (2 * q + 2 * kv + 3 * c.intermediate_size + 2);
@@ -117,15 +129,11 @@ MemoryEstimate estimate_memory(const config::Config& config, const models::Decod
   const int64_t context_length = config.train.sequence_length * (branches ? 2 : 1);
   const int64_t m = share.in_forward * context_length;
   const int64_t h = c.hidden_size, f = c.intermediate_size, v = c.vocab_size;
-  const int64_t q = c.num_heads * c.head_dim, kv = c.num_kv_heads * c.head_dim;
 
   const Owned owned(student.parameters());
-  // Kept for backward, a token and layer: the residual stream before both norms, both norms' outputs, rotated q and k,
-  // v, the attention's output and logsumexp, and of the MLP gate, up and silu(gate) up.
-  const int64_t wrapped = config.quantization ? wrapped_values(*config.quantization, h, f, q, kv) : 0;
   const auto activations_in = [&](int64_t element, int64_t sequences, int64_t length, bool masked, bool recompute) {
     const int64_t rows = sequences * length;
-    const int64_t a_layer = wide * 2 * h + element * (2 * h + 2 * q + 2 * kv + 3 * f + wrapped) + 4 * c.num_heads;
+    const int64_t a_layer = activation_bytes_a_layer(config, c, element, wide);
     int64_t blocks = c.num_layers * a_layer;
     if (recompute) blocks = a_layer + c.num_layers * (wide * h + element * h);  // one, and the inputs of all
     int64_t bytes = rows * (blocks + wide * h + element * h);

@@ -30,6 +30,12 @@ MemoryEstimate estimate_memory(const config::Config& config, const models::Decod
 /// Of a device's memory, what a run may plan with: the rest is CUDA's context, NCCL's buffers and fragmentation.
 inline constexpr double kUsableMemory = 0.92;
 
+/// Kept for the backward of a block, bytes a token: the residual stream before both norms (`wide` bytes a value), both
+/// norms' outputs, rotated q and k, v, the attention's output and logsumexp, of the MLP gate, up and silu(gate) up, and
+/// what wrappers of the quantized linears keep.
+int64_t activation_bytes_a_layer(const config::Config& config, const models::ModelConfig& model, int64_t element_size,
+                                 int64_t wide);
+
 std::string memory_text(const MemoryEstimate& estimate);
 
 }  // namespace satin::train

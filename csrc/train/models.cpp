@@ -42,7 +42,7 @@ void check_schemes(const quant::Registry& registry, const std::map<std::string, 
 }
 
 nn::LinearFactory linear_factory(const config::Config& config, quant::Registry& registry) {
-  registry.allow_low_bit_products(config.train.low_bit_matmul == "always");
+  registry.allow_low_bit_products(config.train.low_bit_matmul == "auto");
   return config.quantization ? quant::quant_linear_factory(quant::Policy(*config.quantization), registry)
                              : nn::dense_linear_factory();
 }

@@ -19,6 +19,7 @@
 #include "train/finish.h"
 #include "train/models.h"
 #include "train/quantization_table.h"
+#include "train/quantize_memory.h"
 #include "train/training_data.h"
 
 namespace satin::train {
@@ -107,6 +108,7 @@ void quantize(const config::Config& config, const Resume& resume) {
   if (checkpoint) {
     log_info(cat("already quantized: ", checkpoint->string()));
   } else {
+    ops::reset_peak_memory(device);
     const Student student = build_student(config, student_options(device, compute_dtype), {});
     check_vocabulary(tokenizer, student.decoder->config(), config.model.path);
     check_exports(config, student);
@@ -115,6 +117,9 @@ void quantize(const config::Config& config, const Resume& resume) {
       if (needs_calibration(student)) calibrate(config, student, dataset);
       if (by_blocks) quantize_student(config, student, dataset, *stored, directory.layers());
     }
+    const MemoryEstimate estimate = estimate_quantize_memory(config, student, compute_dtype, device);
+    log_info(cat("peak memory ", report::bytes_text(ops::peak_memory_bytes(device)),
+                 device.is_cuda() ? cat(", predicted ", report::bytes_text(estimate.total_bytes())) : ""));
     const auto table = quant::quantization_table(*student.registry, student.decoder->parameters());
     log_info(quantization_text(table));
     write_file_atomically(directory.quantization_table(), quantization_json(table).dump(1) + "\n");

@@ -73,6 +73,15 @@ TEST_F(CliPtq, EveryMethodAndItsLogOfCosines) {
   EXPECT_NE(model("levels"), model("ap"));
 }
 
+TEST_F(CliPtq, ADryRunSaysWhatItWillTakeAndWritesNothing) {
+  const std::string settings = quantize("dry", "ptq.method=gptq ptq.gradient_cosines=true --dry-run");
+  expect(satin(settings), 0,
+         {"model.layers.*.mlp.down_proj", "gptq on 12 sequences of 128 tokens", "streams", "total"});
+  EXPECT_FALSE(fs::exists(dir / "dry"));
+  EXPECT_FALSE(fs::exists(dir / "cache"));
+  expect(satin(settings + " data.train.0.path=nowhere.jsonl"), 2, {"nowhere.jsonl"});
+}
+
 TEST_F(CliPtq, TrainingStartsFromTheResultBitForBit) {
   for (const std::string more :
        {"ptq.method=gptq", "ptq.method=awq quantization.default.bits=3",

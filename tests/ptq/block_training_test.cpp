@@ -15,7 +15,7 @@ namespace {
 /// Block 1 with its targets of full precision, on inputs that are a little off.
 BlockTask task_of(const PtqModel& model, const Blocks& blocks, bool with_gradients) {
   model.registry.enable(false);
-  const auto gradients = collect_gradients(blocks, {model.linears(0), model.linears(1)}, true);
+  const auto gradients = collect_gradients(blocks, {model.linears(0), model.linears(1)}, 0, 2, true);
   const at::Tensor full = blocks.advance(0, blocks.embed());
   BlockTask task{1, model.linears(1), full + 0.05 * at::randn_like(full), blocks.advance(1, full), {}, {}};
   if (with_gradients) {

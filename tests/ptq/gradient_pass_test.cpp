@@ -16,7 +16,7 @@ TEST(GradientPass, EqualsAutogradOfTheWholeModel) {
   const PtqModel model;
   model.registry.enable(false);
   const Blocks blocks(*model.decoder, model.text, 3, false);
-  const auto found = collect_gradients(blocks, {model.linears(0), model.linears(1)}, true);
+  const auto found = collect_gradients(blocks, {model.linears(0), model.linears(1)}, 0, 2, true);
 
   const at::AutoGradMode enable_grad(true);
   std::vector<at::Tensor> outputs, taps;
@@ -45,6 +45,29 @@ TEST(GradientPass, EqualsAutogradOfTheWholeModel) {
   EXPECT_TRUE(at::allclose(found[0].at_input, gradients[14], 1e-9, 1e-14));
   EXPECT_TRUE(at::allclose(found[1].at_input, gradients[15], 1e-9, 1e-14));
   EXPECT_TRUE(at::equal(found[0].at_output, found[1].at_input));
+}
+
+TEST(GradientPass, PartsGiveTheBitsOfOnePass) {
+  const PtqModel model;
+  model.registry.enable(false);
+  const Blocks blocks(*model.decoder, model.text, 3, false);
+  const std::vector<std::vector<quant::QuantLinear*>> linears{model.linears(0), model.linears(1)};
+  const auto whole = collect_gradients(blocks, linears, 0, 2, true);
+  for (int64_t block = 0; block < 2; ++block) {
+    const auto part = collect_gradients(blocks, linears, block, block + 1, true);
+    const BlockGradients& wanted = whole[static_cast<size_t>(block)];
+    ASSERT_EQ(part.size(), 1u);
+    ASSERT_EQ(part[0].moments.size(), 7u);
+    for (const auto& [name, moments] : part[0].moments)
+      EXPECT_TRUE(at::equal(moments, wanted.moments.at(name))) << name;
+    EXPECT_TRUE(at::equal(part[0].at_input, wanted.at_input));
+    EXPECT_TRUE(at::equal(part[0].at_output, wanted.at_output));
+  }
+  int64_t elements = 0;
+  for (const auto* linear : linears[0]) elements += linear->out_features() * linear->out_features();
+  EXPECT_EQ(blocks_a_pass(linears, 8, 2 * 8 * elements), 2);
+  EXPECT_EQ(blocks_a_pass(linears, 8, 2 * 8 * elements - 1), 1);
+  EXPECT_EQ(blocks_a_pass(linears, 8, 1), 1);
 }
 
 TEST(GradientPass, BlocksGiveWhatTheWholeModelGives) {
