@@ -44,8 +44,13 @@ void bench_loss_step(const Options& options) {
     for (const Case& one : cases) {
       const std::string name = cat(shape.name, " ", shape.sequences, " x ", shape.length, " lsq_asymmetric ", one.name);
       if (name.find(options.only) == std::string::npos) continue;
-      Training training({shape.name, "lsq_asymmetric", at::kFloat, shape.sequences, shape.length, options.device,
-                         one.loss, one.stored_top_k});
+      Training training({.shape = shape.name,
+                         .method = "lsq_asymmetric",
+                         .sequences = shape.sequences,
+                         .length = shape.length,
+                         .device = options.device,
+                         .loss = one.loss,
+                         .stored_top_k = one.stored_top_k});
       Measurement m = training.time_from_host([&] { training.step(); });
       m.name = name;
       const double tokens = static_cast<double>(shape.sequences * shape.length);

@@ -186,6 +186,8 @@ inline constexpr auto kFields<Allocate> = std::tuple{
     field("reasoning", &Allocate::reasoning, {.help = "Texts of questions and answers whose answers' cross-entropy counts: a path, one source or a list; none: perplexity of data.train alone"}),
     field("answer_after", &Allocate::answer_after, {.help = "An answer is what follows the first occurrence of this in a document"}),
     field("reasoning_weight", &Allocate::reasoning_weight, {.help = "Weight of the answers in a layer's sensitivity; perplexity has the rest", .unit = "share", .at_least = 0, .at_most = 1}),
+    field("sensitivity", &Allocate::sensitivity, {.help = "What a layer's rounding costs: losses measured with that layer alone rounded, or its squared error weighted by the curvature of the loss (fisher: squared gradients; hessian: traces)", .one_of = "losses | fisher | hessian"}),
+    field("pareto_points", &Allocate::pareto_points, {.help = "Budgets, from the fewest to the most bits, whose allocations are measured for the report's curve; 0: none", .at_least = 0}),
     field("samples", &Allocate::samples, {.help = "Sequences of data.train, and documents of reasoning, that are scored", .unit = "samples", .at_least = 1}),
 };
 

@@ -159,6 +159,8 @@ struct Allocate {
   std::string answer_after = "Answer:";           ///< the answer is what follows its first occurrence
   double reasoning_weight = 0.7;                  ///< beta: of the answers against perplexity
   int64_t samples = 64;                           ///< sequences of general text, and questions
+  std::string sensitivity = "losses";             ///< losses | fisher | hessian
+  int64_t pareto_points = 7;                      ///< budgets whose allocations are measured for the report
   bool operator==(const Allocate&) const = default;
 };
 

@@ -118,6 +118,10 @@ void check_ptq(const Config& config, const Report& report) {
 void check_allocate(const Config& config, const Report& report) {
   const Allocate& allocate = config.allocate;
   if (config.data.train.empty()) report({"data.train"}, "data.train: satin allocate reads general text; give a path");
+  if (allocate.sensitivity != "losses" && !allocate.reasoning.empty())
+    report({"allocate.sensitivity"},
+           cat("allocate.sensitivity: ", allocate.sensitivity,
+               " looks at data.train alone; expected losses with allocate.reasoning, or no reasoning"));
   double least = 9;
   for (size_t i = 0; i < allocate.candidates.size(); ++i) {
     const double bits = allocate.candidates[i];

@@ -72,7 +72,9 @@ int64_t total_memory_bytes(c10::Device device) {
 }
 
 void reset_peak_memory(c10::Device device) {
-  if (device.is_cuda()) at::accelerator::resetPeakStats(device.index());
+  if (!device.is_cuda()) return;
+  at::globalContext().lazyInitDevice(device.type());  // the allocator: there may be no tensor yet
+  at::accelerator::resetPeakStats(device.index());
 }
 
 void synchronize(c10::Device device) {

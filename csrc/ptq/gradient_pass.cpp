@@ -14,24 +14,23 @@
 #include "ptq/moments.h"
 
 namespace satin::ptq {
-namespace {
 
-/// df/dhidden [B, T, H], f summed over the sequences.
-at::Tensor gradient_of_hidden(const Blocks& blocks, const at::Tensor& hidden, const at::Tensor& which) {
+at::Tensor gradient_of_hidden(models::Decoder& decoder, const at::Tensor& hidden, const at::Tensor& tokens,
+                              const at::Tensor& scored) {
   const at::NoGradGuard no_grad;
-  const Calibration& text = blocks.text();
-  const at::Tensor tokens = text.tokens.index_select(0, which);
-  const at::Tensor scored = text.loss_mask.index_select(0, which).to(at::kDouble);
-  const at::Tensor weights = scored / scored.sum(1, /*keepdim=*/true).clamp_min(1);
+  const at::Tensor counted = scored.to(at::kDouble);
+  const at::Tensor weights = counted / counted.sum(1, /*keepdim=*/true).clamp_min(1);
   const auto device = hidden.device();
   const losses::CrossEntropy cross_entropy;
   losses::HeadInputs inputs;
   inputs.hidden = hidden.reshape({-1, hidden.size(2)});
-  inputs.head = blocks.decoder().head().weight().detach();
+  inputs.head = decoder.head().weight().detach();
   inputs.targets = tokens.roll(-1, 1).reshape({-1}).to(device);
   inputs.weights = weights.reshape({-1}).to(device).to(nn::statistics_dtype(hidden.scalar_type()));
   return losses::head_losses(inputs, {{&cross_entropy, 1}}, 0).grad_hidden.view(hidden.sizes());
 }
+
+namespace {
 
 /// Shows each linear's output gradient to its moments while it lives.
 class OutputMoments {
@@ -105,7 +104,11 @@ std::vector<BlockGradients> collect_gradients(const Blocks& blocks,
     const at::AutoGradMode enable_grad(true);
     x = x.detach().requires_grad_();
     const at::Tensor hidden = blocks.decoder().final_norm(x);
-    at::Tensor gradient = torch::autograd::grad({hidden}, {x}, {gradient_of_hidden(blocks, hidden.detach(), which)})[0];
+    const Calibration& text = blocks.text();
+    at::Tensor gradient =
+        torch::autograd::grad({hidden}, {x},
+                              {gradient_of_hidden(blocks.decoder(), hidden.detach(), text.tokens.index_select(0, which),
+                                                  text.loss_mask.index_select(0, which))})[0];
     for (size_t i = num_blocks; i-- > begin;) {
       keep(i + 1, gradient, which);
       std::optional<OutputMoments> watching;

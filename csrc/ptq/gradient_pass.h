@@ -10,6 +10,11 @@
 
 namespace satin::ptq {
 
+/// df/dhidden [B, T, H] of the final norm's output, f the mean cross-entropy of a sequence's scored tokens, summed over
+/// sequences. tokens [B, T] int64, scored [B, T] bool: position t's prediction of token t + 1 counts.
+at::Tensor gradient_of_hidden(models::Decoder& decoder, const at::Tensor& hidden, const at::Tensor& tokens,
+                              const at::Tensor& scored);
+
 /// f is the mean cross-entropy of a sequence's scored tokens.
 struct BlockGradients {
   std::map<std::string, at::Tensor> moments;  ///< by linear layer: E[g g^T] [out, out] of g = df/dy, its output

@@ -56,7 +56,7 @@ void HeldWeights::add_layers(const Registry& registry, at::ScalarType dtype) {
     if (batch == batches_.end()) batch = batches_.insert(batch, {quantized, grid, held, {}});
     QuantizerState state;
     if (!module.linear->scheme().reads_data() || module.linear->scheme().per_tensor()) state = module.linear->state();
-    batch->layers.push_back({module.linear, state, {}, {}, {}, {}});
+    batch->layers.push_back({.linear = module.linear, .state = state});
   }
 }
 

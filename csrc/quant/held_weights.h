@@ -57,12 +57,12 @@ class HeldWeights {
  private:
   struct Layer {
     QuantLinear* linear;
-    QuantizerState state;
-    at::Tensor own;                            ///< quantized: all of it, or this process's rows
-    PackedRows packed;                         ///< of these rows, where they travel so
-    std::optional<ops::PackedWeight> product;  ///< what int8 products multiply with (see low_bit_matmul.h)
-    at::Tensor held;                           ///< all of it, a leaf
-    at::Tensor gradient;  ///< the sum so far, of `own`; of `held` before it is summed over processes
+    QuantizerState state = {};
+    at::Tensor own = {};                            ///< quantized: all of it, or this process's rows
+    PackedRows packed = {};                         ///< of these rows, where they travel so
+    std::optional<ops::PackedWeight> product = {};  ///< what int8 products multiply with (see low_bit_matmul.h)
+    at::Tensor held = {};                           ///< all of it, a leaf
+    at::Tensor gradient = {};  ///< the sum so far, of `own`; of `held` before it is summed over processes
   };
   /// Layers that one kernel can serve: all but the group size is equal.
   struct Batch {

@@ -50,6 +50,7 @@ void write_report(const std::vector<fs::path>& run_dirs, const fs::path& output)
   Charts charts;
   page += results_section(runs);
   page += other_tasks_section(runs);
+  page += allocation_section(runs, charts);
   page += smoothness_section(runs, charts);
   page += robustness_section(runs, charts);
   page += training_section(runs, charts);

@@ -145,12 +145,13 @@ RunData read_run(const fs::path& directory) {
   with("quantizers.jsonl", [&](const fs::path& path) { read_quantizers(path, run); });
   with("summary.json", [&](const fs::path& path) { run.tables.push_back(read_table(path, "Summary")); });
   with("quantization.json", [&](const fs::path& path) { run.tables.push_back(read_table(path, "Quantization")); });
+  with("allocation.json", [&](const fs::path& path) { run.allocation = read_allocation(path); });
   run.results = read_eval_results(directory / "eval");
   if (!found && run.results.empty())
-    throw UserError(
-        cat(directory.string(),
-            " is not a run directory: expected config.yaml, metrics.jsonl, quantizers.jsonl, "
-            "summary.json, quantization.json or eval/*.json in it (train.output_dir of a config names one)"));
+    throw UserError(cat(directory.string(),
+                        " is not a run directory: expected config.yaml, metrics.jsonl, quantizers.jsonl, "
+                        "summary.json, quantization.json, allocation.json or eval/*.json in it (train.output_dir of a "
+                        "config names one)"));
   return run;
 }
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "report/allocation.h"
 #include "report/eval_results.h"
 #include "report/table.h"
 
@@ -35,11 +36,12 @@ struct RunData {
   std::vector<QuantizerHealth> quantizers;    ///< the last entry of quantizers.jsonl
   int64_t quantizers_step = 0;                ///< ... and its step
   std::vector<EvalResult> results;            ///< of eval/*.json
+  AllocationData allocation;                  ///< of allocation.json
 };
 
-/// Reads config.yaml, metrics.jsonl, quantizers.jsonl, quantization.json, summary.json and eval/*.json. Errors:
-/// UserError when `directory` has none of them, or when one that is there cannot be understood (a line of metrics or
-/// quantizers that a kill cut short is left out).
+/// Reads config.yaml, metrics.jsonl, quantizers.jsonl, quantization.json, summary.json, allocation.json and
+/// eval/*.json. Errors: UserError when `directory` has none of them, or when one that is there cannot be understood (a
+/// line of metrics or quantizers that a kill cut short is left out).
 RunData read_run(const std::filesystem::path& directory);
 
 }  // namespace satin::report

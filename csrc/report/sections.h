@@ -13,6 +13,8 @@ std::string results_section(const Runs& runs);
 std::string smoothness_section(const Runs& runs, Charts& charts);
 /// satin eval's robustness, by text.
 std::string robustness_section(const Runs& runs, Charts& charts);
+/// satin allocate's lists, costs and losses.
+std::string allocation_section(const Runs& runs, Charts& charts);
 /// satin eval's other tasks, as a table.
 std::string other_tasks_section(const Runs& runs);
 /// Curves of all metrics over the steps, and their last values.

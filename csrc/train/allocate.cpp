@@ -1,190 +1,39 @@
 #include "train/allocate.h"
 
 #include <ATen/ATen.h>
-#include <ATen/core/grad_mode.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <functional>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "allocate/allocation.h"
 #include "allocate/controls.h"
 #include "allocate/mixture.h"
+#include "allocate/rank_correlation.h"
 #include "config/config.h"
 #include "core/error.h"
 #include "core/file.h"
-#include "core/interrupt.h"
 #include "core/log.h"
-#include "data/loader.h"
-#include "data/text_source.h"
-#include "eval/corpus.h"
-#include "eval/tasks.h"
 #include "ops/device.h"
+#include "report/html.h"
 #include "report/metrics.h"
+#include "report/progress.h"
 #include "train/allocation_text.h"
-#include "train/models.h"
+#include "train/layer_curvature.h"
+#include "train/measured_layers.h"
 #include "train/training_data.h"
 
 namespace satin::train {
 namespace {
 
-/// Loss of a model on general text, and on the answers of questions (NaN without any).
-struct Losses {
-  double perplexity, answers;
-};
+constexpr int64_t kProbes = 8;  // of the Hessian's traces
+constexpr int kFullPrecision = 16;
 
-/// Documents whose answers are scored: ids, and the first id that belongs to the answer.
-struct Question {
-  std::vector<int32_t> ids;
-  size_t first_answer;
-};
-
-std::vector<Question> read_questions(const config::Config& config, const tokenizer::Tokenizer& tokenizer,
-                                     size_t limit) {
-  std::vector<Question> questions;
-  const std::string& marker = config.allocate.answer_after;
-  for (const config::DataSource& source : config.allocate.reasoning) {
-    data::TextSource text(source);
-    data::Document document;
-    size_t read = 0;
-    while (read < limit && text.next(document)) {
-      const size_t at = document.text.find(marker);
-      if (at == std::string::npos) continue;
-      Question question;
-      question.first_answer = 0;
-      if (tokenizer.bos_id() >= 0) question.ids.push_back(tokenizer.bos_id());
-      for (const auto& span : tokenizer.encode_with_spans(document.text)) {
-        if (question.first_answer == 0 && span.begin >= at + marker.size()) question.first_answer = question.ids.size();
-        question.ids.push_back(span.id);
-      }
-      if (question.first_answer == 0) continue;  // nothing follows
-      questions.push_back(std::move(question));
-      ++read;
-    }
-    if (read == 0)
-      throw UserError(cat("allocate.reasoning: no document of ", source.path, " has an answer after \"", marker,
-                          "\"; set allocate.answer_after to what stands before answers there"));
-  }
-  return questions;
-}
-
-/// data.train's first sequences, one after the other.
-std::vector<int32_t> read_general(const config::Config& config, const data::Dataset& dataset) {
-  data::Loader loader(dataset, {.share = {1, 1}});
-  std::vector<int32_t> ids;
-  for (int64_t i = 0; i < config.allocate.samples; ++i) {
-    const at::Tensor tokens = loader.next().batch.tokens.flatten();
-    const int64_t* values = tokens.const_data_ptr<int64_t>();
-    ids.insert(ids.end(), values, values + tokens.numel());
-  }
-  return ids;
-}
-
-class Measuring {
- public:
-  Measuring(const config::Config& config, Student student, std::vector<int32_t> general,
-            std::vector<Question> questions)
-      : config_(config), student_(std::move(student)), general_(std::move(general)), questions_(std::move(questions)) {
-    for (int64_t block = 0; block < student_.decoder->config().num_layers; ++block)
-      blocks_.push_back(student_.registry->in_block(block));
-  }
-
-  size_t num_blocks() const { return blocks_.size(); }
-  int64_t num_parameters(size_t block) const {
-    int64_t count = 0;
-    for (const auto* module : blocks_[block]) count += module->linear->master_weight().numel();
-    return count;
-  }
-  /// Stored bits a weight, scales and zero points included, with these bits of each block.
-  double effective_bits(const std::vector<int>& bits) const {
-    double total = 0, count = 0;
-    for (size_t block = 0; block < blocks_.size(); ++block)
-      for (const auto* module : blocks_[block]) {
-        quant::Scheme scheme = module->scheme;
-        scheme.bits = bits[block];
-        const at::Tensor weight = module->linear->master_weight();
-        total += scheme.effective_bits(weight.size(0), weight.size(1)) * static_cast<double>(weight.numel());
-        count += static_cast<double>(weight.numel());
-      }
-    return total / count;
-  }
-
-  /// Every block in full precision but those with bits above 0.
-  Losses losses(const std::vector<int>& bits) const {
-    if (const int signal = interrupt_signal())
-      throw InterruptedError(cat("stopped by signal ", signal, "; --resume auto goes on from what was measured"));
-    student_.registry->enable(false);
-    for (size_t block = 0; block < blocks_.size(); ++block)
-      for (const auto* module : blocks_[block]) {
-        if (bits[block] == 0) continue;
-        module->linear->set_bits(bits[block], /*keep_range=*/false);
-        module->linear->initialise();
-        module->linear->enable(true);
-        if (module->wrapper) module->wrapper->enable(true);
-      }
-    return {eval::perplexity(*student_.decoder, general_, config_.train.sequence_length).perplexity(), answer_loss()};
-  }
-
-  /// Mean squares of each layer's input on the sequences [first, last) of general text, or on questions.
-  std::vector<double> general_energies() const {
-    Energies energies(num_blocks());
-    const int64_t length = config_.train.sequence_length;
-    for (int64_t i = 0; (i + 1) * length <= static_cast<int64_t>(general_.size()); ++i)
-      see({general_.begin() + i * length, general_.begin() + (i + 1) * length}, energies);
-    return energies.means();
-  }
-  std::vector<double> question_energies(bool odd) const {
-    Energies energies(num_blocks());
-    for (size_t i = odd ? 1 : 0; i < questions_.size(); i += 2) see(questions_[i].ids, energies);
-    return energies.means();
-  }
-  bool has_questions() const { return !questions_.empty(); }
-
- private:
-  struct Energies {
-    std::vector<double> sums;
-    double num_tokens = 0;
-    explicit Energies(size_t layers) : sums(layers, 0) {}
-    std::vector<double> means() const {
-      std::vector<double> found = sums;
-      for (double& value : found) value /= std::max(1.0, num_tokens);
-      return found;
-    }
-  };
-
-  void see(const std::vector<int32_t>& ids, Energies& energies) const {
-    const at::NoGradGuard no_grad;
-    student_.registry->enable(false);
-    std::vector<at::Tensor> taps;
-    student_.decoder->hidden(at::tensor(at::ArrayRef<int32_t>(ids), at::kInt).to(at::kLong).unsqueeze(0),
-                             {.taps = &taps});
-    for (size_t i = 0; i < taps.size(); ++i) energies.sums[i] += taps[i].square().sum(at::kDouble).item<double>();
-    energies.num_tokens += static_cast<double>(ids.size());
-  }
-
-  /// Mean -ln p of all answers' tokens.
-  double answer_loss() const {
-    if (questions_.empty()) return std::nan("");
-    std::vector<std::vector<int32_t>> sequences;
-    for (const Question& question : questions_) sequences.push_back(question.ids);
-    const auto scores = eval::score(*student_.decoder, sequences);
-    double sum = 0;
-    int64_t count = 0;
-    for (size_t i = 0; i < questions_.size(); ++i)
-      for (size_t t = questions_[i].first_answer; t < questions_[i].ids.size(); ++t, ++count)
-        sum -= scores[i].log_prob[t - 1];
-    return sum / static_cast<double>(count);
-  }
-
-  const config::Config& config_;
-  Student student_;
-  std::vector<int32_t> general_;
-  std::vector<Question> questions_;
-  std::vector<std::vector<const quant::QuantizedModule*>> blocks_;
-};
-
-/// Losses by (block, bits) that an earlier run wrote; key (-1, 16): of full precision.
-using Measured = std::map<std::pair<int64_t, int>, Losses>;
+/// Losses by (layer, bits) that an earlier run wrote; key (-1, 16): of full precision.
+using Measured = std::map<std::pair<int64_t, int>, LayerLosses>;
 
 Measured read_measured(const fs::path& path) {
   Measured found;
@@ -197,45 +46,126 @@ Measured read_measured(const fs::path& path) {
   return found;
 }
 
-/// Measures what `measured` lacks; every result is on the disk before the next is begun.
-void measure(const config::Config& config, const Measuring& model, const fs::path& log, Measured& measured) {
+/// Measures what `measured` lacks; every result is on the disk before the next is begun. `full_only`: full precision.
+void measure(const config::Config& config, const MeasuredLayers& model, const fs::path& log, bool full_only,
+             Measured& measured) {
   report::MetricsLog file(log, static_cast<int64_t>(measured.size()) - 1);
-  const size_t total = model.num_blocks() * config.allocate.candidates.size() + 1;
-  const auto once = [&](int64_t block, int bits) {
-    if (measured.contains({block, bits})) return;
-    std::vector<int> all(model.num_blocks(), 0);
-    if (block >= 0) all[static_cast<size_t>(block)] = bits;
-    const Losses found = model.losses(all);
+  const size_t total = full_only ? 1 : model.size() * config.allocate.candidates.size() + 1;
+  const auto once = [&](int64_t layer, int bits) {
+    if (measured.contains({layer, bits})) return;
+    std::vector<int> all(model.size(), 0);
+    if (layer >= 0) all[static_cast<size_t>(layer)] = bits;
+    const LayerLosses found = model.losses(all);
     file.append({{"step", measured.size()},
-                 {"block", block},
+                 {"block", layer},
                  {"bits", bits},
                  {"perplexity", found.perplexity},
                  {"answers", found.answers}});
-    measured[{block, bits}] = found;
+    measured[{layer, bits}] = found;
     progress(cat("sensitivity ", measured.size(), " of ", total));
   };
-  once(-1, 16);
-  for (size_t block = 0; block < model.num_blocks(); ++block)
-    for (const double bits : config.allocate.candidates) once(static_cast<int64_t>(block), static_cast<int>(bits));
+  once(-1, kFullPrecision);
+  for (size_t layer = 0; !full_only && layer < model.size(); ++layer)
+    for (const double bits : config.allocate.candidates) once(static_cast<int64_t>(layer), static_cast<int>(bits));
   end_progress();
 }
 
-/// S(l, b) = beta (rise of the answers' loss) + (1 - beta) (rise of perplexity), both relative.
-std::vector<allocate::Layer> layers_of(const config::Config& config, const Measuring& model, const Measured& measured,
-                                       double beta) {
-  const Losses& full = measured.at({-1, 16});
+/// Layers whose choices cost what `cost(layer, bits)` says.
+std::vector<allocate::Layer> layers_by(const config::Config& config, const MeasuredLayers& model,
+                                       const std::function<double(size_t, int)>& cost) {
   std::vector<allocate::Layer> layers;
-  for (size_t block = 0; block < model.num_blocks(); ++block) {
-    allocate::Layer layer{model.num_parameters(block), {}};
-    for (const double bits : config.allocate.candidates) {
-      const Losses& found = measured.at({static_cast<int64_t>(block), static_cast<int>(bits)});
-      double rise = (1 - beta) * (found.perplexity / full.perplexity - 1);
-      if (beta > 0) rise += beta * (found.answers / full.answers - 1);
-      layer.choices.push_back({static_cast<int>(bits), rise});
-    }
-    layers.push_back(std::move(layer));
+  for (size_t layer = 0; layer < model.size(); ++layer) {
+    layers.push_back({model.num_parameters(layer), {}});
+    for (const double bits : config.allocate.candidates)
+      layers.back().choices.push_back({static_cast<int>(bits), cost(layer, static_cast<int>(bits))});
   }
   return layers;
+}
+
+/// The relative rise of both losses: S(l, b) = beta (of the answers) + (1 - beta) (of perplexity).
+std::vector<allocate::Layer> layers_by_losses(const config::Config& config, const MeasuredLayers& model,
+                                              const Measured& measured, double beta) {
+  const LayerLosses& full = measured.at({-1, kFullPrecision});
+  return layers_by(config, model, [&](size_t layer, int bits) {
+    const LayerLosses& found = measured.at({static_cast<int64_t>(layer), bits});
+    double rise = (1 - beta) * (found.perplexity / full.perplexity - 1);
+    if (beta > 0) rise += beta * (found.answers / full.answers - 1);
+    return rise;
+  });
+}
+
+std::vector<allocate::Layer> layers_by_curvature(const config::Config& config, const MeasuredLayers& model) {
+  const at::Tensor tokens = model.general_tokens();
+  models::Decoder& decoder = *model.student().decoder;
+  const quant::Registry& registry = *model.student().registry;
+  const Curvature curvature =
+      config.allocate.sensitivity == "fisher"
+          ? fisher_curvature(decoder, registry, tokens)
+          : hessian_curvature(decoder, registry, tokens, config.train.micro_batch_size, kProbes, config.train.seed);
+  return layers_by(config, model, [&](size_t layer, int bits) {
+    std::vector<int> all(model.size(), 0);
+    all[layer] = bits;
+    model.round(all);
+    return rounding_cost(curvature, model.modules(layer));
+  });
+}
+
+/// Kendall's tau between the two losses' rises over layers, at each of the candidates.
+nlohmann::ordered_json agreement_of(const config::Config& config, const MeasuredLayers& model,
+                                    const Measured& measured) {
+  nlohmann::ordered_json found;
+  std::string text;
+  for (const double candidate : config.allocate.candidates) {
+    const int bits = static_cast<int>(candidate);
+    std::vector<double> perplexity, answers;
+    for (size_t layer = 0; layer < model.size(); ++layer) {
+      const LayerLosses& losses = measured.at({static_cast<int64_t>(layer), bits});
+      perplexity.push_back(losses.perplexity);
+      answers.push_back(losses.answers);
+    }
+    const double tau = allocate::kendall_tau(perplexity, answers);
+    found[std::to_string(bits)] = tau;
+    text += cat(text.empty() ? "" : ", ", bits, " bits ", fixed(tau, 2));
+  }
+  log_info(cat("order of the layers by perplexity and by answers, Kendall's tau: ", text));
+  return found;
+}
+
+std::vector<int> bits_of(const std::vector<allocate::Layer>& layers, const allocate::Allocation& found) {
+  std::vector<int> bits;
+  for (size_t i = 0; i < layers.size(); ++i) bits.push_back(layers[i].choices[found.chosen[i]].bits);
+  return bits;
+}
+
+/// What a list of bits takes and gives, measured.
+nlohmann::ordered_json result_of(const MeasuredLayers& model, const std::vector<int>& bits) {
+  const LayerLosses losses = model.losses(bits);
+  double total = 0, count = 0;
+  for (size_t i = 0; i < bits.size(); ++i) {
+    total += static_cast<double>(bits[i]) * static_cast<double>(model.num_parameters(i));
+    count += static_cast<double>(model.num_parameters(i));
+  }
+  return {{"bits", bits},
+          {"mean_bits", total / count},
+          {"effective_bits", model.effective_bits(bits)},
+          {"perplexity", losses.perplexity},
+          {"answers", losses.answers}};
+}
+
+/// Allocations of budgets between the fewest and the most bits, in even steps.
+nlohmann::ordered_json frontier(const config::Config& config, const MeasuredLayers& model,
+                                const std::vector<allocate::Layer>& layers) {
+  const auto [least, most] = std::ranges::minmax(config.allocate.candidates);
+  nlohmann::ordered_json points = nlohmann::ordered_json::array();
+  for (int64_t i = 0; i < config.allocate.pareto_points; ++i) {
+    const double share =
+        static_cast<double>(i) / static_cast<double>(std::max<int64_t>(1, config.allocate.pareto_points - 1));
+    points.push_back(
+        result_of(model, bits_of(layers, allocate::allocate_bits(layers, least + share * (most - least)))));
+    progress(cat("budget ", i + 1, " of ", config.allocate.pareto_points));
+  }
+  end_progress();
+  return points;
 }
 
 void check_same(const fs::path& path, const config::Config& config) {
@@ -256,11 +186,14 @@ void allocate(const config::Config& config, const Resume& resume) {
   check_same(directory.config(), config);
   ops::configure_numerics(config.train.deterministic);
   const auto tokenizer = tokenizer::Tokenizer::load(config.model.path);
+  ops::reset_peak_memory(device);
   Student student = build_student(config, student_options(device, compute_dtype), {});
   check_vocabulary(tokenizer, student.decoder->config(), config.model.path);
-  const data::Dataset dataset = open_training_data(config, tokenizer, directory.tokens());
-  const Measuring model(config, std::move(student), read_general(config, dataset),
-                        read_questions(config, tokenizer, static_cast<size_t>(config.allocate.samples)));
+  const at::Tensor general =
+      read_sequences(open_training_data(config, tokenizer, directory.tokens()), config.allocate.samples).tokens;
+  const MeasuredLayers model(config, std::move(student),
+                             {general.const_data_ptr<int64_t>(), general.const_data_ptr<int64_t>() + general.numel()},
+                             read_questions(config, tokenizer, static_cast<size_t>(config.allocate.samples)));
   write_file_atomically(directory.config(), config::dump(config));
 
   nlohmann::ordered_json result;
@@ -272,49 +205,47 @@ void allocate(const config::Config& config, const Resume& resume) {
     log_info(cat("calibration text: ", fixed(100 * mixture.general_share, 0),
                  " % general text is closest to the reasoning texts in activation energy"));
   }
-  Measured measured = read_measured(directory.path() / "sensitivity.jsonl");
-  measure(config, model, directory.path() / "sensitivity.jsonl", measured);
-
+  const bool by_losses = config.allocate.sensitivity == "losses";
   const double beta = model.has_questions() ? config.allocate.reasoning_weight : 0;
+  Measured measured = read_measured(directory.path() / "sensitivity.jsonl");
+  measure(config, model, directory.path() / "sensitivity.jsonl", /*full_only=*/!by_losses, measured);
+  if (by_losses && model.has_questions()) result["kendall_tau"] = agreement_of(config, model, measured);
+
   const double mean_bits = config.allocate.average_bits;
-  const auto layers = layers_of(config, model, measured, beta);
+  const auto layers = by_losses ? layers_by_losses(config, model, measured, beta) : layers_by_curvature(config, model);
   std::vector<std::pair<std::string, allocate::Allocation>> lists{
       {"allocation", allocate::allocate_bits(layers, mean_bits)},
       {"uniform", allocate::uniform_bits(layers, mean_bits)}};
-  if (beta > 0)
-    lists.emplace_back("perplexity-only", allocate::allocate_bits(layers_of(config, model, measured, 0), mean_bits));
+  if (by_losses && beta > 0)
+    lists.emplace_back("perplexity-only",
+                       allocate::allocate_bits(layers_by_losses(config, model, measured, 0), mean_bits));
   for (uint64_t i = 0; i < 3; ++i)
     lists.emplace_back(cat("random-", i), allocate::random_bits(layers, mean_bits, config.train.seed * 3 + i));
 
-  const Losses full = measured.at({-1, 16});
+  const LayerLosses full = measured.at({-1, kFullPrecision});
   result["full_precision"] = {{"perplexity", full.perplexity}, {"answers", full.answers}};
-  std::printf("%s", allocation_header().c_str());
-  std::printf("%s", allocation_line("full precision", 16, 16, full.perplexity, full.answers, {}).c_str());
+  std::string table = allocation_header() + allocation_line("full precision", kFullPrecision, kFullPrecision,
+                                                            full.perplexity, full.answers, {});
   for (const auto& [name, found] : lists) {
-    std::vector<int> bits;
-    int64_t num_parameters = 0;
-    for (size_t i = 0; i < layers.size(); ++i) {
-      bits.push_back(layers[i].choices[found.chosen[i]].bits);
-      num_parameters += layers[i].num_parameters;
-    }
-    const Losses all = model.losses(bits);
-    const double mean = static_cast<double>(found.total_bits) / static_cast<double>(num_parameters);
-    const double effective = model.effective_bits(bits);
-    result["lists"][name] = {{"bits", bits},
-                             {"mean_bits", mean},
-                             {"effective_bits", effective},
-                             {"perplexity", all.perplexity},
-                             {"answers", all.answers},
-                             {"sensitivity", found.sensitivity}};
+    const std::vector<int> bits = bits_of(layers, found);
+    nlohmann::ordered_json list = result_of(model, bits);
+    table += allocation_line(name, list["mean_bits"], list["effective_bits"], list["perplexity"],
+                             list["answers"].get<double>(), bits);
+    list["sensitivity"] = found.sensitivity;
     write_file_atomically(directory.path() / (name + ".yaml"), override_list(bits));
-    std::printf("%s", allocation_line(name, mean, effective, all.perplexity, all.answers, bits).c_str());
+    result["lists"][name] = std::move(list);
   }
   for (const auto& layer : layers) {
     nlohmann::ordered_json row;
     for (const auto& choice : layer.choices) row[std::to_string(choice.bits)] = choice.sensitivity;
     result["sensitivity"].push_back(row);
   }
+  if (config.allocate.pareto_points > 0) result["frontier"] = frontier(config, model, layers);
   write_file_atomically(directory.path() / "allocation.json", result.dump(1) + "\n");
+  report::write_report({directory.path()}, directory.report());
+  std::printf("%s", table.c_str());
+  log_info(cat("peak memory ", report::bytes_text(ops::peak_memory_bytes(device))));
+  log_info(cat("report: ", directory.report().string()));
   log_info(cat("use it: quantization.overrides_from=", (directory.path() / "allocation.yaml").string()));
   close_log_file();
 }

@@ -9,7 +9,6 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "core/log.h"
-#include "data/loader.h"
 #include "io/checkpoint.h"
 #include "ops/device.h"
 #include "ptq/quantize_blocks.h"
@@ -24,19 +23,6 @@
 
 namespace satin::train {
 namespace {
-
-/// The first quantization.calibration_sequences sequences that training would read.
-ptq::Calibration read_calibration(const config::Config& config, const data::Dataset& dataset) {
-  data::Loader loader(dataset, {.share = {1, 1}});
-  std::vector<at::Tensor> tokens, scored, ids;
-  for (int64_t i = 0; i < config.quantization->calibration_sequences; ++i) {
-    const data::Batch batch = loader.next().batch;
-    tokens.push_back(batch.tokens);
-    scored.push_back(batch.loss_mask);
-    if (batch.document_ids.defined()) ids.push_back(batch.document_ids);
-  }
-  return {at::cat(tokens), at::cat(scored), ids.empty() ? at::Tensor() : at::cat(ids)};
-}
 
 nlohmann::ordered_json line_of(const ptq::BlockReport& report) {
   nlohmann::ordered_json line{{"step", report.block}, {"seconds", report.seconds}};
@@ -78,7 +64,7 @@ std::string text_of(const ptq::BlockReport& report, int64_t num_blocks) {
 void quantize_student(const config::Config& config, const Student& student, const data::Dataset& dataset,
                       const ptq::StoredBlocks& stored, const fs::path& log) {
   report::MetricsLog layers(log, stored.num_finished() - 1);
-  const ptq::Calibration text = read_calibration(config, dataset);
+  const ptq::Calibration text = read_sequences(dataset, config.quantization->calibration_sequences);
   log_info(
       cat("ptq: ", config.ptq.method, " on ", text.tokens.size(0), " sequences of ", text.tokens.size(1), " tokens"));
   const int64_t num_blocks = student.decoder->config().num_layers;

@@ -70,31 +70,34 @@ MemoryEstimate estimate_quantize_memory(const config::Config& config, const Stud
   const losses::HeadChunks chunks(0, shapes.batch_tokens, c.vocab_size, compute_dtype, device);
 
   const bool trains = ptq::trains_blocks(ptq);
-  MemoryEstimate blocks{{{"weights", shapes.weights}, {"streams", (trains ? 3 : 2) * shapes.stream}}};
+  const int64_t streams = (trains ? 2 : 1) * shapes.stream;  // full precision's too
   const int64_t moments = shapes.widest_input * shapes.widest_input * shapes.wide;
   const int64_t forward = shapes.batch_tokens * activation_bytes_a_layer(config, c, shapes.compute, shapes.wide);
+  const int64_t originals = shapes.block_elements * shapes.wide;
   int64_t work = 0;
   if (trains) {
     work = training_bytes(config, c, shapes);
   } else {
     for (const auto* linear : shapes.linears) work = std::max(work, layer_bytes(ptq, *linear, shapes.wide));
   }
-  const bool gathers = forward + moments > work;  // a batch is at work while moments are summed, else a layer is
-  blocks.parts.emplace_back("moments", (gathers ? 2 : 1) * moments);
-  blocks.parts.emplace_back("batch", gathers ? forward : 0);
-  blocks.parts.emplace_back("work", shapes.block_elements * shapes.wide + (gathers ? 0 : work));
-  if (!ptq::needs_gradients(ptq)) return blocks;
-
-  const int64_t of_block = ptq::gradient_bytes(shapes.linears, shapes.wide);
-  const int64_t a_pass =
-      std::min(c.num_layers, ptq::blocks_a_pass({shapes.linears}, shapes.wide, ptq::kGradientMomentsBytes));
-  const int64_t kept = trains && ptq.gradient_ratio > 0 ? (a_pass + 1) * shapes.stream : 0;
-  MemoryEstimate backward{{{"weights", shapes.weights},
-                           {"streams", kept},
-                           {"moments", a_pass * of_block},
-                           {"batch", backward_bytes(config, c, shapes, chunks, compute_dtype)},
-                           {"work", 0}}};
-  return backward.total_bytes() > blocks.total_bytes() ? backward : blocks;
+  const auto phase = [&](int64_t of_streams, int64_t of_moments, int64_t batch, int64_t of_work) {
+    return MemoryEstimate{{{"weights", shapes.weights},
+                           {"streams", of_streams},
+                           {"moments", of_moments},
+                           {"batch", batch},
+                           {"work", of_work}}};
+  };
+  std::vector<MemoryEstimate> phases{phase(streams, 2 * moments, forward, originals),  // summing moments of inputs
+                                     phase(streams, moments, 0, originals + work),     // rounding
+                                     phase(streams + shapes.stream, 0, forward, 0)};   // going to the next block
+  if (ptq::needs_gradients(ptq)) {
+    const int64_t a_pass =
+        std::min(c.num_layers, ptq::blocks_a_pass({shapes.linears}, shapes.wide, ptq::kGradientMomentsBytes));
+    phases.push_back(phase(trains && ptq.gradient_ratio > 0 ? (a_pass + 1) * shapes.stream : 0,
+                           a_pass * ptq::gradient_bytes(shapes.linears, shapes.wide),
+                           backward_bytes(config, c, shapes, chunks, compute_dtype), 0));
+  }
+  return *std::ranges::max_element(phases, {}, &MemoryEstimate::total_bytes);
 }
 
 }  // namespace satin::train

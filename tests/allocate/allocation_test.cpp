@@ -9,6 +9,7 @@
 
 #include "allocate/controls.h"
 #include "allocate/mixture.h"
+#include "allocate/rank_correlation.h"
 #include "core/error.h"
 #include "core/random.h"
 
@@ -97,6 +98,14 @@ TEST(Mixture, HasTheGreatestCosineWithinItsBounds) {
   EXPECT_NEAR(found.cosines[0], (8 * 4.5 + 1.5 + 5.5) / std::sqrt(66 * (4.5 * 4.5 + 1.5 * 1.5 + 5.5 * 5.5)), 1e-12);
   EXPECT_EQ(best_mixture(general, task, task).general_share, 0.25);
   EXPECT_EQ(best_mixture(general, task, general).general_share, 0.75);
+}
+
+/// The third is the example of SciPy's documentation (scipy.stats.kendalltau).
+TEST(RankCorrelation, IsKendallsTauB) {
+  EXPECT_EQ(kendall_tau({1, 2, 3, 4}, {10, 20, 30, 40}), 1);
+  EXPECT_EQ(kendall_tau({1, 2, 3, 4}, {4, 3, 2, 1}), -1);
+  EXPECT_NEAR(kendall_tau({12, 2, 1, 12, 2}, {1, 4, 7, 1, 0}), -0.47140452079103173, 1e-15);
+  EXPECT_TRUE(std::isnan(kendall_tau({1, 1, 1}, {1, 2, 3})));
 }
 
 }  // namespace

@@ -32,8 +32,11 @@ TEST_F(CliAllocate, ListsKeepTheBudgetAndAreRead) {
   test::write_file(questions, lines);
   expect(satin(allocate("a", "allocate.reasoning=" + questions.string())), 0,
          {"% general text is closest", "full precision", "allocation", "uniform", "perplexity-only", "random-2",
-          "quantization.overrides_from="});
+          "quantization.overrides_from=", "Kendall's tau: 2 bits"});
   const auto found = result("a");
+  const std::string page = test::read_file(dir / "a/report.html");
+  EXPECT_NE(page.find("Bits of layers"), std::string::npos);
+  EXPECT_NE(page.find("perplexity-only"), std::string::npos);
   for (const auto& [name, list] : found["lists"].items()) {
     EXPECT_LE(list["mean_bits"], 3) << name;
     EXPECT_GT(list["effective_bits"], list["mean_bits"]) << name;  // scales and zero points
@@ -63,6 +66,22 @@ TEST_F(CliAllocate, ListsKeepTheBudgetAndAreRead) {
   expect(satin("quantize " + settings("r", "quantization.overrides_from=" + list +
                                                " 'quantization.overrides=[{match: model.layers.0.*, bits: 8}]'")),
          0, {"8     64"});
+}
+
+TEST_F(CliAllocate, ByCurvature) {
+  for (const std::string kind : {"fisher", "hessian"}) {
+    expect(satin(allocate(kind, "allocate.pareto_points=3 allocate.sensitivity=" + kind)), 0,
+           {"full precision", "allocation", "uniform", "random-2"});
+    const auto found = result(kind);
+    EXPECT_FALSE(found["lists"].contains("perplexity-only"));
+    for (const auto& layer : found["sensitivity"]) EXPECT_GT(layer["2"], layer["4"]);
+    ASSERT_EQ(found["frontier"].size(), 3u);
+    for (size_t i = 0; i < 3; ++i) EXPECT_EQ(found["frontier"][i]["mean_bits"], 2 + static_cast<double>(i));
+    EXPECT_GT(found["frontier"][0]["perplexity"], found["frontier"][2]["perplexity"]);
+  }
+  expect(
+      satin(allocate("x", "allocate.sensitivity=fisher allocate.reasoning=" + (quick / "text/valid.jsonl").string())),
+      2, {"fisher looks at data.train alone"});
 }
 
 TEST_F(CliAllocate, GoesOnFromWhatWasMeasured) {

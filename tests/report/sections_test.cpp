@@ -133,6 +133,29 @@ TEST(Sections, OtherTasksAndSeveralResultsOnOneText) {
   EXPECT_TRUE(page.has("<td>run</td><td>books</td><td>choice</td>"));
 }
 
+TEST(Sections, BitsOfLayers) {
+  TempDir dir;
+  const auto list = [](int bits, double perplexity) {
+    return json{{"bits", {bits, 2}}, {"effective_bits", bits + .25}, {"perplexity", perplexity}, {"answers", nullptr}};
+  };
+  const json found{{"full_precision", {{"perplexity", 30}, {"answers", nullptr}}},
+                   {"lists", {{"allocation", list(3, 34)}, {"uniform", list(2, 39)}}},
+                   {"sensitivity", {{{"2", .5}, {"3", .25}}, {{"2", .125}, {"3", .0625}}}},
+                   {"frontier", {list(2, 39), list(3, 34), list(4, 31)}}};
+  test::write_file(dir / "run/allocation.json", found.dump());
+  const Page page = page_of(dir, {dir / "run"});
+  EXPECT_TRUE(page.has("<h2>Bits of layers</h2>"));
+  EXPECT_TRUE(page.has("<td>allocation</td><td>3.25</td><td>34</td><td></td><td>3 2</td>"));
+  test::write_file(dir / "run/allocation.json", R"({"lists": 3})");
+  EXPECT_THROW(page_of(dir, {dir / "run"}), UserError);
+  if (page.charts.empty()) GTEST_SKIP() << "built without libjs-dygraphs: no curves to look at";
+  const json& losses = page.charts.at("Perplexity")["curves"];
+  EXPECT_EQ(losses[0]["y"], (json{39, 34, 31}));
+  EXPECT_EQ(losses[0]["x"], (json{2.25, 3.25, 4.25}));
+  EXPECT_EQ(page.charts.at("Cost of rounding one layer")["curves"][1]["y"], (json{.25, .0625}));
+  EXPECT_FALSE(page.charts.contains("Cross-entropy of the answers, nats a token"));
+}
+
 // Means over the entries but the first.
 TEST(Sections, WhereTheTimeOfAStepGoesByProcess) {
   TempDir dir;
