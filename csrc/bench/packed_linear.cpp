@@ -81,6 +81,18 @@ void measure_int8(const Options& options, const Matrix& matrix, int bits, int64_
   options.report(m);
 }
 
+/// The input's gradient dY W of a packed weight: made dense, then multiplied; `dense_us` of a dense one.
+void measure_input_gradient(const Options& options, const Matrix& matrix, int bits, const at::Tensor& grad,
+                            const std::string& name, double dense_us) {
+  const ops::PackedWeight packed = random_weight(matrix, bits).to(options.device);
+  Measurement m = time_calls(options.device, 1, [&](int) {
+    return std::vector<at::Tensor>{at::mm(grad, ops::dequantize_rows(packed, 0, matrix.rows, grad.scalar_type()))};
+  });
+  m.name = name;
+  if (dense_us > 0) m.note = cat("dense / ", fixed(dense_us / m.us, 2));
+  options.report(m);
+}
+
 /// Many tokens: dense bfloat16 and int8 with packed weights.
 void bench_int8(const Options& options) {
   const auto wanted = [&](const std::string& name) { return name.find(options.only) != std::string::npos; };
@@ -104,6 +116,17 @@ void bench_int8(const Options& options) {
                                        group == matrix.columns ? "whole rows" : cat("group ", group), " ", of);
           if (wanted(name)) measure_int8(options, matrix, bits, group, x, name, dense_us);
         }
+      const at::Tensor grad = at::randn({rows, matrix.rows}, x.options());
+      if (const std::string name = cat("tokens dense input gradient ", of); wanted(name)) {
+        const at::Tensor weight = at::randn({matrix.rows, matrix.columns}, x.options());
+        Measurement m =
+            time_calls(options.device, 1, [&](int) { return std::vector<at::Tensor>{at::mm(grad, weight)}; });
+        m.name = name;
+        dense_us = m.us;
+        options.report(m);
+      }
+      if (const std::string name = cat("tokens input gradient 2 bits ", of); wanted(name))
+        measure_input_gradient(options, matrix, 2, grad, name, dense_us);
     }
 }
 

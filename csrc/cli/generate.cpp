@@ -8,7 +8,11 @@
 
 #include "cli/commands.h"
 #include "cli/open_model.h"
+#include "cli/token_output.h"
 #include "core/error.h"
+#include "core/interrupt.h"
+#include "data/token_file.h"
+#include "generate/corpus.h"
 
 namespace satin::cli {
 namespace {
@@ -20,6 +24,9 @@ struct Options {
   std::string model, prompts_file, device = "auto", compute_dtype = "auto", kv_cache, kernel = "auto";
   std::vector<std::string> prompts;
   generate::GenerateOptions generate;
+  std::string output;
+  int64_t num_texts = 64, greedy_first = 4;
+  bool force = false;
 };
 
 /// Those of --prompt, then the lines of --prompts that are not empty.
@@ -72,6 +79,27 @@ void run(const Options& options) {
   }
 }
 
+/// Texts of the model's own into a token file.
+void run_corpus(const Options& options, bool temperature_given) {
+  if (!options.prompts.empty() || !options.prompts_file.empty())
+    throw UserError("--output: texts begin with tokens drawn at random; expected no --prompt and no --prompts");
+  check_new_token_file("--output", options.output, options.force);
+  install_interrupt_handlers();
+  const auto [model, tokenizer, decoder] =
+      open_model(options.model, options.device, options.compute_dtype, options.kv_cache, options.kernel);
+  generate::CorpusOptions corpus;
+  corpus.num_texts = options.num_texts;
+  corpus.generate = options.generate;
+  if (!temperature_given) corpus.generate.sampling.temperature = 1;
+  corpus.generate.greedy_first = options.greedy_first;
+  corpus.generate.stop_ids = generate::stop_ids(model.config, tokenizer);
+  data::TokenFileWriter file(options.output, {.vocab_size = static_cast<uint64_t>(tokenizer.vocab_size()),
+                                              .tokenizer_fingerprint = tokenizer.fingerprint()});
+  generate::generate_corpus(*decoder, tokenizer, corpus, [&](std::span<const int32_t> ids) { file.add_document(ids); });
+  file.finish();
+  std::printf("%s: %lu documents, %lu tokens\n", options.output.c_str(), file.num_documents(), file.num_tokens());
+}
+
 }  // namespace
 
 void add_generate(CLI::App& app) {
@@ -84,7 +112,8 @@ void add_generate(CLI::App& app) {
                       "file with a prompt a line; several prompts are continued together, each as it would be alone, "
                       "and printed after a line \"== NUMBER\"");
   command->add_option("--max-new-tokens", options->generate.max_new_tokens, "tokens to add at most");
-  command->add_option("--temperature", options->generate.sampling.temperature, "0: always the most likely token");
+  auto* temperature = command->add_option("--temperature", options->generate.sampling.temperature,
+                                          "0: always the most likely token (with --output 1 unless given)");
   command->add_option("--top-k", options->generate.sampling.top_k, "sample from the k most likely tokens; 0: all");
   command->add_option("--top-p", options->generate.sampling.top_p,
                       "sample from the most likely tokens that hold this probability");
@@ -97,9 +126,23 @@ void add_generate(CLI::App& app) {
   command->add_option("--kv-cache", options->kv_cache,
                       "keys and values rounded to int8 or int4, a scale a token and head; none; default: as trained");
   command->add_option("--compute-dtype", options->compute_dtype, "auto, float32, bfloat16 or float64");
+  auto* output = command->add_option("--output", options->output,
+                                     "token file (.tokens) with texts that the model makes up, each from a token drawn "
+                                     "at random: data.train without data");
+  command->add_option("--texts", options->num_texts, "with --output: how many")
+      ->check(CLI::PositiveNumber)
+      ->needs(output);
+  command
+      ->add_option("--greedy-first", options->greedy_first,
+                   "with --output: new tokens that are the most likely ones before sampling begins")
+      ->check(CLI::NonNegativeNumber)
+      ->needs(output);
+  command->add_flag("--force", options->force, "replace an existing output")->needs(output);
   command->footer(
       "Example: satin generate --model configs/quickstart/teacher --prompt \"My dear Watson,\" --max-new-tokens 60");
-  command->callback([options] { run(*options); });
+  command->callback([options, temperature] {
+    options->output.empty() ? run(*options) : run_corpus(*options, temperature->count() > 0);
+  });
 }
 
 }  // namespace satin::cli

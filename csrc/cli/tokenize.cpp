@@ -1,10 +1,9 @@
 // satin tokenize: text to a memory-mapped token file.
 #include <cstdio>
-#include <filesystem>
 #include <memory>
 
 #include "cli/commands.h"
-#include "core/error.h"
+#include "cli/token_output.h"
 #include "core/interrupt.h"
 #include "data/tokenise.h"
 #include "eval/corpus.h"
@@ -31,10 +30,7 @@ void add_tokenize(CLI::App& app) {
     install_interrupt_handlers();
     config::DataSource source = eval::parse_data_argument("--input", options->input, options->record_template, "");
     source.format = options->format;
-    if (!options->output.ends_with(".tokens"))
-      throw UserError(cat("--output: expected a name that ends in .tokens, found ", options->output));
-    if (std::filesystem::exists(options->output) && !options->force)
-      throw UserError(cat("--output: ", options->output, " exists; use --force to replace it"));
+    check_new_token_file("--output", options->output, options->force);
     const auto tokenizer = exporting::open_tokenizer(options->tokenizer);
     const data::TokeniseSummary summary = data::tokenise_to_file(source, tokenizer, options->output);
     std::printf("%s: %lu documents, %lu tokens", options->output.c_str(), summary.num_documents, summary.num_tokens);

@@ -45,6 +45,7 @@ std::vector<Generated> generate_ids(models::Decoder& decoder, const std::vector<
   check(options.sampling);
   if (options.max_new_tokens < 0)
     throw UserError(cat("max_new_tokens must be 0 or more, found ", options.max_new_tokens));
+  SATIN_CHECK(options.seeds.empty() || options.seeds.size() == prompts.size(), options.seeds.size(), " seeds");
   std::vector<Sequence> open;
   std::vector<std::vector<int32_t>> texts;
   int64_t most_new = 0;
@@ -62,8 +63,12 @@ std::vector<Generated> generate_ids(models::Decoder& decoder, const std::vector<
   auto [logits, rest] = begin(decoder, texts, most_new);
   for (int64_t step = 0;; ++step) {
     std::vector<at::Tensor> drawn;  // each by itself: a draw depends on its row
-    for (int64_t row = 0; row < logits.size(0); ++row)
-      drawn.push_back(sample(logits.narrow(0, row, 1), options.sampling, step));
+    for (int64_t row = 0; row < logits.size(0); ++row) {
+      SamplingOptions sampling = options.sampling;
+      if (step < options.greedy_first) sampling.temperature = 0;
+      if (!options.seeds.empty()) sampling.seed = options.seeds[open[static_cast<size_t>(row)].number];
+      drawn.push_back(sample(logits.narrow(0, row, 1), sampling, step));
+    }
     at::Tensor next = at::cat(drawn);
     const at::Tensor ids = next.cpu();
     std::vector<Sequence> still_open;

@@ -13,6 +13,8 @@ namespace satin::generate {
 struct GenerateOptions {
   int64_t max_new_tokens = 128;
   SamplingOptions sampling = {};
+  int64_t greedy_first = 0;            ///< new tokens that are the most likely ones before sampling begins
+  std::vector<uint64_t> seeds = {};    ///< of each prompt's draws; empty: sampling.seed of all
   std::vector<int64_t> stop_ids = {};  ///< generation ends with any of these (it is part of the ids); see stop_ids()
 };
 

@@ -2,6 +2,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "core/error.h"
 #include "integration/cli_fixture.h"
 
 namespace satin {
@@ -139,6 +140,28 @@ TEST_F(Cli, TrainsEvaluatesExportsAndReports) {
          {"holds no quantized weights; use --kernel dense or auto"});
 
   expect(satin("report " + (dir / "run").string() + " --output " + (dir / "r.html").string()), 0, {});
+}
+
+TEST_F(Cli, DataOfTheModelsOwn) {
+  const std::string tokens = (dir / "own.tokens").string(), model = (quick / "teacher").string();
+  const std::string make = "generate --device cpu --max-new-tokens 40 --texts 12 --model " + model + " --output ";
+  expect(satin(make + tokens), 0, {"own.tokens: 12 documents, "});
+  expect(satin(make + tokens), 2, {"exists; use --force"});
+  const std::string first = test::read_file(tokens);
+  expect(satin(make + tokens + " --force"), 0, {});
+  EXPECT_EQ(test::read_file(tokens), first);
+  expect(satin(make + tokens + " --force --seed 1"), 0, {});
+  EXPECT_NE(test::read_file(tokens), first);
+  expect(satin(make + (dir / "own.bin").string()), 2, {"ends in .tokens"});
+  expect(satin(make + tokens + " --force --prompt x"), 2, {"expected no --prompt"});
+  // Calibration and training read it.
+  for (const char* command : {"quantize", "train"})
+    expect(satin(cat(command, " ", (quick / "qat.yaml").string(), " 'data.train=[", tokens,
+                     "]' train.output_dir=", (dir / command).string(),
+                     " train.device=cpu train.max_steps=2 train.sequence_length=32 "
+                     "train.micro_batch_size=2 quantization.calibration_sequences=4 ptq.method=gptq eval.limit=2 "
+                     "'export.formats=[]'")),
+           0, {});
 }
 
 TEST_F(Cli, EveryKindOfSchemeIsEvaluatedAsItWasTrained) {

@@ -45,7 +45,7 @@ void for_all(const Body& body) {
          {std::pair{1.0f, false}, {1.0f, true}, {1e-7f, false}, {1e30f, false}})  // the last divides plainly
       for (const Extent& extent : {Extent{70, 1}, Extent{9, 7}, Extent{40, 64}, Extent{5, 65}, Extent{6, 100},
                                    Extent{20, 128}, Extent{3, 512}, Extent{5, 1000}, Extent{3, 2048}, Extent{1, 5000},
-                                   Extent{2, 8192}, Extent{1, 8200}, Extent{0, 64}, Extent{3, 0}}) {
+                                   Extent{2, 8192}, Extent{1, 8200}, Extent{0, 64}, Extent{3, 0}, Extent{1100, 72}}) {
         SCOPED_TRACE(testing::Message() << "format " << static_cast<int>(format) << ", size " << size << ", ["
                                         << extent.num_rows << ", " << extent.num_columns << "], " << damaged);
         body(format, Rows(extent, size, damaged));
@@ -85,6 +85,32 @@ TEST(ActQuantEmulation, CodesHaveTheCpusBits) {
                          nullptr);
     ASSERT_EQ(codes, expected_codes);
     expect_same(scale, expected_scale);
+  });
+}
+
+TEST(ActQuantEmulation, CodesInTheOrderOfPackedWeightsHaveTheCpusBits) {
+  for_all([](ActivationFormat format, const Rows& rows) {
+    const int64_t columns = rows.extent.num_columns, num_rows = rows.extent.num_rows, row_bytes = a8_row_bytes(columns);
+    if (format != ActivationFormat::kInt8 || columns % 8 != 0 || columns == 0) return;
+    const auto n = static_cast<size_t>(num_rows);
+    std::vector<uint8_t> codes(n * static_cast<size_t>(row_bytes), 99), expected_codes(rows.size());
+    std::vector<float> scale(n, 7), expected_scale(n), expected(rows.size());
+    std::vector<__nv_bfloat16> values(rows.size());
+    act_quant_codes_cpu<float>(format, rows.extent, 0, num_rows, rows.wide.data(), expected_codes.data(),
+                               expected_scale.data());
+    act_quant_cpu<float>(format, rows.extent, 0, num_rows, rows.wide.data(), expected.data());
+    for (const bool with_values : {false, true}) {
+      std::ranges::fill(codes, uint8_t{99});
+      a8_codes_cuda(rows.extent, Dtype::kBFloat16, rows.narrow.data(), codes.data(), scale.data(),
+                    with_values ? values.data() : nullptr, nullptr);
+      for (int64_t row = 0; row < num_rows; ++row)
+        for (int64_t column = 0; column < row_bytes; ++column)
+          ASSERT_EQ(codes[static_cast<size_t>(row * row_bytes + a8_place(column))],
+                    column < columns ? expected_codes[static_cast<size_t>(row * columns + column)] : 0)
+              << row << ", " << column;
+      expect_same(scale, expected_scale);
+    }
+    expect_same(values, expected);
   });
 }
 
