@@ -13,7 +13,8 @@
 // Gradients of the static form (straight through rounding and floor), inside = |u| <= top
 //   grad_x = inside ? grad : 0;  grad_scale = m * sum grad * (inside ? level - u : level)
 //   m = 1 / sqrt(C * top) for integers and 1 / sqrt(C) for kFloat8: of the features alone, so that a step's gradient
-//   does not depend on how its tokens are split The dynamic form clips nothing, so straight through it is the identity.
+//   does not depend on how its tokens are split. The dynamic form clips nothing, so straight through it is the
+//   identity.
 // Source   Esser et al. 2020 (LSQ) eq. 1-3; Liu et al. 2023 (LLM-QAT): activations and KV cache a token;
 //          Micikevicius et al. 2022 (FP8 formats) table 1: e4m3, here saturating.
 // Errors   std::invalid_argument for a bad format or size, std::runtime_error for CUDA.

@@ -116,17 +116,18 @@ void bench_int8(const Options& options) {
                                        group == matrix.columns ? "whole rows" : cat("group ", group), " ", of);
           if (wanted(name)) measure_int8(options, matrix, bits, group, x, name, dense_us);
         }
+      double dense_gradient_us = 0;
       const at::Tensor grad = at::randn({rows, matrix.rows}, x.options());
       if (const std::string name = cat("tokens dense input gradient ", of); wanted(name)) {
         const at::Tensor weight = at::randn({matrix.rows, matrix.columns}, x.options());
         Measurement m =
             time_calls(options.device, 1, [&](int) { return std::vector<at::Tensor>{at::mm(grad, weight)}; });
         m.name = name;
-        dense_us = m.us;
+        dense_gradient_us = m.us;
         options.report(m);
       }
       if (const std::string name = cat("tokens input gradient 2 bits ", of); wanted(name))
-        measure_input_gradient(options, matrix, 2, grad, name, dense_us);
+        measure_input_gradient(options, matrix, 2, grad, name, dense_gradient_us);
     }
 }
 
@@ -150,7 +151,7 @@ void bench_packed_linear(const Options& options) {
         for (const auto& [path, path_name] :
              {std::pair{ops::PackedPath::kPacked, "packed"}, {ops::PackedPath::kFallback, "in pieces"}}) {
           if (path == ops::PackedPath::kFallback && bits != 2) continue;  // it takes the same time with any
-          if (path == ops::PackedPath::kFallback && options.device.is_cuda()) continue;  // it waits for the host
+          if (path == ops::PackedPath::kFallback && options.device.is_cuda() && rows <= 16) continue;  // never chosen
           if (path == ops::PackedPath::kPacked && options.device.is_cuda() && rows > 16) continue;
           if (const std::string name = cat(path_name, " ", bits, " bits group ", kGroupSize, " ", of); wanted(name))
             measure_packed(options, matrix, bits, x, name, path, bandwidth);

@@ -52,6 +52,7 @@ void bench_step(const Options& options) {
       for (const bool by_codes : {true, false}) {
         methods.push_back({"bitnet", true, by_codes, 0});
         methods.push_back({"lsq", true, by_codes, 128});
+        methods.push_back({"lsq_asymmetric", true, by_codes, 64});
       }
       for (const Method& method : methods) {
         const std::string name =

@@ -25,7 +25,7 @@ struct Options {
   std::vector<std::string> prompts;
   generate::GenerateOptions generate;
   std::string output;
-  int64_t num_texts = 64, greedy_first = 4;
+  int64_t num_texts = 64;
   bool force = false;
 };
 
@@ -80,7 +80,7 @@ void run(const Options& options) {
 }
 
 /// Texts of the model's own into a token file.
-void run_corpus(const Options& options, bool temperature_given) {
+void run_corpus(const Options& options, const CLI::App& command) {
   if (!options.prompts.empty() || !options.prompts_file.empty())
     throw UserError("--output: texts begin with tokens drawn at random; expected no --prompt and no --prompts");
   check_new_token_file("--output", options.output, options.force);
@@ -89,9 +89,12 @@ void run_corpus(const Options& options, bool temperature_given) {
       open_model(options.model, options.device, options.compute_dtype, options.kv_cache, options.kernel);
   generate::CorpusOptions corpus;
   corpus.num_texts = options.num_texts;
+  const auto given = [&](const char* name) { return command.count(name) > 0; };
+  const generate::GenerateOptions defaults = corpus.generate;
   corpus.generate = options.generate;
-  if (!temperature_given) corpus.generate.sampling.temperature = 1;
-  corpus.generate.greedy_first = options.greedy_first;
+  if (!given("--max-new-tokens")) corpus.generate.max_new_tokens = defaults.max_new_tokens;
+  if (!given("--temperature")) corpus.generate.sampling.temperature = defaults.sampling.temperature;
+  if (!given("--greedy-first")) corpus.generate.greedy_first = defaults.greedy_first;
   corpus.generate.stop_ids = generate::stop_ids(model.config, tokenizer);
   data::TokenFileWriter file(options.output, {.vocab_size = static_cast<uint64_t>(tokenizer.vocab_size()),
                                               .tokenizer_fingerprint = tokenizer.fingerprint()});
@@ -111,9 +114,10 @@ void add_generate(CLI::App& app) {
   command->add_option("--prompts", options->prompts_file,
                       "file with a prompt a line; several prompts are continued together, each as it would be alone, "
                       "and printed after a line \"== NUMBER\"");
-  command->add_option("--max-new-tokens", options->generate.max_new_tokens, "tokens to add at most");
-  auto* temperature = command->add_option("--temperature", options->generate.sampling.temperature,
-                                          "0: always the most likely token (with --output 1 unless given)");
+  command->add_option("--max-new-tokens", options->generate.max_new_tokens,
+                      "tokens to add at most; with --output 512 unless given");
+  command->add_option("--temperature", options->generate.sampling.temperature,
+                      "0: always the most likely token; with --output 1 unless given");
   command->add_option("--top-k", options->generate.sampling.top_k, "sample from the k most likely tokens; 0: all");
   command->add_option("--top-p", options->generate.sampling.top_p,
                       "sample from the most likely tokens that hold this probability");
@@ -133,16 +137,14 @@ void add_generate(CLI::App& app) {
       ->check(CLI::PositiveNumber)
       ->needs(output);
   command
-      ->add_option("--greedy-first", options->greedy_first,
-                   "with --output: new tokens that are the most likely ones before sampling begins")
+      ->add_option("--greedy-first", options->generate.greedy_first,
+                   "with --output: new tokens that are the most likely ones before sampling begins; 4 unless given")
       ->check(CLI::NonNegativeNumber)
       ->needs(output);
   command->add_flag("--force", options->force, "replace an existing output")->needs(output);
   command->footer(
       "Example: satin generate --model configs/quickstart/teacher --prompt \"My dear Watson,\" --max-new-tokens 60");
-  command->callback([options, temperature] {
-    options->output.empty() ? run(*options) : run_corpus(*options, temperature->count() > 0);
-  });
+  command->callback([options, command] { options->output.empty() ? run(*options) : run_corpus(*options, *command); });
 }
 
 }  // namespace satin::cli

@@ -15,7 +15,7 @@ struct CorpusOptions {
   int64_t texts_at_once = 64;  ///< changes no text but for the rounding of products
 };
 
-/// Hands each text's ids to `add`, in order: BOS where the tokenizer has one, the drawn token (none that is special),
+/// Hands each text's ids to `add`, in order: BOS where the tokenizer has one, the drawn token (one with text),
 /// what follows, the stop token included where one came. Which token starts a text and its draws depend on
 /// generate.sampling.seed and the text's number alone. Throws UserError, InterruptedError.
 void generate_corpus(models::Decoder& decoder, const tokenizer::Tokenizer& tokenizer, const CorpusOptions& options,

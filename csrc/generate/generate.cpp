@@ -67,7 +67,8 @@ std::vector<Generated> generate_ids(models::Decoder& decoder, const std::vector<
       SamplingOptions sampling = options.sampling;
       if (step < options.greedy_first) sampling.temperature = 0;
       if (!options.seeds.empty()) sampling.seed = options.seeds[open[static_cast<size_t>(row)].number];
-      drawn.push_back(sample(logits.narrow(0, row, 1), sampling, step));
+      const at::Tensor of_row = logits.narrow(0, row, 1);
+      drawn.push_back(sample(options.num_ids > 0 ? of_row.narrow(1, 0, options.num_ids) : of_row, sampling, step));
     }
     at::Tensor next = at::cat(drawn);
     const at::Tensor ids = next.cpu();

@@ -13,8 +13,9 @@ namespace satin::generate {
 struct GenerateOptions {
   int64_t max_new_tokens = 128;
   SamplingOptions sampling = {};
-  int64_t greedy_first = 0;            ///< new tokens that are the most likely ones before sampling begins
-  std::vector<uint64_t> seeds = {};    ///< of each prompt's draws; empty: sampling.seed of all
+  int64_t greedy_first = 0;          ///< new tokens that are the most likely ones before sampling begins
+  int64_t num_ids = 0;               ///< ids that may come; 0: all that the model has (more than the tokenizer, padded)
+  std::vector<uint64_t> seeds = {};  ///< of each prompt's draws; empty: sampling.seed of all
   std::vector<int64_t> stop_ids = {};  ///< generation ends with any of these (it is part of the ids); see stop_ids()
 };
 

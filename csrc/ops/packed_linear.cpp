@@ -17,8 +17,9 @@ namespace {
 /// On the CPU more rows than this are computed faster once the weight is dequantized (`satin bench packed_linear`).
 constexpr int64_t kMostCpuRows = 64;
 constexpr int64_t kMostCudaRows = kernels::kMostDecodeRows;
-/// Weights of the fallback's pieces.
+/// Weights of the fallback's pieces: what a processor's caches hold, and on a GPU a layer's whole matrix.
 constexpr int64_t kPieceWeights = int64_t{1} << 22;
+constexpr int64_t kPieceWeightsCuda = int64_t{1} << 26;
 
 /// Why no packed kernel computes it; empty: one does.
 std::string cannot(const PackedProblem& p) {
@@ -56,9 +57,10 @@ at::Tensor multiply_on_cpu(const at::Tensor& x, const PackedWeight& weight, cons
 }
 
 at::Tensor multiply_in_pieces(const at::Tensor& x, const PackedWeight& weight, const std::optional<at::Tensor>& bias) {
-  const int64_t num_rows = weight.shape.num_rows;
-  const int64_t bricks = std::max<int64_t>(1, kPieceWeights / (weight.shape.num_columns * kernels::kBrickRows));
+  const int64_t num_rows = weight.shape.num_rows, piece_weights = x.is_cuda() ? kPieceWeightsCuda : kPieceWeights;
+  const int64_t bricks = std::max<int64_t>(1, piece_weights / (weight.shape.num_columns * kernels::kBrickRows));
   const int64_t step = bricks * kernels::kBrickRows;
+  if (step >= num_rows) return at::linear(x, dequantize_rows(weight, 0, num_rows, x.scalar_type()), bias);
   at::Tensor y = at::empty({x.size(0), num_rows}, x.options());
   for (int64_t first = 0; first < num_rows; first += step) {
     const int64_t last = std::min(num_rows, first + step);

@@ -60,7 +60,7 @@ LearnedClips learn_clips(const at::Tensor& weight, const quant::Scheme& scheme, 
     const at::NoGradGuard no_grad;
     const at::Tensor error = rounded.detach() - w;
     const at::Tensor slope = objective.slope(error);
-    const at::Tensor value = (error * slope).sum() / 2;  // J is quadratic: no second product
+    const at::Tensor value = LayerObjective::value(error, slope);
     if (step == 0) {
       first = least = value;
       best = {start.high.detach().clone(), start.low.detach().clone()};

@@ -1,5 +1,5 @@
-// How the full-precision loss depends on what blocks and layers give: one backward pass over the calibration text,
-// block by block, each computed again from its input.
+// How the full-precision loss depends on what blocks and layers give: a backward pass over the calibration text, block
+// by block, each computed again from its input; as many passes as the moments' memory asks for.
 #pragma once
 #include <map>
 #include <string>

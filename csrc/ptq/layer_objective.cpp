@@ -12,11 +12,6 @@ LayerObjective::Terms LayerObjective::terms(const at::Tensor& error) const {
   return found;
 }
 
-at::Tensor LayerObjective::value(const at::Tensor& error) const {
-  const Terms found = terms(error);
-  return found.backward.defined() ? found.forward + weight * found.backward : found.forward;
-}
-
 at::Tensor LayerObjective::slope(const at::Tensor& error) const {
   const at::NoGradGuard no_grad;
   at::Tensor slope = at::mm(error, input);

@@ -3,7 +3,7 @@
 // the mean squares of the error in W x and, weighted, in W^T g. H_in = E[x x^T], H_out = E[g g^T], g = df/dy.
 // Source: gradient-preserving quantization (LGP), arXiv 2605.08894; its practical form is in block_training.h.
 #pragma once
-#include <ATen/core/Tensor.h>
+#include <ATen/ATen.h>
 
 namespace satin::ptq {
 
@@ -17,10 +17,10 @@ struct LayerObjective {
     at::Tensor forward, backward;
   };
   Terms terms(const at::Tensor& error) const;
-  /// J, from its terms.
-  at::Tensor value(const at::Tensor& error) const;
   /// dJ/dW' at W' = W + error.
   at::Tensor slope(const at::Tensor& error) const;
+  /// J at an error and its slope: J is quadratic, so that no second product is needed.
+  static at::Tensor value(const at::Tensor& error, const at::Tensor& slope) { return (error * slope).sum() / 2; }
 
   /// Weighs the second term with `ratio` times the first, at the error of a first guess.
   static LayerObjective balanced(const at::Tensor& input, const at::Tensor& gradient, const at::Tensor& error,

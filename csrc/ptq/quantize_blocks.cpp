@@ -17,29 +17,6 @@ namespace {
 
 using Linears = std::vector<quant::QuantLinear*>;
 
-/// The quantized linears inside each block, in the model's order.
-std::vector<Linears> linears_of_blocks(const quant::Registry& registry, int64_t num_blocks) {
-  std::vector<Linears> blocks(static_cast<size_t>(num_blocks));
-  for (int64_t block = 0; block < num_blocks; ++block)
-    for (const auto* module : registry.in_block(block)) blocks[static_cast<size_t>(block)].push_back(module->linear);
-  return blocks;
-}
-
-/// Layers whose inputs depend on earlier ones of the block wait for these: q, k, v; o; gate, up; down.
-std::vector<Linears> in_stages(const Linears& linears) {
-  std::vector<Linears> stages(4);
-  for (quant::QuantLinear* linear : linears) {
-    const std::string& name = linear->name();
-    const size_t stage = name.ends_with(".o_proj")                                    ? 1
-                         : name.ends_with(".gate_proj") || name.ends_with(".up_proj") ? 2
-                         : name.ends_with(".down_proj")                               ? 3
-                                                                                      : 0;
-    stages[stage].push_back(linear);
-  }
-  std::erase_if(stages, [](const Linears& stage) { return stage.empty(); });
-  return stages;
-}
-
 class Quantizing {
  public:
   Quantizing(models::Decoder& decoder, const quant::Registry& registry, const Calibration& text,
@@ -125,7 +102,7 @@ class Quantizing {
       report.layers.push_back(
           {linear.name(), fidelity(before.at(&linear), rounded, input, gradient_moments(gradients, linear))});
     };
-    const bool by_stages = ptq_.method == "gptq" || (ptq_.method == "lwc" && !trains_blocks());
+    const bool by_stages = ptq::by_stages(ptq_);
     for (const Linears& stage : by_stages ? in_stages(linears) : std::vector<Linears>{linears}) {
       if (stage.empty()) continue;
       const auto inputs = input_moments(block, stage);
@@ -230,6 +207,33 @@ class Quantizing {
 };
 
 }  // namespace
+
+std::vector<Linears> linears_of_blocks(const quant::Registry& registry, int64_t num_blocks) {
+  std::vector<Linears> blocks(static_cast<size_t>(num_blocks));
+  for (int64_t block = 0; block < num_blocks; ++block)
+    for (const auto* module : registry.in_block(block)) blocks[static_cast<size_t>(block)].push_back(module->linear);
+  return blocks;
+}
+
+std::vector<Linears> in_stages(const Linears& linears) {
+  std::vector<Linears> stages(4);
+  for (quant::QuantLinear* linear : linears) {
+    const std::string& name = linear->name();
+    const size_t stage = name.ends_with(".o_proj")                                    ? 1
+                         : name.ends_with(".gate_proj") || name.ends_with(".up_proj") ? 2
+                         : name.ends_with(".down_proj")                               ? 3
+                                                                                      : 0;
+    stages[stage].push_back(linear);
+  }
+  std::erase_if(stages, [](const Linears& stage) { return stage.empty(); });
+  return stages;
+}
+
+bool walks_blocks(const config::Ptq& options) { return options.method != "rtn" || options.gradient_cosines; }
+
+bool by_stages(const config::Ptq& options) {
+  return options.method == "gptq" || (options.method == "lwc" && !trains_blocks(options));
+}
 
 bool trains_blocks(const config::Ptq& options) {
   return options.method == "block_ap" || (options.method == "lwc" && options.objective == "block");

@@ -22,6 +22,14 @@ struct BlockReport {
   double seconds = 0;
 };
 
+/// Whether calibration text walks through the blocks: not for rounding to nearest alone.
+bool walks_blocks(const config::Ptq& options);
+/// Whether layers are rounded stage by stage, on what the stages before them give rounded.
+bool by_stages(const config::Ptq& options);
+/// A block's linears by what their inputs depend on: q, k, v; o; gate, up; down. Those of a stage read one input.
+std::vector<std::vector<quant::QuantLinear*>> in_stages(const std::vector<quant::QuantLinear*>& linears);
+/// The quantized linears inside each block, in the model's order.
+std::vector<std::vector<quant::QuantLinear*>> linears_of_blocks(const quant::Registry& registry, int64_t num_blocks);
 /// Whether a block's parameters are trained on its output; these methods alone look at what full-precision blocks give.
 bool trains_blocks(const config::Ptq& options);
 /// Whether a backward pass of the full-precision model comes first.

@@ -17,7 +17,7 @@ namespace satin::quant {
 namespace {
 
 /// With shorter groups sums are converted so often that a dense product is faster (`satin bench packed_linear`).
-constexpr int64_t kLeastGroup = 128;
+constexpr int64_t kLeastGroup = 64;
 
 }  // namespace
 

@@ -12,7 +12,9 @@
 #include "export/format.h"
 #include "losses/objective.h"
 #include "ops/device.h"
+#include "ptq/quantize_blocks.h"
 #include "report/throughput.h"
+#include "train/calibrate.h"
 #include "train/cluster_plan.h"
 #include "train/gradient_penalty.h"
 #include "train/models.h"
@@ -125,8 +127,11 @@ void dry_run_quantize(const config::Config& config, const Resume& resume) {
   const Student student = build_student(config, student_options(at::kCPU, compute_dtype), {});
   check_run(config, tokenizer, student);
   const int64_t sequences = config.quantization->calibration_sequences, length = config.train.sequence_length;
-  std::printf("%s on %ld sequences of %ld tokens, on %s in %s\n", config.ptq.method.c_str(), sequences, length,
-              ops::device_name(device).c_str(), c10::toString(compute_dtype));
+  const std::string text = ptq::walks_blocks(config.ptq) || needs_calibration(student)
+                               ? cat(" of ", sequences, " sequences of ", length, " tokens")
+                               : " without text";
+  std::printf("%s%s, on %s in %s\n", config.ptq.method.c_str(), text.c_str(), ops::device_name(device).c_str(),
+              c10::toString(compute_dtype));
   std::printf("%s\n", memory_text(estimate_quantize_memory(config, student, compute_dtype, device)).c_str());
 }
 

@@ -22,6 +22,7 @@ struct DryRunOptions {
 nlohmann::json dry_run(const config::Config& config, const Resume& resume, const DryRunOptions& options = {});
 
 /// The like of satin quantize: the table, the calibration text's size and the memory estimate (quantize_memory.h).
+/// Throws UserError.
 void dry_run_quantize(const config::Config& config, const Resume& resume);
 
 }  // namespace satin::train

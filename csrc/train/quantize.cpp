@@ -86,7 +86,7 @@ void quantize(const config::Config& config, const Resume& resume) {
   ops::configure_numerics(config.train.deterministic);
   const auto tokenizer = tokenizer::Tokenizer::load(config.model.path);
   const Validation validation(config, tokenizer);
-  const bool by_blocks = config.ptq.method != "rtn" || config.ptq.gradient_cosines;
+  const bool by_blocks = ptq::walks_blocks(config.ptq);
   std::optional<fs::path> checkpoint;
   if (resume.enabled) checkpoint = io::latest_checkpoint(directory.path());
   std::optional<ptq::StoredBlocks> stored;

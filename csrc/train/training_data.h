@@ -10,7 +10,8 @@ namespace satin::train {
 data::Dataset open_training_data(const config::Config& config, const tokenizer::Tokenizer& tokenizer,
                                  const std::filesystem::path& tokens);
 
-/// The first sequences that training would read.
+/// The first `count` sequences that training would read, on the host: tokens [count, T] int64, the mask of what is
+/// scored, document ids where attention keeps within documents.
 ptq::Calibration read_sequences(const data::Dataset& dataset, int64_t count);
 
 }  // namespace satin::train

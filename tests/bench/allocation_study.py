@@ -13,6 +13,7 @@ tau of the two sensitivities' orders, and the lists. A run whose line is in OUTP
 import json
 import os
 import shutil
+import sys
 
 from studies import TEMPLATE, call, cell, columns_of, evaluate, latest, parse, read, run_all
 
@@ -82,9 +83,9 @@ def table(args):
 
 def main():
     args = parse(__doc__, lambda parser: parser.add_argument("--questions", required=True, help="JSONL whose answers count in the allocation"))
-    if not args.table:
-        run_all(args, jobs_of(args), make)
+    complete = args.table or run_all(args, jobs_of(args), make)
     table(args)
+    sys.exit(0 if complete else 1)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@
                   [--steps 500] [--seeds 3] [--workers 3]
 
 2 bits (lsq, groups of 128) with 8-bit integers for activations, distilled: once with train.low_bit_matmul=auto and once with
-never, for each seed (of the order of the text). Printed: the mean loss of the last 100 steps, the text's perplexity in the
-model's own arithmetic (fake quantization in fp32 for both), and the difference of the means beside the spread of the
+never, for each seed (of the order of the text). Printed: the mean loss of the last 100 steps, the text's perplexity (fake
+quantization in fp32 for both), and the difference of the means beside the spread of the
 reference's seeds. Hopper alone has the kernels.
 """
 import argparse
@@ -14,32 +14,25 @@ import json
 import os
 import shutil
 import statistics
-import subprocess
 from concurrent.futures import ThreadPoolExecutor
+
+from studies import call, latest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SCHEME = ["method=lsq", "bits=2", "group_size=128", "activations=int8"]
 
 
-def call(args, *words):
-    result = subprocess.run([args.satin, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    if result.returncode:
-        raise SystemExit(f"satin {' '.join(words)}\n{result.stdout[-2000:]}")
-    return result.stdout
-
-
 def run(args, products, seed):
     folder = os.path.abspath(f"{args.output}/{products}-{seed}")
     shutil.rmtree(folder, ignore_errors=True)
-    log = call(args, "train", f"{HERE}/smoothness_study.yaml", f"model.path={args.model}", f"data.train.0.path={args.tokens}",
+    log = call(args, None, "train", f"{HERE}/smoothness_study.yaml", f"model.path={args.model}", f"data.train.0.path={args.tokens}",
                f"data.cache_dir={folder}/cache", *(f"quantization.default.{key}" for key in SCHEME), f"train.seed={seed}",
                f"train.low_bit_matmul={products}", "train.max_tokens=0", f"train.max_steps={args.steps}", "train.micro_batch_size=48",
                "optimizer.learning_rate=2e-4", "logging.every_n_steps=10", f"train.output_dir={folder}/run")
     if (products == "auto") != ("int8 codes times packed weights" in log):
         raise SystemExit(f"low_bit_matmul={products} was not what ran:\n{log[-2000:]}")
     losses = [line["loss"] for line in map(json.loads, open(f"{folder}/run/metrics.jsonl")) if "loss" in line]
-    latest = open(f"{folder}/run/checkpoints/latest").read().strip()
-    call(args, "eval", "--model", f"{folder}/run/checkpoints/{latest}", "--tasks", "perplexity", "--data", args.text,
+    call(args, None, "eval", "--model", latest(f"{folder}/run"), "--tasks", "perplexity", "--data", args.text,
          "--compute-dtype", "float32", "--json", f"{folder}/eval.json")
     found = statistics.mean(losses[-10:]), json.load(open(f"{folder}/eval.json"))["perplexity"]
     shutil.rmtree(folder)
@@ -56,7 +49,7 @@ def main():
     args = parser.parse_args()
     for name in ("satin", "model", "tokens", "text"):
         setattr(args, name, os.path.abspath(getattr(args, name)))
-    print(call(args, "--version").splitlines()[0])
+    print(call(args, None, "--version").splitlines()[0])
     jobs = [(products, seed) for seed in range(args.seeds) for products in ("auto", "never")]
     with ThreadPoolExecutor(args.workers) as pool:
         results = dict(zip(jobs, pool.map(lambda job: run(args, *job), jobs)))

@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import statistics
+import sys
 import time
 
 from studies import call, cell, columns_of, evaluate, latest, parse, read, run_all
@@ -82,9 +83,9 @@ def table(args):
 
 def main():
     args = parse(__doc__, lambda parser: parser.add_argument("--schemes", nargs="+", choices=SCHEMES, default=list(SCHEMES)))
-    if not args.table:
-        run_all(args, jobs_of(args), make)
+    complete = args.table or run_all(args, jobs_of(args), make)
     table(args)
+    sys.exit(0 if complete else 1)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,11 @@ TEMPLATE = "Question: {question}\\nAnswer: {answer}"
 
 
 def call(args, env, *words):
+    """What satin printed."""
     result = subprocess.run([args.satin, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
     if result.returncode:
         raise RuntimeError(f"satin {' '.join(words)}\n{result.stdout[-1000:]}")
+    return result.stdout
 
 
 def latest(run):
@@ -49,7 +51,8 @@ def read(path):
 
 
 def run_all(args, jobs, make):
-    """The lines that make(args, job, folder, env) yields for each job (a dict) that args.output/results.jsonl lacks: all or none of a job's."""
+    """The lines that make(args, job, folder, env) yields for each job (a dict) that args.output/results.jsonl lacks: all or none of a job's.
+    Whether all were made."""
     results = f"{args.output}/results.jsonl"
     done = [{key: row.get(key) for key in job} for job in jobs[:1] for row in read(results)]
     todo = queue.Queue()
@@ -57,6 +60,7 @@ def run_all(args, jobs, make):
         if job not in done:
             todo.put(job)
     lock = threading.Lock()
+    failed = []
 
     def work(gpu, worker):
         env = dict(os.environ)
@@ -72,7 +76,8 @@ def run_all(args, jobs, make):
                 with lock, open(results, "a") as file:
                     file.writelines(json.dumps(job | line) + "\n" for line in lines)
                 print(*job.values(), *(f"{line['stage']} {line['perplexity'][0]:.3f}" for line in lines), flush=True)
-            except (RuntimeError, OSError, KeyError) as error:
+            except Exception as error:  # the other jobs go on
+                failed.append(job)
                 print(f"FAILED {job}: {error!r}", flush=True)
 
     threads = [threading.Thread(target=work, args=(gpu, worker)) for worker in range(args.workers) for gpu in args.gpus.split(",")]
@@ -80,6 +85,7 @@ def run_all(args, jobs, make):
         thread.start()
     for thread in threads:
         thread.join()
+    return not failed
 
 
 def cell(values, digits):

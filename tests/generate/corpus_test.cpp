@@ -66,6 +66,14 @@ TEST_F(Corpus, ATextDependsOnItsNumberAndTheSeedAlone) {
   EXPECT_NE(texts(other), some);
 }
 
+/// A model may have rows beyond the tokenizer's ids: none of them comes, however likely.
+TEST_F(Corpus, IdsBeyondThoseAllowedDoNotCome) {
+  const std::vector<int32_t> prompt{10};
+  const int32_t most = generate_ids(*decoder, prompt, {.max_new_tokens = 1}).ids[0];
+  const auto ids = generate_ids(*decoder, prompt, {.max_new_tokens = 12, .num_ids = most}).ids;
+  for (const int32_t id : ids) EXPECT_LT(id, most);
+}
+
 TEST_F(Corpus, EqualPromptsHaveDrawsOfTheirOwn) {
   GenerateOptions options{.max_new_tokens = 12, .sampling = {.temperature = 1}, .seeds = {3, 4, 3}};
   const std::vector<std::vector<int32_t>> prompts(3, {10});

@@ -76,7 +76,7 @@ TEST_F(CliPtq, EveryMethodAndItsLogOfCosines) {
 TEST_F(CliPtq, ADryRunSaysWhatItWillTakeAndWritesNothing) {
   const std::string settings = quantize("dry", "ptq.method=gptq ptq.gradient_cosines=true --dry-run");
   expect(satin(settings), 0,
-         {"model.layers.*.mlp.down_proj", "gptq on 12 sequences of 128 tokens", "streams", "total"});
+         {"model.layers.*.mlp.down_proj", "gptq of 12 sequences of 128 tokens", "streams", "total"});
   EXPECT_FALSE(fs::exists(dir / "dry"));
   EXPECT_FALSE(fs::exists(dir / "cache"));
   expect(satin(settings + " data.train.0.path=nowhere.jsonl"), 2, {"nowhere.jsonl"});

@@ -165,7 +165,7 @@ TEST(ActQuantEmulation, StaticBackward) {
 // Values within a few units in the last place of a tie: any quotient that is not the correctly rounded one shows.
 TEST(ActQuantEmulation, NearEveryTie) {
   std::mt19937 random(2);
-  constexpr Extent kExtent{64, 64};
+  constexpr Extent kExtent{1024, 64};
   for (const ActivationFormat format : kFormats)
     for (const float size : {3e-5f, 0.7f, 50.0f, 1e17f, 1e20f}) {
       const float top_level = static_cast<float>(top(format));
@@ -176,14 +176,18 @@ TEST(ActQuantEmulation, NearEveryTie) {
         while (x.size() % 64 != 0) {
           const double step =
               std::ldexp(1, format == ActivationFormat::kFloat8 ? static_cast<int>(random() % 15) - 9 : 0);
-          const double tie = (static_cast<int>(random() % 16) + 0.5) * step * (random() % 2 ? 1 : -1);
+          const auto levels = format == ActivationFormat::kFloat8 ? 16u : static_cast<unsigned>(top_level);
+          const bool plain = x.size() / 8 % 2 == 1;  // every other vector: both ways of rounding in a row
+          const double tie =
+              (static_cast<int>(random() % levels) + (plain ? 0.3 : 0.5)) * step * (random() % 2 ? 1 : -1);
           x.push_back(static_cast<float>(tie * scale * (1 + (static_cast<int>(random() % 7) - 3) * 6e-8)));
         }
       }
       std::vector<uint8_t> codes(x.size()), expected_codes(x.size());
-      std::vector<float> scale(64), expected_scale(64);
+      std::vector<float> scale(kExtent.num_rows), expected_scale(kExtent.num_rows);
       act_quant_codes_cuda(format, kExtent, Dtype::kFloat, x.data(), codes.data(), scale.data(), nullptr);
-      act_quant_codes_cpu<float>(format, kExtent, 0, 64, x.data(), expected_codes.data(), expected_scale.data());
+      act_quant_codes_cpu<float>(format, kExtent, 0, kExtent.num_rows, x.data(), expected_codes.data(),
+                                 expected_scale.data());
       ASSERT_EQ(scale, expected_scale);
       ASSERT_EQ(codes, expected_codes) << static_cast<int>(format) << " " << size;
     }

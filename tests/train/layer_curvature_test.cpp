@@ -6,6 +6,8 @@
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <algorithm>
+
 #include "ptq/ptq_model.h"
 #include "quant/codes.h"
 #include "support/test_support.h"
@@ -52,7 +54,7 @@ TEST(Curvature, AProbeIsTheLosssMixedDifference) {
   for (const auto* linear : linears)
     signs.push_back(at::empty_like(linear->master_weight().detach()).bernoulli_(0.5).mul_(2).sub_(1));
   const double h = 1e-4, k = 1e-3;
-  size_t positive = 0;
+  std::vector<double> wanted, found_traces;
   for (size_t l = 0; l < linears.size(); ++l) {
     double difference = 0;
     for (const double a : {1., -1.})
@@ -65,12 +67,16 @@ TEST(Curvature, AProbeIsTheLosssMixedDifference) {
         difference += a * b * loss_of(model, model.text.tokens).item<double>();
         move(-1);
       }
-    const double wanted = difference / (4 * h * k);
-    const double estimate = found.at(linears[l]).item<double>() * static_cast<double>(signs[l].numel());
-    positive += wanted > 0;
-    EXPECT_NEAR(estimate, std::max(0.0, wanted), 1e-3 * std::abs(wanted) + 1e-3) << linears[l]->name();
+    wanted.push_back(difference / (4 * h * k));
+    found_traces.push_back(found.at(linears[l]).item<double>() * static_cast<double>(signs[l].numel()));
   }
-  EXPECT_GE(positive, 2u);
+  const double largest = *std::ranges::max_element(wanted);
+  size_t well_above = 0;
+  for (size_t l = 0; l < linears.size(); ++l) {
+    EXPECT_NEAR(found_traces[l], std::max(0.0, wanted[l]), 3e-3 * largest) << linears[l]->name();
+    well_above += wanted[l] > 3e-2 * largest;
+  }
+  EXPECT_GE(well_above, 2u);
 }
 
 TEST(Curvature, CostIsTheWeighedSquaredError) {

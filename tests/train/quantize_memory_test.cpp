@@ -14,9 +14,11 @@ class QuantizeMemory : public testing::Test {
   test::TempDir dir;
 
   /// 128 sequences of 2048 tokens, in bfloat16.
-  std::map<std::string, int64_t> parts(const test::Shape& shape, const config::Ptq& ptq) {
+  std::map<std::string, int64_t> parts(const test::Shape& shape, const config::Ptq& ptq,
+                                       const std::string& dense = {}) {
     test::write_shape(dir.path(), shape);
     config::Config config = test::qat_config(dir.path(), 4, 1, 2048);
+    if (!dense.empty()) config.quantization->overrides.push_back({.match = dense, .method = "none"});
     config.quantization->calibration_sequences = 128;
     config.ptq = ptq;
     std::map<std::string, int64_t> found;
@@ -43,8 +45,24 @@ TEST_F(QuantizeMemory, StreamsMayLieOnTheHost) {
   EXPECT_EQ(parts(test::k1b, {.method = "gptq", .keep_on_host = true})["streams"], 0);
   // While a batch goes to the next block, its result is beside it; where blocks are trained, full precision's too.
   const test::Shape narrow{2048, 2, 32, 8, 2048, 1000, true};
-  EXPECT_EQ(parts(narrow, {.method = "rtn"})["streams"], 2 * int64_t{128 * 2048} * 2048 * 4);
+  EXPECT_EQ(parts(narrow, {.method = "awq"})["streams"], 2 * int64_t{128 * 2048} * 2048 * 4);
   EXPECT_EQ(parts(narrow, {.method = "block_ap"})["streams"], 3 * int64_t{128 * 2048} * 2048 * 4);
+}
+
+TEST_F(QuantizeMemory, RoundingToNearestReadsNoText) {
+  EXPECT_EQ(parts(test::k1b, {})["streams"], 0);
+  EXPECT_EQ(parts(test::k1b, {})["moments"], 0);
+  EXPECT_GT(
+      parts(test::k1b, {.gradient_cosines = true})["streams"] + parts(test::k1b, {.gradient_cosines = true})["moments"],
+      0);
+}
+
+TEST_F(QuantizeMemory, TheFirstBlockMayBeDense) {
+  for (const config::Ptq& ptq : {config::Ptq{.method = "gptq"}, config::Ptq{.method = "lwc", .gradient_ratio = 1}}) {
+    auto all = parts(test::k8b, ptq), rest = parts(test::k8b, ptq, /*dense=*/"model.layers.0.*");
+    EXPECT_EQ(rest["moments"], all["moments"]) << ptq.method;
+    EXPECT_EQ(rest["work"], all["work"]) << ptq.method;
+  }
 }
 
 TEST_F(QuantizeMemory, MomentsOfGradientsAreHeldAsFarAsTheyMay) {
