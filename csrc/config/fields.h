@@ -90,7 +90,7 @@ inline constexpr auto kFields<Ptq> = std::tuple{
     field("steps", &Ptq::steps, {.help = "Updates of each layer's clipping, with objective layer", .unit = "steps", .at_least = 1}),
     field("epochs", &Ptq::epochs, {.help = "Passes of a block's training over the calibration sequences", .unit = "epochs", .at_least = 1}),
     field("batch_size", &Ptq::batch_size, {.help = "Sequences of one update of a block", .unit = "sequences", .at_least = 1}),
-    field("weight_learning_rate", &Ptq::weight_learning_rate, {.help = "Block-AP: of weights; 2e-5 at 2 bits, 1e-5 above", .at_least = 0}),
+    field("weight_learning_rate", &Ptq::weight_learning_rate, {.help = "Block-AP: of weights; 0: what goes as far in this many updates as EfficientQAT's rates (2e-5 at 2 bits, 1e-5 above) in its 4096, at most 1e-3", .at_least = 0}),
     field("scale_learning_rate", &Ptq::scale_learning_rate, {.help = "Block-AP: of scales and zero points", .at_least = 0}),
     field("clip_learning_rate", &Ptq::clip_learning_rate, {.help = "lwc: of the clip factors' logits", .at_least = 0}),
     field("keep_on_host", &Ptq::keep_on_host, {.help = "Keep what lies between blocks in the host's memory: slower, for a small device"}),

@@ -68,10 +68,10 @@ struct Ptq {
   int64_t steps = 200;              ///< lwc by layer
   int64_t epochs = 10;              ///< by block: passes over the calibration sequences
   int64_t batch_size = 4;           ///< by block: sequences a step
-  double weight_learning_rate = 2e-5;  ///< block_ap
-  double scale_learning_rate = 1e-4;   ///< block_ap: scales and zero points
-  double clip_learning_rate = 1e-2;    ///< lwc
-  bool keep_on_host = false;           ///< activations between blocks
+  double weight_learning_rate = 0;  ///< block_ap; 0: by the number of updates (ptq/block_training.h)
+  double scale_learning_rate = 1e-4;  ///< block_ap: scales and zero points
+  double clip_learning_rate = 1e-2;   ///< lwc
+  bool keep_on_host = false;          ///< activations between blocks
   bool operator==(const Ptq&) const = default;
 };
 

@@ -134,6 +134,11 @@ at::Tensor block_surrogate(const Blocks& blocks, const BlockTask& task, const at
   return surrogate - 2 * weight / static_cast<double>(x.numel()) * difference;
 }
 
+double block_ap_rate(int bits, int64_t updates) {
+  constexpr double kPublishedUpdates = 4096, kMost = 1e-3;
+  return std::min(kMost, (bits <= 2 ? 2e-5 : 1e-5) * kPublishedUpdates / static_cast<double>(updates));
+}
+
 BlockTraining train_block(const Blocks& blocks, const BlockTask& task, bool clips, const config::Ptq& options,
                           uint64_t seed) {
   // bf16 does not resolve the central difference.
@@ -141,8 +146,12 @@ BlockTraining train_block(const Blocks& blocks, const BlockTask& task, bool clip
   std::optional<nn::ComputeScope> scope;
   if (options.gradient_ratio > 0 && store.options().compute_dtype == at::kBFloat16) scope.emplace(store, at::kFloat);
   const Learned learned(task, clips, store.options().compute_dtype);
+  const int64_t num_sequences = task.inputs.size(0);
+  const int64_t per_epoch = (num_sequences + options.batch_size - 1) / options.batch_size;
   config::Optimizer rates;
-  rates.learning_rate = options.weight_learning_rate;
+  rates.learning_rate = options.weight_learning_rate > 0
+                            ? options.weight_learning_rate
+                            : block_ap_rate(task.linears.front()->scheme().bits, options.epochs * per_epoch);
   rates.scale_learning_rate = rates.zero_point_learning_rate = options.scale_learning_rate;
   rates.clip_learning_rate = options.clip_learning_rate;
   rates.beta2 = 0.999;
@@ -156,8 +165,6 @@ BlockTraining train_block(const Blocks& blocks, const BlockTask& task, bool clip
   };
   found.before = measure();
   if (found.before.gradients > 0) found.weight = options.gradient_ratio * found.before.outputs / found.before.gradients;
-  const int64_t num_sequences = task.inputs.size(0);
-  const int64_t per_epoch = (num_sequences + options.batch_size - 1) / options.batch_size;
   const double total = static_cast<double>(options.epochs * per_epoch);
   int64_t step = 0;
   for (int64_t epoch = 0; epoch < options.epochs; ++epoch) {

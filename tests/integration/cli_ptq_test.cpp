@@ -52,8 +52,8 @@ TEST_F(CliPtq, EveryMethodAndItsLogOfCosines) {
                 "ptq.method=lwc ptq.objective=block ptq.epochs=4 ptq.clip_learning_rate=0.03 "
                 "ptq.gradient_ratio=1",
                 1},
-           Case{"ap", "ptq.method=block_ap ptq.epochs=4 ptq.weight_learning_rate=1e-3", 0.9},
-           Case{"levels", "ptq.method=block_ap ptq.epochs=4 ptq.weight_learning_rate=1e-3 ptq.masters=levels", 0.9},
+           Case{"ap", "ptq.method=block_ap ptq.epochs=4", 0.9},
+           Case{"levels", "ptq.method=block_ap ptq.epochs=4 ptq.masters=levels", 0.9},
        }) {
     expect(satin(quantize(c.name, std::string(c.more) + " ptq.gradient_cosines=true")), 0,
            {"read back and equal bit for bit"});

@@ -76,5 +76,12 @@ TEST(BlockTraining, LowersItsLossInEveryForm) {
     }
 }
 
+TEST(BlockTraining, FewUpdatesGoAsFarAsThePublishedOnes) {
+  EXPECT_DOUBLE_EQ(block_ap_rate(2, 4096), 2e-5);
+  EXPECT_DOUBLE_EQ(block_ap_rate(3, 4096), 1e-5);
+  EXPECT_DOUBLE_EQ(block_ap_rate(2, 512), 8 * 2e-5);
+  EXPECT_DOUBLE_EQ(block_ap_rate(2, 8), 1e-3);
+}
+
 }  // namespace
 }  // namespace satin::ptq
