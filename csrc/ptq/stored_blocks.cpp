@@ -3,8 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
-#include <sstream>
-
+#include "config/unchanged.h"
 #include "core/error.h"
 #include "core/file.h"
 #include "io/safetensors.h"
@@ -16,27 +15,12 @@ namespace {
 constexpr const char* kAtInput = "stream.at_input";
 constexpr const char* kAtOutput = "stream.at_output";
 
-/// "'a', now 'b'" of the first line that differs.
-std::string first_difference(const std::string& before, const std::string& now) {
-  std::istringstream old_lines(before), new_lines(now);
-  std::string a, b;
-  while (true) {
-    const bool more_a = static_cast<bool>(std::getline(old_lines, a));
-    const bool more_b = static_cast<bool>(std::getline(new_lines, b));
-    if (!more_a || !more_b || a != b) return cat("'", more_a ? a : "", "', now '", more_b ? b : "", "'");
-  }
-}
-
 }  // namespace
 
 StoredBlocks::StoredBlocks(const fs::path& directory, const std::string& of) : directory_(directory) {
   const fs::path config = directory_ / "config.yaml";
-  if (fs::exists(config)) {
-    if (const std::string before = read_file(config); before != of)
-      throw UserError(cat(directory_.string(), ": the interrupted run that left it was configured differently (",
-                          first_difference(before, of), "); continue with that configuration, or delete the folder"));
-    return;
-  }
+  config::check_unchanged(config, of, directory_);
+  if (fs::exists(config)) return;
   fs::create_directories(directory_);
   write_file_atomically(config, of);
 }

@@ -14,6 +14,7 @@
 #include "allocate/mixture.h"
 #include "allocate/rank_correlation.h"
 #include "config/config.h"
+#include "config/unchanged.h"
 #include "core/error.h"
 #include "core/file.h"
 #include "core/log.h"
@@ -168,13 +169,6 @@ nlohmann::ordered_json frontier(const config::Config& config, const MeasuredLaye
   return points;
 }
 
-void check_same(const fs::path& path, const config::Config& config) {
-  if (fs::exists(path) && read_file(path) != config::dump(config))
-    throw UserError(cat("--resume: ", path.string(),
-                        " differs from this configuration, of which nothing was measured "
-                        "there; choose another train.output_dir, or the configuration of before"));
-}
-
 }  // namespace
 
 void allocate(const config::Config& config, const Resume& resume) {
@@ -183,7 +177,7 @@ void allocate(const config::Config& config, const Resume& resume) {
   const at::ScalarType compute_dtype = ops::resolve_compute_dtype(config.train.compute_dtype, device);
   const RunDirectory directory(config.train.output_dir, resume);
   log_to_file(directory.log());
-  check_same(directory.config(), config);
+  config::check_unchanged(directory.config(), config::dump(config), directory.path());
   ops::configure_numerics(config.train.deterministic);
   const auto tokenizer = tokenizer::Tokenizer::load(config.model.path);
   ops::reset_peak_memory(device);

@@ -95,7 +95,8 @@ TEST_F(CliAllocate, GoesOnFromWhatWasMeasured) {
   test::write_file(dir / "part/sensitivity.jsonl", log.substr(0, third));
   fs::remove(dir / "part/allocation.json");
   expect(satin(allocate("part")), 2, {"continue it with --resume auto"});
-  expect(satin(allocate("part", "allocate.samples=3 --resume auto")), 2, {"--resume"});
+  expect(satin(allocate("part", "allocate.samples=3 --resume auto")), 2,
+         {"configured differently", "now '  samples: 3'"});
   expect(satin(allocate("part", "--resume auto")), 0, {});
   EXPECT_EQ(result("part"), result("whole"));
   EXPECT_EQ(test::read_file(dir / "part/sensitivity.jsonl"), log);
