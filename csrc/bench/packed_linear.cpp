@@ -6,7 +6,7 @@
 #include "bench/timer.h"
 #include "core/error.h"
 #include "ops/a8_linear.h"
-#include "ops/packed_decode.h"
+#include "ops/device.h"
 
 namespace satin::bench {
 namespace {

@@ -6,7 +6,6 @@
 #include "core/nearest.h"
 #include "export/gguf.h"
 #include "ops/device.h"
-#include "ops/packed_decode.h"
 #include "train/models.h"
 
 namespace satin::cli {

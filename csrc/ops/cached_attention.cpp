@@ -5,8 +5,9 @@
 
 #include "core/error.h"
 #include "kernels/cached_attention.h"
+#include "ops/decode_kernels.h"
+#include "ops/device.h"
 #include "ops/over_rows.h"
-#include "ops/packed_decode.h"
 
 namespace satin::ops {
 namespace {

@@ -9,6 +9,11 @@ namespace satin::ops {
 
 std::string cuda_name(int index) { return at::cuda::getDeviceProperties(static_cast<c10::DeviceIndex>(index))->name; }
 
+int cuda_compute_capability(int index) {
+  const cudaDeviceProp* properties = at::cuda::getDeviceProperties(static_cast<c10::DeviceIndex>(index));
+  return 10 * properties->major + properties->minor;
+}
+
 std::string cuda_toolkit_version() { return cat(CUDART_VERSION / 1000, ".", CUDART_VERSION % 1000 / 10); }
 
 }  // namespace satin::ops

@@ -3,8 +3,8 @@
 #include <ATen/ATen.h>
 
 #include "core/error.h"
+#include "ops/decode_kernels.h"
 #include "ops/layers.h"
-#include "ops/packed_decode.h"
 #include "ops/packed_linear.h"
 
 namespace satin::ops {

@@ -51,6 +51,8 @@ std::string device_name(c10::Device device) {
   return device.is_cuda() ? cuda_name(device.index()) : cat("CPU, ", at::get_num_threads(), " threads");
 }
 
+int compute_capability(c10::Device device) { return device.is_cuda() ? cuda_compute_capability(device.index()) : 0; }
+
 int64_t memory_bytes(c10::Device device) {
   if (device.is_cuda()) return at::accelerator::getDeviceStats(device.index()).allocated_bytes[0].current;
   std::ifstream statm("/proc/self/statm");

@@ -2,7 +2,7 @@
 #include "core/error.h"
 #include "ops/a8_kernels.h"
 #include "ops/anchors.h"
-#include "ops/packed_decode.h"
+#include "ops/decode_kernels.h"
 
 namespace satin::ops {
 
@@ -11,7 +11,6 @@ void anchor_act_quant_cuda() {}
 void anchor_layers_cuda() {}
 void anchor_logit_losses_cuda() {}
 
-int compute_capability(at::Device) { return 0; }
 at::Tensor packed_decode(const at::Tensor&, const PackedWeight&, const at::Tensor&) {
   throw InternalError("packed_decode: a build without CUDA");
 }

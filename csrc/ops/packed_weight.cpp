@@ -7,8 +7,8 @@
 
 #include "core/error.h"
 #include "ops/a8_kernels.h"
+#include "ops/decode_kernels.h"
 #include "ops/over_rows.h"
-#include "ops/packed_decode.h"
 
 namespace satin::ops {
 namespace {

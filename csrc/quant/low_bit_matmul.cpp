@@ -8,7 +8,7 @@
 
 #include "core/error.h"
 #include "core/log.h"
-#include "ops/packed_decode.h"
+#include "ops/device.h"
 #include "quant/codes.h"
 #include "quant/packed_linear.h"
 #include "quant/packed_rows.h"
@@ -40,7 +40,7 @@ std::string reason_against_low_bit(const QuantLinear& linear, at::ScalarType dty
   if (linear.is_split()) return "its rows are spread over processes";
   const at::Tensor& weight = linear.master_weight();
   return reason_against_low_bit(linear.scheme(), weight.size(0), weight.size(1), dtype,
-                                weight.is_cuda() ? ops::compute_capability(weight.device()) : 0);
+                                ops::compute_capability(weight.device()));
 }
 
 void say_low_bit_once(const Scheme& scheme, const std::string& why_not) {

@@ -44,14 +44,14 @@ Moments moments_of(const config::Ptq& ptq, const Linears& linears, int64_t wide)
 }
 
 /// A batch in the backward pass: the streams before all blocks, and then one block's graph or the head's.
-int64_t backward_bytes(const config::Config& config, const models::ModelConfig& c, const Sizes& shapes,
+int64_t backward_bytes(const config::Config& config, const models::ModelConfig& c, const Sizes& sizes,
                        const Linears& linears, const losses::HeadChunks& chunks, at::ScalarType compute_dtype) {
-  const int64_t m = shapes.batch_tokens, h = c.hidden_size, v = c.vocab_size;
-  const int64_t block = m * activation_bytes_a_layer(config, c, shapes.compute, shapes.wide) +
-                        num_weights(linears) * shapes.compute + m * 3 * c.intermediate_size * shapes.compute;
-  const int64_t head = v * h * (shapes.wide + shapes.compute) + m * h * (2 * shapes.compute + shapes.wide) +
+  const int64_t m = sizes.batch_tokens, h = c.hidden_size, v = c.vocab_size;
+  const int64_t block = m * activation_bytes_a_layer(config, c, sizes.compute, sizes.wide) +
+                        num_weights(linears) * sizes.compute + m * 3 * c.intermediate_size * sizes.compute;
+  const int64_t head = v * h * (sizes.wide + sizes.compute) + m * h * (2 * sizes.compute + sizes.wide) +
                        chunks.bytes(v, compute_dtype, /*with_teacher=*/false);
-  return (c.num_layers + 1) * m * h * shapes.wide + std::max(block, head);
+  return (c.num_layers + 1) * m * h * sizes.wide + std::max(block, head);
 }
 
 /// What rounding `linear` takes at its peak.
@@ -64,15 +64,15 @@ int64_t layer_bytes(const config::Ptq& ptq, const quant::QuantLinear& linear, in
 }
 
 /// What training a block takes: its graph (with LGP three more passes, in fp32), the optimizer, gradients, copies.
-int64_t training_bytes(const config::Config& config, const models::ModelConfig& c, const Sizes& shapes,
+int64_t training_bytes(const config::Config& config, const models::ModelConfig& c, const Sizes& sizes,
                        const Linears& linears) {
   const config::Ptq& ptq = config.ptq;
   const bool with_gradients = ptq.gradient_ratio > 0;
-  const int64_t element = with_gradients ? shapes.wide : shapes.compute;
+  const int64_t element = with_gradients ? sizes.wide : sizes.compute;
   const int64_t tokens = ptq.batch_size * config.train.sequence_length;
-  const int64_t graph = tokens * activation_bytes_a_layer(config, c, element, shapes.wide) * (with_gradients ? 3 : 1);
-  const int64_t learned = ptq.method == "block_ap" ? 4 * num_weights(linears) * shapes.wide : 0;
-  return graph + learned + num_weights(linears) * (element + shapes.wide);
+  const int64_t graph = tokens * activation_bytes_a_layer(config, c, element, sizes.wide) * (with_gradients ? 3 : 1);
+  const int64_t learned = ptq.method == "block_ap" ? 4 * num_weights(linears) * sizes.wide : 0;
+  return graph + learned + num_weights(linears) * (element + sizes.wide);
 }
 
 }  // namespace

@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "ops/decode_cases.h"
-#include "ops/packed_decode.h"
+#include "ops/device.h"
 #include "ops/replay.h"
 
 namespace satin::ops {

@@ -1,4 +1,4 @@
-// What decoding asks of a GPU: packed_decode_cuda.cpp with a toolkit, no_cuda.cpp without.
+// What decoding asks of a GPU: decode_cuda.cpp with a toolkit, no_cuda.cpp without.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -8,8 +8,6 @@
 
 namespace satin::ops {
 
-/// 90 for sm_90.
-int compute_capability(at::Device device);
 /// x [M, K] contiguous, bias [N] or undefined -> [M, N].
 at::Tensor packed_decode(const at::Tensor& x, const PackedWeight& weight, const at::Tensor& bias);
 /// decode_rows.h where the kernel takes it (at most kMostHalfRows rows); tensors contiguous.

@@ -6,14 +6,9 @@
 #include <algorithm>
 
 #include "kernels/packed_matmul.h"
-#include "ops/packed_decode.h"
+#include "ops/decode_kernels.h"
 
 namespace satin::ops {
-
-int compute_capability(at::Device device) {
-  const cudaDeviceProp* properties = at::cuda::getDeviceProperties(device.index());
-  return 10 * properties->major + properties->minor;
-}
 
 namespace {
 
