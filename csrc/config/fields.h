@@ -81,7 +81,7 @@ inline constexpr auto kFields<Quantization> = std::tuple{
 template <>
 inline constexpr auto kFields<Ptq> = std::tuple{
     field("method", &Ptq::method, {.help = "Rounding to nearest, GPTQ, AWQ-style scaling of inputs, learned clipping (OmniQuant), or blocks' weights and quantizers trained (EfficientQAT Block-AP)", .one_of = "rtn | gptq | awq | lwc | block_ap"}),
-    field("objective", &Ptq::objective, {.help = "What lwc minimises: each layer's error under second moments of inputs and gradients, without data in the loop, or its block's output error", .one_of = "layer | block"}),
+    field("objective", &Ptq::objective, {.help = "What lwc minimises: its block's output error (OmniQuant), or, faster, each layer's error under second moments of inputs and gradients, without data in the loop", .one_of = "block | layer"}),
     field("gradient_ratio", &Ptq::gradient_ratio, {.help = "LGP, of lwc and block_ap: weight of the error in gradients, as a multiple of what makes it equal to the error in outputs at the start; 0.1 to 10 is usual; 0: off", .unit = "ratio", .at_least = 0}),
     field("gradient_cosines", &Ptq::gradient_cosines, {.help = "Measure the cosine between each layer's gradients before and after, at the cost of one backward pass over the calibration text (of rtn too, which reads none otherwise)"}),
     field("masters", &Ptq::masters, {.help = "Weights that a later training starts from: as they were when rounded, or at their levels; codes are the same", .one_of = "latent | levels"}),

@@ -59,7 +59,7 @@ struct Quantization {
 /// What `satin quantize` does; training ignores it.
 struct Ptq {
   std::string method = "rtn";       ///< rtn | gptq | awq | lwc | block_ap
-  std::string objective = "layer";  ///< lwc: layer (second moments alone) | block (block_ap always: its output)
+  std::string objective = "block";  ///< lwc: block (its output; block_ap always) | layer (second moments alone)
   double gradient_ratio = 0;        ///< LGP: weight of the gradient term against the forward term at the start; 0: off
   bool gradient_cosines = false;    ///< measure what rounding does to each layer's gradients
   std::string masters = "latent";   ///< latent | levels: where a later training starts each weight

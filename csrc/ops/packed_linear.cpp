@@ -75,7 +75,7 @@ at::Tensor multiply_in_pieces(const at::Tensor& x, const PackedWeight& weight, c
 
 PackedProblem problem_of(const at::Tensor& x, const PackedWeight& weight, at::ScalarType dtype) {
   return {.is_cuda = x.is_cuda(),
-          .compute_capability = x.is_cuda() ? compute_capability(x.device()) : 0,
+          .compute_capability = compute_capability(x.device()),
           .num_rows = x.size(0),
           .num_columns = weight.shape.num_columns,
           .num_groups = weight.shape.num_groups(),

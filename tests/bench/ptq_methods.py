@@ -4,12 +4,12 @@
   ptq_methods.py --satin build/release/satin --model books-29m --tokens train.bin --texts books-valid.bin wikitext2.bin gsm8k-test.bin
                  --annotations gsm8k-test.jsonl --output out/ [--gpus 0,1] [--workers 2] [--schemes "2 bits g64"] [--quick] [--table]
 
-For 2 bits in groups of 64 and of 128, and 3 bits in groups of 128: rtn, gptq, lwc, lwc with LGP (ratio .1), block_ap, 3 seeds
-(the calibration sequences and the order of training follow from the seed), evaluated as it is and after distillation on 24M
-tokens that starts from it (not lwc with LGP at ratio 1, nor lwc by block without and with LGP); and `none`, training from the quantizers' own start. Evaluated: perplexity of the texts in fp32,
-annotations, and beside MODEL C_avg at x0 and x1 (ratio) and the slope of D_k (excess) on the first text. A run whose line is in
-OUTPUT/results.jsonl is not made again. --quick is a check of the script: tiny runs of one scheme and seed. --table prints
-what is there.
+For 2 bits in groups of 64 and of 128, and 3 bits in groups of 128: rtn, gptq, lwc (by block, and its cheap form by layer) without and
+with LGP, block_ap, each with 3 seeds (the calibration sequences and the order of training follow from the seed), evaluated as it is and,
+but for the cheap form, after distillation on 24M tokens that starts from it; and `none`, training from the quantizers' own start.
+Evaluated: perplexity of the texts in fp32, annotations, and beside MODEL C_avg at x0 and x1 (ratio) and the slope of D_k (excess) on
+the first text. A run whose line is in OUTPUT/results.jsonl is not made again. --quick is a check of the script: tiny runs of one scheme
+and seed. --table prints what is there.
 """
 import json
 import os
@@ -22,12 +22,11 @@ from studies import call, cell, columns_of, evaluate, latest, parse, read, run_a
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SCHEMES = {"2 bits g64": (2, 64), "2 bits g128": (2, 128), "3 bits g128": (3, 128)}
-BY_BLOCK = ["ptq.method=lwc", "ptq.objective=block"]
-METHODS = {"rtn": [], "gptq": ["ptq.method=gptq"], "lwc": ["ptq.method=lwc"],
-           "lwc+lgp": ["ptq.method=lwc", "ptq.gradient_ratio=.1"], "lwc+lgp ratio 1": ["ptq.method=lwc", "ptq.gradient_ratio=1"],
-           "lwc by block": BY_BLOCK, "lwc by block+lgp ratio 1": [*BY_BLOCK, "ptq.gradient_ratio=1"],
-           "block_ap": ["ptq.method=block_ap"]}
-NOT_TRAINED = {"lwc+lgp ratio 1", "lwc by block", "lwc by block+lgp ratio 1"}
+BY_LAYER, BY_BLOCK = (["ptq.method=lwc", f"ptq.objective={objective}"] for objective in ("layer", "block"))
+METHODS = {"rtn": [], "gptq": ["ptq.method=gptq"], "lwc by layer": BY_LAYER,
+           "lwc by layer+lgp": [*BY_LAYER, "ptq.gradient_ratio=.1"], "lwc by layer+lgp ratio 1": [*BY_LAYER, "ptq.gradient_ratio=1"],
+           "lwc": BY_BLOCK, "lwc+lgp": [*BY_BLOCK, "ptq.gradient_ratio=1"], "block_ap": ["ptq.method=block_ap"]}
+NOT_TRAINED = {"lwc by layer", "lwc by layer+lgp", "lwc by layer+lgp ratio 1"}
 # Of Block-AP: published as 2e-5 and 1e-5 for 4096 steps a block; here a block has 320, so that as much way needs 13 times the rate.
 WEIGHT_RATE = {2: "2.6e-4", 3: "1.3e-4"}
 CALIBRATION = ["train.sequence_length=512", "train.micro_batch_size=32", "quantization.calibration_sequences=128", "ptq.gradient_cosines=true"]

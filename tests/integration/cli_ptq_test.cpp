@@ -45,11 +45,11 @@ TEST_F(CliPtq, EveryMethodAndItsLogOfCosines) {
   for (const Case& c : {
            Case{"gptq", "ptq.method=gptq", 1},
            Case{"awq", "ptq.method=awq", 1.03},
-           Case{"lwc", "ptq.method=lwc", 1.03},
-           Case{"lgp", "ptq.method=lwc ptq.gradient_ratio=1", 1.03},
-           Case{"lwc-block", "ptq.method=lwc ptq.objective=block ptq.epochs=4 ptq.clip_learning_rate=0.03", 1},
+           Case{"lwc", "ptq.method=lwc ptq.objective=layer", 1.03},
+           Case{"lgp", "ptq.method=lwc ptq.objective=layer ptq.gradient_ratio=1", 1.03},
+           Case{"lwc-block", "ptq.method=lwc ptq.epochs=4 ptq.clip_learning_rate=0.03", 1},
            Case{"lgp-block",
-                "ptq.method=lwc ptq.objective=block ptq.epochs=4 ptq.clip_learning_rate=0.03 "
+                "ptq.method=lwc ptq.epochs=4 ptq.clip_learning_rate=0.03 "
                 "ptq.gradient_ratio=1",
                 1},
            Case{"ap", "ptq.method=block_ap ptq.epochs=4", 0.9},

@@ -58,7 +58,8 @@ TEST_F(QuantizeMemory, RoundingToNearestReadsNoText) {
 }
 
 TEST_F(QuantizeMemory, TheFirstBlockMayBeDense) {
-  for (const config::Ptq& ptq : {config::Ptq{.method = "gptq"}, config::Ptq{.method = "lwc", .gradient_ratio = 1}}) {
+  for (const config::Ptq& ptq :
+       {config::Ptq{.method = "gptq"}, config::Ptq{.method = "lwc", .objective = "layer", .gradient_ratio = 1}}) {
     auto all = parts(test::k8b, ptq), rest = parts(test::k8b, ptq, /*dense=*/"model.layers.0.*");
     EXPECT_EQ(rest["moments"], all["moments"]) << ptq.method;
     EXPECT_EQ(rest["work"], all["work"]) << ptq.method;
@@ -67,15 +68,18 @@ TEST_F(QuantizeMemory, TheFirstBlockMayBeDense) {
 
 TEST_F(QuantizeMemory, MomentsOfGradientsAreHeldAsFarAsTheyMay) {
   const int64_t small = 4 * (2048 * 2048 * 3 + 512 * 512 * 2), wide = 4 * 8192 * int64_t{8192} * 2;
-  EXPECT_EQ(parts(test::k1b, {.method = "lwc", .gradient_ratio = 1})["moments"], 16 * (small + wide));
+  EXPECT_EQ(parts(test::k1b, {.method = "lwc", .objective = "layer", .gradient_ratio = 1})["moments"],
+            16 * (small + wide));
   const int64_t block = 4 * (4096 * int64_t{4096} * 3 + 1024 * 1024 * 2 + 14336 * int64_t{14336} * 2);
-  EXPECT_EQ(parts(test::k8b, {.method = "lwc", .gradient_ratio = 1})["moments"], (int64_t{16} << 30) / block * block);
+  EXPECT_EQ(parts(test::k8b, {.method = "lwc", .objective = "layer", .gradient_ratio = 1})["moments"],
+            (int64_t{16} << 30) / block * block);
 }
 
 TEST_F(QuantizeMemory, Of8bIsBelow80GbWithStreamsOnTheHost) {
   for (const config::Ptq& ptq :
-       {config::Ptq{.method = "gptq"}, config::Ptq{.method = "awq"}, config::Ptq{.method = "lwc", .gradient_ratio = 1},
-        config::Ptq{.method = "block_ap"}, config::Ptq{.method = "lwc", .objective = "block", .gradient_ratio = 1}}) {
+       {config::Ptq{.method = "gptq"}, config::Ptq{.method = "awq"},
+        config::Ptq{.method = "lwc", .objective = "layer", .gradient_ratio = 1}, config::Ptq{.method = "block_ap"},
+        config::Ptq{.method = "lwc", .objective = "block", .gradient_ratio = 1}}) {
     config::Ptq with = ptq;
     with.keep_on_host = true;
     auto found = parts(test::k8b, with);
