@@ -25,7 +25,7 @@ SCHEMES = {"2 bits g64": (2, 64), "2 bits g128": (2, 128), "3 bits g128": (3, 12
 BY_LAYER, BY_BLOCK = (["ptq.method=lwc", f"ptq.objective={objective}"] for objective in ("layer", "block"))
 METHODS = {"rtn": [], "gptq": ["ptq.method=gptq"], "lwc by layer": BY_LAYER,
            "lwc by layer+lgp": [*BY_LAYER, "ptq.gradient_ratio=.1"], "lwc by layer+lgp ratio 1": [*BY_LAYER, "ptq.gradient_ratio=1"],
-           "lwc": BY_BLOCK, "lwc+lgp": [*BY_BLOCK, "ptq.gradient_ratio=1"], "block_ap": ["ptq.method=block_ap"]}
+           "lwc": BY_BLOCK, "lwc+lgp": [*BY_BLOCK, "ptq.gradient_ratio=.1"], "block_ap": ["ptq.method=block_ap"]}
 NOT_TRAINED = {"lwc by layer", "lwc by layer+lgp", "lwc by layer+lgp ratio 1"}
 # Of Block-AP: published as 2e-5 and 1e-5 for 4096 steps a block; here a block has 320, so that as much way needs 13 times the rate.
 WEIGHT_RATE = {2: "2.6e-4", 3: "1.3e-4"}
