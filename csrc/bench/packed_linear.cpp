@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <functional>
+
 #include "bench/benchmarks.h"
 #include "bench/timer.h"
 #include "core/error.h"
@@ -81,16 +83,14 @@ void measure_int8(const Options& options, const Matrix& matrix, int bits, int64_
   options.report(m);
 }
 
-/// The input's gradient dY W of a packed weight: made dense, then multiplied; `dense_us` of a dense one.
-void measure_input_gradient(const Options& options, const Matrix& matrix, int bits, const at::Tensor& grad,
-                            const std::string& name, double dense_us) {
-  const ops::PackedWeight packed = random_weight(matrix, bits).to(options.device);
-  Measurement m = time_calls(options.device, 1, [&](int) {
-    return std::vector<at::Tensor>{at::mm(grad, ops::dequantize_rows(packed, 0, matrix.rows, grad.scalar_type()))};
-  });
+/// A product of many tokens; `dense_us`: of the dense one to compare with, 0: of none. Returns its time.
+double measure_product(const Options& options, const std::string& name, double dense_us,
+                       const std::function<at::Tensor()>& product) {
+  Measurement m = time_calls(options.device, 1, [&](int) { return std::vector<at::Tensor>{product()}; });
   m.name = name;
   if (dense_us > 0) m.note = cat("dense / ", fixed(dense_us / m.us, 2));
   options.report(m);
+  return m.us;
 }
 
 /// Many tokens: dense bfloat16 and int8 with packed weights.
@@ -104,11 +104,7 @@ void bench_int8(const Options& options) {
       double dense_us = 0;
       if (const std::string name = cat("tokens dense bfloat16 ", of); wanted(name)) {
         const at::Tensor weight = at::randn({matrix.rows, matrix.columns}, x.options());
-        Measurement m =
-            time_calls(options.device, 1, [&](int) { return std::vector<at::Tensor>{at::linear(x, weight)}; });
-        m.name = name;
-        dense_us = m.us;
-        options.report(m);
+        dense_us = measure_product(options, name, 0, [&] { return at::linear(x, weight); });
       }
       for (const int bits : {2, 4})
         for (const int64_t group : {int64_t{64}, int64_t{128}, matrix.columns}) {
@@ -120,14 +116,13 @@ void bench_int8(const Options& options) {
       const at::Tensor grad = at::randn({rows, matrix.rows}, x.options());
       if (const std::string name = cat("tokens dense input gradient ", of); wanted(name)) {
         const at::Tensor weight = at::randn({matrix.rows, matrix.columns}, x.options());
-        Measurement m =
-            time_calls(options.device, 1, [&](int) { return std::vector<at::Tensor>{at::mm(grad, weight)}; });
-        m.name = name;
-        dense_gradient_us = m.us;
-        options.report(m);
+        dense_gradient_us = measure_product(options, name, 0, [&] { return at::mm(grad, weight); });
       }
-      if (const std::string name = cat("tokens input gradient 2 bits ", of); wanted(name))
-        measure_input_gradient(options, matrix, 2, grad, name, dense_gradient_us);
+      if (const std::string name = cat("tokens input gradient 2 bits ", of); wanted(name)) {
+        const ops::PackedWeight packed = random_weight(matrix, 2).to(options.device);  // made dense, then multiplied
+        measure_product(options, name, dense_gradient_us,
+                        [&] { return at::mm(grad, ops::dequantize_rows(packed, 0, matrix.rows, grad.scalar_type())); });
+      }
     }
 }
 

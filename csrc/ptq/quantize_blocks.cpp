@@ -54,10 +54,7 @@ class Quantizing {
   bool trains_blocks() const { return ptq::trains_blocks(ptq_); }
   bool needs_gradients() const { return ptq::needs_gradients(ptq_); }
   void enable(int64_t block, bool on) const {
-    for (const auto* module : registry_.in_block(block)) {
-      module->linear->enable(on);
-      if (module->wrapper) module->wrapper->enable(on);
-    }
+    for (const auto* module : registry_.in_block(block)) module->enable(on);
   }
 
   void make_gradients() const {

@@ -67,11 +67,13 @@ void Registry::add_unquantized(const nn::LinearSpec& spec, const std::string& re
   linears_.push_back(std::move(row));
 }
 
+void QuantizedModule::enable(bool on) const {
+  linear->enable(on);
+  if (wrapper) wrapper->enable(on);
+}
+
 void Registry::enable(bool on) const {
-  for (const QuantizedModule& module : modules_) {
-    module.linear->enable(on);
-    if (module.wrapper) module.wrapper->enable(on);
-  }
+  for (const QuantizedModule& module : modules_) module.enable(on);
 }
 
 void Registry::check_all_rules_match() const {

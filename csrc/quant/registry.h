@@ -31,6 +31,9 @@ struct QuantizedModule {
   QuantLinear* linear;     ///< owned by the model
   WrappedLinear* wrapper;  ///< around it, or nullptr
   Scheme scheme;           ///< at the end of training; linear->scheme() is the present one
+
+  /// Off: it computes in full precision with its master weight.
+  void enable(bool on) const;
 };
 
 /// What a factory made, in the model's order. Outlives neither the model nor the factory's use of it.

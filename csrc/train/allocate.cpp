@@ -138,31 +138,45 @@ std::vector<int> bits_of(const std::vector<allocate::Layer>& layers, const alloc
   return bits;
 }
 
-/// What a list of bits takes and gives, measured.
-nlohmann::ordered_json result_of(const MeasuredLayers& model, const std::vector<int>& bits) {
-  const LayerLosses losses = model.losses(bits);
-  double total = 0, count = 0;
-  for (size_t i = 0; i < bits.size(); ++i) {
-    total += static_cast<double>(bits[i]) * static_cast<double>(model.num_parameters(i));
-    count += static_cast<double>(model.num_parameters(i));
+/// What lists of bits take and give, each measured once: different budgets often get the same.
+class Results {
+ public:
+  explicit Results(const MeasuredLayers& model) : model_(model) {}
+
+  const nlohmann::ordered_json& of(const std::vector<int>& bits) {
+    const auto [at, is_new] = known_.try_emplace(bits);
+    if (is_new) at->second = measure(bits);
+    return at->second;
   }
-  return {{"bits", bits},
-          {"mean_bits", total / count},
-          {"effective_bits", model.effective_bits(bits)},
-          {"perplexity", losses.perplexity},
-          {"answers", losses.answers}};
-}
+
+ private:
+  nlohmann::ordered_json measure(const std::vector<int>& bits) const {
+    const LayerLosses losses = model_.losses(bits);
+    double total = 0, count = 0;
+    for (size_t i = 0; i < bits.size(); ++i) {
+      total += static_cast<double>(bits[i]) * static_cast<double>(model_.num_parameters(i));
+      count += static_cast<double>(model_.num_parameters(i));
+    }
+    return {{"bits", bits},
+            {"mean_bits", total / count},
+            {"effective_bits", model_.effective_bits(bits)},
+            {"perplexity", losses.perplexity},
+            {"answers", losses.answers}};
+  }
+
+  const MeasuredLayers& model_;
+  std::map<std::vector<int>, nlohmann::ordered_json> known_;
+};
 
 /// Allocations of budgets between the fewest and the most bits, in even steps.
-nlohmann::ordered_json frontier(const config::Config& config, const MeasuredLayers& model,
+nlohmann::ordered_json frontier(const config::Config& config, Results& results,
                                 const std::vector<allocate::Layer>& layers) {
   const auto [least, most] = std::ranges::minmax(config.allocate.candidates);
   nlohmann::ordered_json points = nlohmann::ordered_json::array();
   for (int64_t i = 0; i < config.allocate.pareto_points; ++i) {
     const double share =
         static_cast<double>(i) / static_cast<double>(std::max<int64_t>(1, config.allocate.pareto_points - 1));
-    points.push_back(
-        result_of(model, bits_of(layers, allocate::allocate_bits(layers, least + share * (most - least)))));
+    points.push_back(results.of(bits_of(layers, allocate::allocate_bits(layers, least + share * (most - least)))));
     progress(cat("budget ", i + 1, " of ", config.allocate.pareto_points));
   }
   end_progress();
@@ -216,13 +230,14 @@ void allocate(const config::Config& config, const Resume& resume) {
   for (uint64_t i = 0; i < 3; ++i)
     lists.emplace_back(cat("random-", i), allocate::random_bits(layers, mean_bits, config.train.seed * 3 + i));
 
+  Results results(model);
   const LayerLosses full = measured.at({-1, kFullPrecision});
   result["full_precision"] = {{"perplexity", full.perplexity}, {"answers", full.answers}};
   std::string table = allocation_header() + allocation_line("full precision", kFullPrecision, kFullPrecision,
                                                             full.perplexity, full.answers, {});
   for (const auto& [name, found] : lists) {
     const std::vector<int> bits = bits_of(layers, found);
-    nlohmann::ordered_json list = result_of(model, bits);
+    nlohmann::ordered_json list = results.of(bits);
     table += allocation_line(name, list["mean_bits"], list["effective_bits"], list["perplexity"],
                              list["answers"].get<double>(), bits);
     list["sensitivity"] = found.sensitivity;
@@ -234,7 +249,7 @@ void allocate(const config::Config& config, const Resume& resume) {
     for (const auto& choice : layer.choices) row[std::to_string(choice.bits)] = choice.sensitivity;
     result["sensitivity"].push_back(row);
   }
-  if (config.allocate.pareto_points > 0) result["frontier"] = frontier(config, model, layers);
+  if (config.allocate.pareto_points > 0) result["frontier"] = frontier(config, results, layers);
   write_file_atomically(directory.path() / "allocation.json", result.dump(1) + "\n");
   report::write_report({directory.path()}, directory.report());
   std::printf("%s", table.c_str());

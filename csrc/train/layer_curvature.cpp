@@ -11,6 +11,7 @@
 #include "core/interrupt.h"
 #include "core/log.h"
 #include "ptq/gradient_pass.h"
+#include "ptq/quantize_blocks.h"
 #include "quant/codes.h"
 
 namespace satin::train {
@@ -20,8 +21,8 @@ constexpr double kRelativeStep = 1e-3;  // of the central difference, over the w
 
 std::vector<const quant::QuantLinear*> linears_of(const models::Decoder& decoder, const quant::Registry& registry) {
   std::vector<const quant::QuantLinear*> found;
-  for (int64_t layer = 0; layer < decoder.config().num_layers; ++layer)
-    for (const auto* module : registry.in_block(layer)) found.push_back(module->linear);
+  for (const auto& block : ptq::linears_of_blocks(registry, decoder.config().num_layers))
+    found.insert(found.end(), block.begin(), block.end());
   return found;
 }
 

@@ -74,8 +74,7 @@ void MeasuredLayers::round(const std::vector<int>& bits) const {
       if (bits[layer] == 0) continue;
       module->linear->set_bits(bits[layer], /*keep_range=*/false);
       module->linear->initialise();
-      module->linear->enable(true);
-      if (module->wrapper) module->wrapper->enable(true);
+      module->enable(true);
     }
 }
 
