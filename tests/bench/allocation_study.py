@@ -15,7 +15,7 @@ import os
 import shutil
 import sys
 
-from studies import TEMPLATE, call, cell, columns_of, evaluate, latest, parse, read, run_all
+from studies import TEMPLATE, call, cell, columns_of, evaluate, latest, parse, print_table, read, run_all
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 GROUP = 128
@@ -66,13 +66,10 @@ def jobs_of(args):
 def table(args):
     rows = read(f"{args.output}/results.jsonl")
     columns = [("bits a weight", lambda r: r["effective_bits"], 3)] + columns_of(args.texts)
-    print("\n| budget | list | stage | seeds | " + " | ".join(name for name, _, _ in columns) + " |\n|" + "---|" * (len(columns) + 4))
-    for budget in BUDGETS:
-        for stage in ("gptq", "then trained"):
-            for name in (*LISTS, "uniform"):
-                of = [r for r in rows if (r["budget"], r["list"], r["stage"]) == (budget, name, stage)]
-                if of:
-                    print(f"| {budget} | {name} | {stage} | {len(of)} | " + " | ".join(cell([get(r) for r in of], d) for _, get, d in columns) + " |")
+    names = ("budget", "list", "stage")
+    print_table(names, {of: [r for r in rows if tuple(r[name] for name in names) == of]
+                        for of in ((budget, name, stage) for budget in BUDGETS for stage in ("gptq", "then trained")
+                                   for name in (*LISTS, "uniform"))}, columns)
     taus = [r["kendall_tau"] for r in rows if r["list"] == "tasa" and r["stage"] == "gptq" and r["budget"] == BUDGETS[0]]
     for bits in taus[0] if taus else []:
         print(f"Kendall's tau of the layers' orders by perplexity and by answers, {bits} bits: {cell([tau[bits] for tau in taus], 2)}")

@@ -18,7 +18,7 @@ import statistics
 import sys
 import time
 
-from studies import call, cell, columns_of, evaluate, latest, parse, read, run_all
+from studies import call, columns_of, evaluate, latest, parse, print_table, read, run_all
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SCHEMES = {"2 bits g64": (2, 64), "2 bits g128": (2, 128), "3 bits g128": (3, 128)}
@@ -73,13 +73,10 @@ def table(args):
     rows = read(f"{args.output}/results.jsonl")
     columns = columns_of(args.texts) + [(name, lambda r, name=name: r.get(name), digits) for name, digits in
                                         (("forward_cosine", 4), ("gradient_cosine", 4), ("seconds", 0))]
-    print("\n| scheme | method | stage | seeds | " + " | ".join(name for name, _, _ in columns) + " |\n|" + "---|" * (len(columns) + 4))
-    for scheme in SCHEMES:
-        for stage in ("alone", "then trained"):
-            for method in (*METHODS, "none"):
-                found = [r for r in rows if (r["scheme"], r["method"], r["stage"]) == (scheme, method, stage)]
-                if found:
-                    print(f"| {scheme} | {method} | {stage} | {len(found)} | " + " | ".join(cell([get(r) for r in found], d) for _, get, d in columns) + " |")
+    names = ("scheme", "method", "stage")
+    print_table(names, {of: [r for r in rows if tuple(r[name] for name in names) == of]
+                        for of in ((scheme, method, stage) for scheme in SCHEMES for stage in ("alone", "then trained")
+                                   for method in (*METHODS, "none"))}, columns)
 
 
 def main():

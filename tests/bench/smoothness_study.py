@@ -18,16 +18,16 @@ import os
 import queue
 import shutil
 import statistics
-import subprocess
 import sys
 import threading
 import time
+
+from studies import TEMPLATE, call, cell, identity, in_workers, latest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 START = time.time()
 
 CE, KD = ["loss.ce.weight=1", "loss.kd.weight=0"], []
-TEMPLATE = "Question: {question}\\nAnswer: {answer}"
 
 
 def near(rate, temperature=2, depth=1, **keys):
@@ -105,12 +105,6 @@ def key(run):
     return run["set"], run["scheme"], run["setting"], run["seed"], run["tokens"]
 
 
-def call(command, env):
-    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
-    if result.returncode:
-        raise RuntimeError(f"{' '.join(command)}\n{result.stdout[-3000:]}")
-
-
 def compact(result):
     """Without paths and histograms, numbers to seven digits."""
     if isinstance(result, dict):
@@ -124,7 +118,7 @@ def evaluate(args, model, folder, env):
     """Everything that is kept of a model."""
     def run(tasks, data, *more):
         out = f"{folder}/eval.json"
-        call([args.satin, "eval", "--model", model, "--tasks", tasks, "--json", out, *data, *more], env)
+        call(args, env, "eval", "--model", model, "--tasks", tasks, "--json", out, *data, *more)
         return json.load(open(out))
     texts = ("books-valid", "wikitext2", "gsm8k-test")
     data = [x for t in texts for x in ("--data", f"{args.data}/{t}.bin", "--name", t)]
@@ -145,13 +139,12 @@ def train(args, run, gpu, folder):
     if run["setting"] == "teacher":
         return dict(run, **evaluate(args, args.model, folder, env), seconds=time.time() - start)
     overrides = [x.replace("DATA", args.data) for x in run["overrides"]]
-    call([args.satin, "train", f"{HERE}/smoothness_study.yaml", f"model.path={args.model}", f"data.train.0.path={args.data}/train.bin",
-          f"data.cache_dir={folder}/cache", f"train.output_dir={folder}/run", f"train.seed={run['seed']}",
-          f"train.max_tokens={int(run['tokens'])}", *overrides], env)
+    call(args, env, "train", f"{HERE}/smoothness_study.yaml", f"model.path={args.model}", f"data.train.0.path={args.data}/train.bin",
+         f"data.cache_dir={folder}/cache", f"train.output_dir={folder}/run", f"train.seed={run['seed']}",
+         f"train.max_tokens={int(run['tokens'])}", *overrides)
     seconds = time.time() - start
     last = [entry for entry in map(json.loads, open(f"{folder}/run/metrics.jsonl")) if "loss" in entry][-1]
-    checkpoint = f"{folder}/run/checkpoints/" + open(f"{folder}/run/checkpoints/latest").read().strip()
-    row = evaluate(args, checkpoint, folder, env)
+    row = evaluate(args, latest(f"{folder}/run"), folder, env)
     return dict(run, **row, tokens_per_second=last["tokens_per_second"], memory_gib=last["memory"] / 2**30,
                 seconds=seconds, seconds_with_eval=time.time() - start, loss=last["loss"],
                 **{k: last[k] for k in ("lgr", "lgr_weight", "lgr_ratio") if k in last})
@@ -188,9 +181,7 @@ def main_run(args):
     for run in wanted(args):
         if key(run) not in done:
             todo.put(run)
-    version = subprocess.run([args.satin, "--version"], stdout=subprocess.PIPE, text=True).stdout.strip()
-    doctor = json.loads(subprocess.run([args.satin, "doctor", "--json"], stdout=subprocess.PIPE, text=True).stdout)
-    device = next((f["text"].split(",")[0] for f in doctor["findings"] if f["name"].startswith("gpu")), "CPU")
+    version, device = identity(args.satin)
     print(f"{version}; {device}; {todo.qsize()} runs, {len(done)} done before", flush=True)
     lock, seconds_a_token = threading.Lock(), []
 
@@ -228,11 +219,7 @@ def main_run(args):
             except Exception as error:
                 print(f"FAILED {key(run)}: {error}", flush=True)
 
-    threads = [threading.Thread(target=work, args=(gpu, worker)) for worker in range(args.workers) for gpu in args.gpus.split(",")]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_workers(args, work)
 
 
 QUALITY = [("books-valid", "books-valid", 3), ("wikitext2", "wikitext2", 1), ("gsm8k-test", "gsm8k", 2), ("annotations", "annotations %", 1),
@@ -258,14 +245,6 @@ def pick(row, path):
     return row
 
 
-def cell(rows, path, digits):
-    values = [v for v in (pick(r, path) for r in rows) if v is not None]
-    if not values:
-        return ""
-    mean = f"{statistics.mean(values):.{digits}f}"
-    return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
-
-
 def grouped(rows):
     """{(set, scheme): {setting: rows}} without the teacher's, and those."""
     groups = {}
@@ -286,7 +265,7 @@ def main_table(args):
         for columns, extra in ((QUALITY, [("full precision", teacher)] * bool(teacher)), (SMOOTHNESS, [])):
             print("\n| run | seeds | " + " | ".join(title for _, title, _ in columns) + " |\n|" + "---|" * (len(columns) + 2))
             for setting, rows in extra + list(settings.items()):
-                print(f"| {setting} | {len(rows)} | " + " | ".join(cell(rows, path, digits) for path, _, digits in columns) + " |")
+                print(f"| {setting} | {len(rows)} | " + " | ".join(cell([pick(r, path) for r in rows], digits) for path, _, digits in columns) + " |")
     if args.plots:
         import smoothness_plots
         smoothness_plots.draw(groups, teacher, args.plots)

@@ -14,7 +14,7 @@ def call(args, env, *words):
     """What satin printed."""
     result = subprocess.run([args.satin, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
     if result.returncode:
-        raise RuntimeError(f"satin {' '.join(words)}\n{result.stdout[-1000:]}")
+        raise RuntimeError(f"satin {' '.join(words)}\n{result.stdout[-3000:]}")
     return result.stdout
 
 
@@ -50,15 +50,33 @@ def read(path):
     return [json.loads(line) for line in open(path)] if os.path.exists(path) else []
 
 
+def identity(satin):
+    """Version of satin and name of the device."""
+    version = subprocess.run([satin, "--version"], stdout=subprocess.PIPE, text=True).stdout.strip()
+    doctor = json.loads(subprocess.run([satin, "doctor", "--json"], stdout=subprocess.PIPE, text=True).stdout)
+    return version, next((f["text"].split(",")[0] for f in doctor["findings"] if f["name"].startswith("gpu")), "CPU")
+
+
+def in_workers(args, work):
+    """work(gpu, worker) in args.workers threads for each of args.gpus."""
+    threads = [threading.Thread(target=work, args=(gpu, worker)) for worker in range(args.workers) for gpu in args.gpus.split(",")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
 def run_all(args, jobs, make):
     """The lines that make(args, job, folder, env) yields for each job (a dict) that args.output/results.jsonl lacks: all or none of a job's.
     Whether all were made."""
     results = f"{args.output}/results.jsonl"
-    done = [{key: row.get(key) for key in job} for job in jobs[:1] for row in read(results)]
+    done = [{key: row.get(key) for key in jobs[0]} for row in read(results)]
     todo = queue.Queue()
     for job in jobs:
         if job not in done:
             todo.put(job)
+    version, device = identity(args.satin)
+    print(f"{version}; {device}; {todo.qsize()} of {len(jobs)} runs", flush=True)
     lock = threading.Lock()
     failed = []
 
@@ -74,26 +92,32 @@ def run_all(args, jobs, make):
             try:
                 lines = list(make(args, job, f"{args.output}/worker-{gpu}-{worker}", env))
                 with lock, open(results, "a") as file:
-                    file.writelines(json.dumps(job | line) + "\n" for line in lines)
+                    file.writelines(json.dumps(dict(job, **line, version=version, device=device)) + "\n" for line in lines)
                 print(*job.values(), *(f"{line['stage']} {line['perplexity'][0]:.3f}" for line in lines), flush=True)
             except Exception as error:  # the other jobs go on
                 failed.append(job)
                 print(f"FAILED {job}: {error!r}", flush=True)
 
-    threads = [threading.Thread(target=work, args=(gpu, worker)) for worker in range(args.workers) for gpu in args.gpus.split(",")]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_workers(args, work)
     return not failed
 
 
 def cell(values, digits):
+    """Mean and standard deviation of those that are there."""
     values = [v for v in values if v is not None]
     if not values:
         return ""
     mean = f"{statistics.mean(values):.{digits}f}"
     return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
+
+
+def print_table(names, groups, columns):
+    """A row for each of `groups` that has results: {(value of each of `names`): results}. Columns: name, reader of a result, digits."""
+    print(f"\n| {' | '.join(names)} | seeds | " + " | ".join(name for name, _, _ in columns) + " |\n|" + "---|" * (len(names) + 1 + len(columns)))
+    for values, found in groups.items():
+        if found:
+            cells = (cell([get(row) for row in found], digits) for _, get, digits in columns)
+            print(f"| {' | '.join(map(str, values))} | {len(found)} | " + " | ".join(cells) + " |")
 
 
 def columns_of(texts):

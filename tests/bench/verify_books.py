@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 
-TEMPLATE = "Question: {question}\\nAnswer: {answer}"
+from studies import TEMPLATE
 
 
 def main():
