@@ -9,7 +9,7 @@ class Alone : public Communicator {
  public:
   int64_t rank() const override { return 0; }
   int64_t size() const override { return 1; }
-  Pending all_reduce(const at::Tensor&) override { return {}; }
+  Pending all_reduce(const std::vector<at::Tensor>&) override { return {}; }
   Pending all_gather(const at::Tensor& whole, const at::Tensor& part) override {
     whole.copy_(part);
     return {};

@@ -38,8 +38,9 @@ class Communicator {
   virtual int64_t rank() const = 0;
   virtual int64_t size() const = 0;
 
-  /// Sum in place.
-  virtual Pending all_reduce(const at::Tensor& tensor) = 0;
+  /// Sums in place, in one message. One dtype.
+  virtual Pending all_reduce(const std::vector<at::Tensor>& tensors) = 0;
+  Pending all_reduce(const at::Tensor& tensor) { return all_reduce(std::vector<at::Tensor>{tensor}); }
   /// whole [size * n], part [n]: whole = every rank's part, in the ranks' order.
   virtual Pending all_gather(const at::Tensor& whole, const at::Tensor& part) = 0;
   /// part [n], whole [size * n]: part = this rank's slice of the sum.

@@ -90,15 +90,25 @@ class GlooGroup : public Group {
     worker_.join();
   }
 
-  Pending all_reduce(const at::Tensor& tensor) override {
-    return enqueue([this, tensor] {
-      const int64_t n = tensor.numel(), share = (n + size_ - 1) / size_;
+  Pending all_reduce(const std::vector<at::Tensor>& tensors) override {
+    return enqueue([this, tensors] {
+      int64_t n = 0;
+      for (const at::Tensor& tensor : tensors) n += tensor.numel();
       if (n == 0) return;
-      at::Tensor whole = tensor.view(-1);
-      const bool even = share * size_ == n;
-      if (!even) whole = at::constant_pad_nd(whole, {0, share * size_ - n});
+      const int64_t share = (n + size_ - 1) / size_;
+      const bool in_place = tensors.size() == 1 && share * size_ == n;
+      if (in_place) return exchange_and_gather(tensors[0].view(-1));
+      const at::Tensor whole = at::zeros({share * size_}, tensors[0].options().requires_grad(false));
+      const auto each = [&](const auto& copy) {
+        int64_t at = 0;
+        for (const at::Tensor& tensor : tensors) {
+          copy(tensor.view(-1), whole.narrow(0, at, tensor.numel()));
+          at += tensor.numel();
+        }
+      };
+      each([](const at::Tensor& tensor, const at::Tensor& slice) { slice.copy_(tensor); });
       exchange_and_gather(whole);
-      if (!even) tensor.view(-1).copy_(whole.narrow(0, 0, n));
+      each([](const at::Tensor& tensor, const at::Tensor& slice) { tensor.copy_(slice); });
     });
   }
 

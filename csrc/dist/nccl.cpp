@@ -107,25 +107,28 @@ class NcclGroup : public Group {
     }
   }
 
-  Pending all_reduce(const at::Tensor& tensor) override {
-    std::vector<at::Tensor> tensors{tensor.detach()};
-    return start(tensor, [&] { return group_->allreduce(tensors); });
+  Pending all_reduce(const std::vector<at::Tensor>& tensors) override {
+    std::vector<at::Tensor> some;
+    for (const at::Tensor& tensor : tensors)
+      if (tensor.numel() > 0) some.push_back(tensor.detach());
+    return start(!some.empty(),
+                 [&] { return some.size() == 1 ? group_->allreduce(some) : group_->allreduce_coalesced(some); });
   }
   Pending all_gather(const at::Tensor& whole, const at::Tensor& part) override {
     SATIN_CHECK_EQ(whole.numel(), part.numel() * size_, "all_gather");
     at::Tensor to = whole.detach(), from = part.detach();
-    return start(part, [&] { return group_->_allgather_base(to, from); });
+    return start(part.numel() > 0, [&] { return group_->_allgather_base(to, from); });
   }
   Pending reduce_scatter(const at::Tensor& part, const at::Tensor& whole) override {
     SATIN_CHECK_EQ(whole.numel(), part.numel() * size_, "reduce_scatter");
     at::Tensor to = part.detach(), from = whole.detach();
-    return start(part, [&] { return group_->_reduce_scatter_base(to, from); });
+    return start(part.numel() > 0, [&] { return group_->_reduce_scatter_base(to, from); });
   }
   Pending broadcast(const at::Tensor& tensor, int64_t root) override {
     std::vector<at::Tensor> tensors{tensor.detach()};
     c10d::BroadcastOptions options;
     options.rootRank = root;
-    return start(tensor, [&] { return group_->broadcast(tensors, options); });
+    return start(tensor.numel() > 0, [&] { return group_->broadcast(tensors, options); });
   }
 
   std::vector<double> sum(const std::vector<double>& values) override {
@@ -162,9 +165,9 @@ class NcclGroup : public Group {
 
  private:
   template <class Function>
-  Pending start(const at::Tensor& tensor, const Function& collective) {
+  Pending start(bool has_elements, const Function& collective) {
     ++meter_->entered;
-    if (tensor.numel() == 0) return {};
+    if (!has_elements) return {};
     return Pending(std::make_shared<NcclWork>(rank_, translate_errors(rank_, collective), meter_));
   }
 

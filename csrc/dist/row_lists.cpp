@@ -94,31 +94,13 @@ std::vector<at::Tensor> RowReduce::finish() {
 
 ListReduce::ListReduce(Communicator& group, const std::vector<at::Tensor>& tensors, at::ScalarType dtype) {
   const at::NoGradGuard no_grad;
-  int64_t total = 0;
-  for (const at::Tensor& tensor : tensors) {
-    shapes_.push_back(tensor.sizes().vec());
-    total += tensor.numel();
-  }
-  if (tensors.empty()) return;
-  flat_ = at::empty({total}, tensors[0].options().dtype(dtype).requires_grad(false));
-  int64_t at = 0;
-  for (const at::Tensor& tensor : tensors) {
-    flat_.narrow(0, at, tensor.numel()).copy_(tensor.reshape(-1));
-    at += tensor.numel();
-  }
-  pending_ = group.all_reduce(flat_);
+  for (const at::Tensor& tensor : tensors) sums_.push_back(tensor.detach().to(dtype).contiguous());
+  if (!sums_.empty()) pending_ = group.all_reduce(sums_);
 }
 
 std::vector<at::Tensor> ListReduce::finish() {
   pending_.wait();
-  std::vector<at::Tensor> sums;
-  int64_t at = 0;
-  for (const auto& shape : shapes_) {
-    const int64_t numel = c10::multiply_integers(shape);
-    sums.push_back(flat_.narrow(0, at, numel).view(shape));
-    at += numel;
-  }
-  return sums;
+  return std::move(sums_);
 }
 
 }  // namespace satin::dist

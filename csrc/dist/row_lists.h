@@ -1,4 +1,4 @@
-// Collectives on lists of matrices that ranks own by rows: each packed into one message.
+// Collectives on lists of matrices that ranks own by rows, and sums of lists: each one message.
 //
 // Rank r of W owns rows [r c, min((r + 1) c, n)) of a matrix of n rows, c = ceil(n / W) (nn::rows_of).
 #pragma once
@@ -47,14 +47,13 @@ class RowReduce {
 class ListReduce {
  public:
   ListReduce() = default;
-  /// Starts; sums are made in `dtype`. The tensors may be released at once.
+  /// Starts; sums are made in `dtype`. Contiguous tensors of that dtype become the sums; copies of others do.
   ListReduce(Communicator& group, const std::vector<at::Tensor>& tensors, at::ScalarType dtype);
-  /// The sums, in `dtype`: views of one memory.
+  /// The sums, in `dtype`.
   std::vector<at::Tensor> finish();
 
  private:
-  std::vector<std::vector<int64_t>> shapes_;
-  at::Tensor flat_;
+  std::vector<at::Tensor> sums_;
   Pending pending_;
 };
 

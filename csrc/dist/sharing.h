@@ -34,7 +34,7 @@ const Sharing& not_shared();
 class GradientReduce {
  public:
   GradientReduce() = default;
-  /// Starts. One dtype; the gradients may be released at once.
+  /// Starts. One dtype; the gradients are this object's from now on.
   GradientReduce(const Sharing& sharing, const std::vector<at::Tensor>& gradients, bool split);
   std::vector<at::Tensor> finish();
 

@@ -12,9 +12,6 @@
 namespace satin::quant {
 namespace {
 
-/// Layers whose gradients before and after the mask are in memory together.
-constexpr size_t kLayersAFold = 64;
-
 bool same_kernel(const ops::FakeQuantGrid& a, const ops::FakeQuantGrid& b) {
   return a.kind == b.kind && a.bits == b.bits && a.scale_rounding == b.scale_rounding &&
          a.dequant_rounding == b.dequant_rounding;
@@ -127,8 +124,8 @@ ops::FakeQuantBatch HeldWeights::inputs(const Batch& batch, const std::vector<co
 void HeldWeights::fold(double damping) {
   const at::NoGradGuard no_grad;
   for (Batch& batch : batches_)
-    for (size_t begin = 0; begin < batch.layers.size(); begin += kLayersAFold)
-      fold_slice(batch, begin, std::min(begin + kLayersAFold, batch.layers.size()), damping);
+    for (size_t begin = 0; begin < batch.layers.size(); begin += size_t{kLayersAFold})
+      fold_slice(batch, begin, std::min(begin + size_t{kLayersAFold}, batch.layers.size()), damping);
 }
 
 void HeldWeights::fold_slice(Batch& batch, size_t begin, size_t end, double damping) {

@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "losses/head.h"
+#include "quant/held_weights.h"
 #include "train/gradient_penalty.h"
 #include "train/models.h"
 
@@ -55,7 +56,8 @@ struct Owned {
   int64_t whole = 0;            ///< bytes of whole copies beside them
   int64_t rest = 0;             ///< bytes of what is no linear's weight in a block and no quantizer's, whole
   int64_t linear_elements = 0;  ///< of linears' weights in the compute dtype, whole
-  int64_t in_blocks = 0;        ///< of those without the head
+  int64_t in_blocks = 0;        ///< of those without the head, ...
+  int64_t num_in_blocks = 0;    ///< ... and how many linears
   int64_t gathered = 0;         ///< of those that are gathered by block; of them ...
   int64_t own = 0;              ///< ... its own rows, and ...
   int64_t widest_block = 0;     ///< ... the largest block
@@ -76,7 +78,7 @@ struct Owned {
         outside_own += parameter.value.numel();
       } else if (parameter.role == nn::Role::kWeight) {
         linear_elements += elements;
-        if (block >= 0) in_blocks += elements;
+        if (block >= 0) in_blocks += elements, ++num_in_blocks;
         if (!is_gathered) continue;
         gathered += elements;
         own += parameter.value.numel();
@@ -104,8 +106,11 @@ int64_t gradients_in(const Owned& owned, const Layout& layout, int64_t forwards,
   const int64_t under_way = sums_rows ? std::min(owned.gathered, 2 * owned.widest_block) * compute : 0;
   int64_t beside = 0;  // of earlier micro-batches
   if (forwards > 1) beside = quantized ? summed * (forwards > 2 ? wide : compute) + owned.rest : of_masters;
-  const int64_t at_the_end = of_masters + summed * (forwards > 1 ? wide : compute) + under_way;
-  return std::max(beside, at_the_end - freed);
+  const int64_t sums = summed * (forwards > 1 ? wide : compute);
+  const int64_t before_fold = owned.rest + sums + under_way;
+  const int64_t folded = std::min(owned.num_in_blocks, quant::HeldWeights::kLayersAFold);  // whose sums are still there
+  const int64_t after_fold = of_masters + (owned.num_in_blocks > 0 ? sums * folded / owned.num_in_blocks : 0);
+  return std::max(beside, std::max(before_fold, after_fold) - freed);
 }
 
 }  // namespace

@@ -11,7 +11,8 @@ namespace {
 // Bytes of memory traffic an element of fp32 masters: AdamW reads w, g, m, v and writes w, m, v ...
 constexpr double kAdamWBytes = 7 * 4;
 // ... quantization reads w and writes Q(w), its backward reads w and a gradient and writes one.
-double quantization_bytes(double compute_bytes) { return 3 * 4 + 2 * compute_bytes; }
+double fold_bytes(double compute_bytes) { return 2 * 4 + compute_bytes; }
+double quantization_bytes(double compute_bytes) { return 4 + compute_bytes + fold_bytes(compute_bytes); }
 
 double gpus_on_host(const Group& group) { return static_cast<double>(group.size) / static_cast<double>(group.hosts); }
 
@@ -116,10 +117,12 @@ StepTime predict_step(const Workload& w, const config::Train& train, const Layou
   const double sum_bytes = w.reduce_bytes > 0 ? w.reduce_bytes : own_bytes;
   const double sums = each_micro_batch ? m : 1;  // of each block, a step
   const double dense_sum_bytes = w.reduce_bytes > 0 ? w.reduce_bytes : 4;
+  const double fold_s =
+      w.held_elements / num_shards * fold_bytes(w.compute_bytes) / cluster.memory_bytes_per_s;  // beside dense sums
   if (layout.strategy == Strategy::kDdp) {
     const double sum_s = transfers.all_reduce(world, in_block * sum_bytes, blocks);
     transfers.expose(sum_s, (blocks - 1) * sum_s, backward_s);
-    transfers.expose(transfers.all_reduce(world, w.dense_elements * dense_sum_bytes, 1), 0, 0);
+    transfers.expose(0, transfers.all_reduce(world, w.dense_elements * dense_sum_bytes, 1), fold_s);
   } else if (layout.num_shards() > 1) {
     const double sum_s = transfers.scatter(shards, in_block * sum_bytes, sums * blocks);
     if (layout.gathers_blocks()) {  // the last block stays from forward to backward
@@ -135,7 +138,7 @@ StepTime predict_step(const Workload& w, const config::Train& train, const Layou
       transfers.expose(gather_s, (blocks - 1) * gather_s, forward_s);
       transfers.expose(sum_s, (blocks - 1) * sum_s, backward_s, sums);
     }
-    transfers.expose(transfers.scatter(shards, w.dense_elements * dense_sum_bytes, 1), 0, 0);
+    transfers.expose(0, transfers.scatter(shards, w.dense_elements * dense_sum_bytes, 1), fold_s);
     transfers.expose(transfers.gather(shards, w.dense_elements * w.master_bytes, 1), 0, 0);
     const double across_s = transfers.all_reduce(replicas, in_block / num_shards * sum_bytes, sums * blocks);
     transfers.expose(sums * blocks * across_s, 0, 0);

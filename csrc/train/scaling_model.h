@@ -22,8 +22,8 @@
 //
 // Time: arithmetic at `utilisation` of the peak; AdamW, quantization and its backward at memory bandwidth. Of a
 // block's transfers the first (gather) or the last (sum) is exposed, the others where they exceed `overlap` of the
-// arithmetic that they run beside. What belongs to no block is exposed: gradients of the embedding come last, and its
-// rows are read first; sums across hosts begin when those inside have ended.
+// arithmetic that they run beside. Gradients of the embedding come last and are summed beside the quantizers' backward;
+// its rows are read first: exposed; sums across hosts begin when those inside have ended.
 // Source: Rajbhandari et al. 2020 (ZeRO), section 7; Zhao et al. 2023 (FSDP), section 3; NCCL, PERFORMANCE.md of
 // nccl-tests, and its own cost model (latencies of ring and tree, "Simple" protocol).
 #pragma once

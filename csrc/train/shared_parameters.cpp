@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <utility>
+
 namespace satin::train {
 namespace {
 
@@ -27,7 +29,7 @@ void SharedParameters::start_reduce(int64_t block) {
   std::map<std::pair<bool, at::ScalarType>, std::pair<std::vector<const nn::Parameter*>, std::vector<at::Tensor>>>
       lists;
   for (const nn::Parameter* parameter : blocks_[block]) {
-    const at::Tensor& gradient = gradient_of(*parameter);
+    const at::Tensor gradient = std::exchange(gradient_of(*parameter), at::Tensor());
     if (!gradient.defined()) continue;
     auto& [owners, gradients] = lists[{parameter->whole.defined(), gradient.scalar_type()}];
     owners.push_back(parameter);
@@ -37,16 +39,19 @@ void SharedParameters::start_reduce(int64_t block) {
     reduces_.push_back({std::move(list.first), kind.first, dist::GradientReduce(sharing_, list.second, kind.first)});
 }
 
-void SharedParameters::finish_reduce() {
-  const at::NoGradGuard no_grad;
+void SharedParameters::start_rest() {
   for (const auto& [block, parameters] : blocks_) start_reduce(block);
+}
+
+void SharedParameters::finish_reduces() {
+  const at::NoGradGuard no_grad;
   for (Reduce& reduce : reduces_) {
     const std::vector<at::Tensor> sums = reduce.sums.finish();
     for (size_t i = 0; i < sums.size(); ++i) {
-      const nn::Parameter& parameter = *reduce.parameters[i];
-      gradient_of(parameter) = at::Tensor();
-      at::Tensor value = parameter.value;
-      value.mutable_grad() = sums[i].to(value.scalar_type());
+      at::Tensor value = reduce.parameters[i]->value;
+      const at::Tensor sum = sums[i].to(value.scalar_type());
+      at::Tensor& gradient = value.mutable_grad();
+      gradient = gradient.defined() ? gradient.add_(sum) : sum;
     }
   }
   reduces_.clear();

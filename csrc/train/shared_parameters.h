@@ -17,9 +17,12 @@ class SharedParameters {
   /// Starts to sum the gradients of a block's parameters (-1: all that no block has), after the step's last backward
   /// through it.
   void start_reduce(int64_t block);
-  /// Sums the rest; from here on each gradient is that of all processes (of its rows). Call when the step's backward
-  /// passes are done and before quantizers get theirs (HeldWeights::fold), which are sums already.
-  void finish_reduce();
+  /// Starts the sums of all other gradients that there are, when the step's backward passes are done. Gradients that
+  /// come after (of quantizers: HeldWeights::fold) are taken for sums already, and may be made while these are under
+  /// way.
+  void start_rest();
+  /// From here on each gradient is that of all processes (of its rows).
+  void finish_reduces();
   /// Whole copies from the rows, after an update.
   void gather();
 

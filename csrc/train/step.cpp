@@ -39,15 +39,16 @@ void add(const std::map<std::string, at::Tensor>& values, StepResult& result) {
   }
 }
 
-/// Counts of this process -> of all.
+/// Counts of this process, and whether it asks to stop -> of all.
 void count_all(dist::Communicator& world, StepResult& result) {
   if (world.size() == 1) return;
   const std::vector<double> sums =
       world.sum({static_cast<double>(result.num_tokens), static_cast<double>(result.num_scored),
-                 static_cast<double>(result.num_branches)});
+                 static_cast<double>(result.num_branches), static_cast<double>(result.stopped)});
   result.num_tokens = static_cast<int64_t>(sums[0]);
   result.num_scored = static_cast<int64_t>(sums[1]);
   result.num_branches = static_cast<int64_t>(sums[2]);
+  result.stopped = sums[3] > 0;
 }
 
 /// While it lives, passes through the student bring and take weights, and tell of each block whose gradients are done.
@@ -109,8 +110,9 @@ at::ScalarType TrainingStep::wide_dtype() const {
   return student_.parameters().options().compute_dtype == at::kDouble ? at::kDouble : at::kFloat;
 }
 
-StepResult TrainingStep::run(const std::vector<data::Batch>& micro_batches, double progress) {
+StepResult TrainingStep::run(const std::vector<data::Batch>& micro_batches, double progress, bool stop) {
   StepResult result;
+  result.stopped = stop;
   std::vector<losses::ScoredBranches> branches(micro_batches.size());
   for (size_t i = 0; i < micro_batches.size(); ++i) {
     const data::Batch& batch = micro_batches[i];
@@ -121,7 +123,10 @@ StepResult TrainingStep::run(const std::vector<data::Batch>& micro_batches, doub
           losses::ScoredBranches(neighbourhood_.chosen(windows_of(batch), progress).logical_and_(batch.loss_mask));
     result.num_branches += branches[i].size();
   }
+  // The device quantizes while the host asks the others.
+  quant::HeldWeights weights(quantized_, student_.parameters().options().compute_dtype, /*trainable=*/true, sharing_);
   count_all(*sharing_.world, result);
+  if (result.stopped) return result;
   if (result.num_scored == 0) throw UserError("a training step has no token to score: do the documents have answers?");
   const auto num_scored = static_cast<double>(result.num_scored);
   const Now now{progress, objective_.terms(progress), objective_.needs_teacher(progress), num_scored,
@@ -129,7 +134,6 @@ StepResult TrainingStep::run(const std::vector<data::Batch>& micro_batches, doub
   SATIN_CHECK(
       teacher_ || !now.needs_teacher || (losses_are_stored(micro_batches[0]) && objective_.hidden().weight == 0),
       "a loss needs a teacher");
-  quant::HeldWeights weights(quantized_, student_.parameters().options().compute_dtype, /*trainable=*/true, sharing_);
   bool last = false;
   const BlockScope blocks(student_, sharing_, weights, [&](int64_t block) {
     if (last) shared_.start_reduce(block);
@@ -140,8 +144,9 @@ StepResult TrainingStep::run(const std::vector<data::Batch>& micro_batches, doub
     run_micro_batch(micro_batches[i], branches[i], now, result);
     weights.collect();
   }
-  shared_.finish_reduce();
+  shared_.start_rest();
   weights.fold(options_.damping);
+  shared_.finish_reduces();
   result.total = at::zeros({}, at::TensorOptions().dtype(wide_dtype()).device(student_.parameters().options().device));
   for (const auto& term : now.terms)
     if (term.weight != 0) result.total += result.losses.at(term.loss->name()) * term.weight;

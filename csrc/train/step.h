@@ -21,6 +21,7 @@ struct StepResult {
   int64_t num_scored = 0;                    ///< of them with a loss
   int64_t num_branches = 0;                  ///< with a loss, beside the text
                                              // the counts are those of all processes
+  bool stopped = false;                      ///< a process asked to stop: nothing was done
 };
 
 struct StepOptions {
@@ -45,7 +46,8 @@ class TrainingStep {
   /// Throws UserError when no token of the step is scored.
   /// Batches with a stored teacher bring the neighbours, and the losses' teacher where nothing is perturbed. Where they
   /// bring its perturbed copies too, these are the contexts. Losses in the result are this process's part of the sum.
-  StepResult run(const std::vector<data::Batch>& micro_batches, double progress);
+  /// stop: this process would rather end than step; if any would, none does (StepResult::stopped).
+  StepResult run(const std::vector<data::Batch>& micro_batches, double progress, bool stop = false);
 
   /// After an update: whole copies of what processes own by rows.
   void parameters_changed() { shared_.gather(); }

@@ -65,7 +65,7 @@ void Trainer::run() {
       throw;
     }
     if (profile_) profile_->begin_step();
-    train_step(steps_done_);
+    if (!train_step(steps_done_)) stop(agreed_signal());
     if (profile_) profile_->end_step();
     ++steps_done_;
     const bool due = config_.checkpoint.every_n_steps > 0 && steps_done_ % config_.checkpoint.every_n_steps == 0;
@@ -74,17 +74,13 @@ void Trainer::run() {
     if (evaluates && steps_done_ < total_steps_) {
       try {
         evaluate_live(steps_done_);
-      } catch (const InterruptedError&) {  // what follows saves first
+      } catch (const InterruptedError&) {  // the next step will not begin
       }
     }
     if (health_ && stage_.on && steps_done_ % config_.logging.quantizers_every_n_steps == 0)
       log_quantizers(steps_done_);
-    if (const int signal = agreed_signal()) {
-      save(steps_done_, /*wait=*/true);
-      throw InterruptedError(cat("stopped by signal ", signal, " after step ", steps_done_,
-                                 "; everything is saved, continue with --resume auto"));
-    }
   }
+  if (const int signal = agreed_signal()) stop(signal);
   save(total_steps_, /*wait=*/true);
   if (watchdog_) watchdog_->pause();  // what follows takes as long as it takes
   end_progress();
@@ -113,6 +109,12 @@ int Trainer::agreed_signal() {
   for (const std::string& signal : sharing_.world->gather(cat(own)))
     if (signal != "0") return std::stoi(signal);
   return 0;
+}
+
+void Trainer::stop(int signal) {
+  save(steps_done_, /*wait=*/true);
+  throw InterruptedError(cat("stopped by signal ", signal, " after step ", steps_done_,
+                             "; everything is saved, continue with --resume auto"));
 }
 
 dist::Sharing Trainer::whole_weights() const {
@@ -150,17 +152,20 @@ void Trainer::enter_stage() {
                next.bits > 0 ? cat(" with at least ", next.bits, " bits") : " with the bits of its rules"));
 }
 
-void Trainer::train_step(int64_t step) {
+bool Trainer::train_step(int64_t step) {
   step_time_.begin();
   std::vector<data::Batch> micro_batches;
+  data::Position position;
   for (int64_t i = 0; i < micro_batches_per_step_; ++i) {
     data::Loader::Item item = loader_->next();
     micro_batches.push_back(std::move(item.batch));
-    position_ = std::move(item.position);
+    position = std::move(item.position);
   }
   step_time_.data_is_here();
   const double progress = static_cast<double>(step) / static_cast<double>(total_steps_);
-  const StepResult result = step_->run(micro_batches, progress);
+  const StepResult result = step_->run(micro_batches, progress, interrupt_signal() != 0);
+  if (result.stopped) return false;
+  position_ = std::move(position);
   if (penalty_ && penalty_->applies(step, progress))
     if (const auto penalty = penalty_->add(micro_batches, step, progress); penalty && penalty->weight > 0)
       penalty_result_ = penalty;
@@ -178,6 +183,7 @@ void Trainer::train_step(int64_t step) {
   rate_.mark(now_s(), result.num_tokens);
   if ((step + 1) % config_.logging.every_n_steps == 0 || step + 1 == total_steps_ || step == 0)
     log_step(step, result, norms.model.item<double>());
+  return true;
 }
 
 void Trainer::diverged(int64_t step, StepResult result) {

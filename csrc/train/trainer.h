@@ -45,7 +45,8 @@ class Trainer {
   void run();
 
  private:
-  void split();
+  /// What several processes hold is the first's, should two devices have rounded apart.
+  void agree_on_parameters();
   void load_state(const fs::path& checkpoint, const io::Manifest& manifest);
   void open_logs(bool continues);
   /// Whether this process writes what the job says: metrics, events, the log.
@@ -57,7 +58,10 @@ class Trainer {
   dist::Sharing whole_weights() const;
   void enter_stage();
   void store_keys_and_values();
-  void train_step(int64_t step);
+  /// False: a process was asked to stop, and nothing was done.
+  bool train_step(int64_t step);
+  /// Saves, then says which signal asked for it.
+  [[noreturn]] void stop(int signal);
   [[noreturn]] void diverged(int64_t step, StepResult result);
   /// Floating-point operations of a token of text at this point of training.
   double flops_per_token(double progress) const;

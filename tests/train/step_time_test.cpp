@@ -16,7 +16,7 @@ class Played : public dist::Communicator {
  public:
   int64_t rank() const override { return 1; }
   int64_t size() const override { return 2; }
-  dist::Pending all_reduce(const at::Tensor&) override { return {}; }
+  dist::Pending all_reduce(const std::vector<at::Tensor>&) override { return {}; }
   dist::Pending all_gather(const at::Tensor&, const at::Tensor&) override { return {}; }
   dist::Pending reduce_scatter(const at::Tensor&, const at::Tensor&) override { return {}; }
   dist::Pending broadcast(const at::Tensor&, int64_t) override { return {}; }
