@@ -23,7 +23,7 @@ bool is_float(at::ScalarType type) {
 
 /// What is wrong with the file's version of a parameter, or "".
 std::string problem_with(const nn::Parameter& parameter, const TensorDirectory& tensors) {
-  const at::IntArrayRef expected = parameter.value.sizes();
+  const at::IntArrayRef expected = parameter.full_shape;
   if (!tensors.contains(parameter.name)) return cat("missing: ", parameter.name, " ", expected);
   const TensorInfo& info = tensors.info(parameter.name);
   if (expected != at::IntArrayRef(info.shape))
@@ -76,7 +76,10 @@ void load_weights(models::Decoder& decoder, const TensorDirectory& tensors, Quan
 
   const at::NoGradGuard no_grad;
   for (const nn::Parameter& parameter : decoder.parameters().all())
-    if (known.contains(parameter.name)) at::Tensor(parameter.value).copy_(tensors.tensor(parameter.name));
+    if (known.contains(parameter.name))
+      at::Tensor(parameter.value)
+          .copy_(parameter.is_split() ? tensors.rows(parameter.name, parameter.first_row, parameter.value.size(0))
+                                      : tensors.tensor(parameter.name));
 }
 
 std::unique_ptr<models::Decoder> load_pretrained(const fs::path& directory, const nn::LinearFactory& factory,

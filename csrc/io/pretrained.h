@@ -11,7 +11,8 @@ namespace satin::io {
 /// Whether the files hold scales and zero points too: a checkpoint of ours does, a Hugging Face model does not.
 enum class Quantizers { kAbsent, kStored };
 
-/// Fills every parameter by name, converting to its dtype (with kAbsent scales and zero points are left alone).
+/// Fills every parameter by name, converting to its dtype (with kAbsent scales and zero points are left alone); of one
+/// that is split reads its own rows alone.
 /// Strict: every missing, extra, misshapen or non-floating tensor is listed in one UserError. Harmless extras: rotary
 /// inv_freq buffers, and a tied model's lm_head.weight if it equals the embedding.
 void load_weights(models::Decoder& decoder, const TensorDirectory& tensors,

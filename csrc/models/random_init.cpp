@@ -16,8 +16,9 @@ void initialise_randomly(Decoder& decoder, uint64_t seed) {
       case nn::Role::kEmbedding: {
         uint64_t stream = mix64(seed);
         for (const char c : parameter.name) stream = counter_hash({stream, static_cast<unsigned char>(c)});
-        // Drawn on the CPU, so that every device starts from the same numbers.
-        value.copy_(at::randn(value.sizes(), at::detail::createCPUGenerator(stream), at::kFloat) * deviation);
+        // Drawn on the CPU and whole, so that every device and every number of processes starts from the same numbers.
+        const at::Tensor all = at::randn(parameter.full_shape, at::detail::createCPUGenerator(stream), at::kFloat);
+        value.copy_(all.narrow(0, parameter.first_row, value.size(0)) * deviation);
         break;
       }
       case nn::Role::kNorm:

@@ -124,7 +124,7 @@ std::vector<TableRow> quantization_table(const Registry& registry, const nn::Par
     }
     TableRow row;
     row.name = parameter.name;
-    row.shape = parameter.value.sizes().vec();
+    row.shape = parameter.full_shape;
     row.reason = reason_for(parameter.role);
     table.push_back(std::move(row));
   }

@@ -91,21 +91,6 @@ Student build_student(const config::Config& config, const nn::BuildOptions& opti
   return student;
 }
 
-Student split_student(const config::Config& config, Student whole, const nn::RowShard& shard,
-                      const quant::Stage& stage) {
-  nn::BuildOptions options = whole.decoder->parameters().options();
-  options.shard = shard;
-  Student student = empty_student(config, whole.decoder->config(), options);
-  quant::enter(*student.registry, stage, /*keep_range=*/false);
-  const at::NoGradGuard no_grad;
-  for (const nn::Parameter& parameter : student.decoder->parameters().all()) {
-    at::Tensor value = parameter.value;
-    const at::Tensor all = whole.decoder->parameters().at(parameter.name);
-    value.copy_(parameter.is_split() ? all.narrow(0, parameter.first_row, value.size(0)) : all);
-  }
-  return student;
-}
-
 const std::string& teacher_path(const config::Config& config) {
   return config.teacher.path.empty() ? config.model.path : config.teacher.path;
 }

@@ -24,13 +24,9 @@ Student empty_student(const config::Config& config, const models::ModelConfig& m
 
 /// Builds the student from model.path (or at random) with its quantizers started from the weights; with stored state
 /// from `checkpoint`, when there is one, or else from model.quantized. `stage`: of training; the end's when nothing is
-/// said. Throws UserError.
+/// said. Of what options.shard splits only its own rows are read and made. Throws UserError.
 Student build_student(const config::Config& config, const nn::BuildOptions& options,
                       const std::optional<std::filesystem::path>& checkpoint, const quant::Stage& stage = {});
-
-/// The same student, of which this process holds its rows of the large parameters. Takes the values of `whole`.
-Student split_student(const config::Config& config, Student whole, const nn::RowShard& shard,
-                      const quant::Stage& stage);
 
 /// The teacher of the configuration, frozen, in the compute dtype. Throws UserError, also when its vocabulary is not
 /// the student's.

@@ -61,7 +61,9 @@ Trainer::Trainer(const config::Config& config, const Resume& resume, std::shared
     warn_about_changes(satin::read_file(*checkpoint / "config.yaml"), config::dump(config_));
   }
   check_schedule(config_);
-  const nn::BuildOptions options = student_options(device_, compute_dtype_);
+  const nn::BuildOptions whole = student_options(device_, compute_dtype_);
+  nn::BuildOptions options = whole;
+  options.shard = {sharing_.shards->rank(), sharing_.shards->size()};
   if (config_.quantization)  // The last step's stage: what is saved belongs to it. The next step enters its own.
     stage_ = quant::stage_at(*config_.quantization, std::max<int64_t>(0, manifest.step - 1), total_steps_);
   student_ = build_student(config_, options, checkpoint, stage_);
@@ -75,7 +77,7 @@ Trainer::Trainer(const config::Config& config, const Resume& resume, std::shared
   objective_ = std::make_unique<losses::Objective>(config_.loss, tokenizer_.vocab_size());
   neighbourhood_ = std::make_unique<losses::Neighbourhood>(build_neighbourhood(config_, tokenizer_, model));
   if (neighbourhood_->enabled()) log_info(neighbourhood_text(effective_neighbourhood(config_.loss), total_steps_));
-  if (runs_teacher(config_)) teacher_ = build_teacher(config_, options, model);
+  if (runs_teacher(config_)) teacher_ = build_teacher(config_, whole, model);
   if (teacher_ && sharing_.splits_teacher) split_teacher_ = std::make_unique<SplitTeacher>(*teacher_, *sharing_.shards);
   const int64_t samples_per_step = config_.train.micro_batch_size * config_.train.gradient_accumulation_steps;
 
@@ -85,15 +87,15 @@ Trainer::Trainer(const config::Config& config, const Resume& resume, std::shared
   if (auto cache = open_teacher_cache(config_, tokenizer_, model.vocab_size)) dataset_->attach(std::move(cache));
   for (const auto& line : dataset_->mixture_summary(static_cast<uint64_t>(total_steps_ * samples_per_step)))
     log_info(line);
-  if (!checkpoint && config_.model.quantized.empty() && stage_.on && needs_calibration(student_))
-    calibrate(config_, student_, *dataset_, dist::not_shared(), *sharing_.world);
-  split();
 
   const StepOptions step{.chunk_tokens = config_.loss.chunk_tokens,
                          .damping = config_.quantization ? config_.quantization->damping : 0,
                          .recompute = config_.train.activation_checkpointing};
   step_ = std::make_unique<TrainingStep>(*student_.decoder, *student_.registry, teacher_.get(), *objective_,
                                          *neighbourhood_, step, sharing_);
+  if (!checkpoint && config_.model.quantized.empty() && stage_.on && needs_calibration(student_))
+    calibrate(config_, student_, *dataset_, whole_weights(), *sharing_.world);
+  agree_on_parameters();
   if (penalises(config_.loss.lgr)) {
     penalty_ = std::make_unique<GradientPenalty>(*student_.decoder, *student_.registry, config_.loss.lgr,
                                                  config_.loss.chunk_tokens);
@@ -116,12 +118,9 @@ Trainer::Trainer(const config::Config& config, const Resume& resume, std::shared
   peak_flops_ = report::peak_flops_per_second(ops::device_name(device_));
 }
 
-void Trainer::split() {
-  if (sharing_.world->size() == 1) return;
-  for (const nn::Parameter& parameter : student_.decoder->parameters().all())  // should two devices have rounded apart
-    sharing_.world->broadcast(parameter.value.detach(), 0).wait();
-  if (!sharing_.is_split()) return;
-  student_ = split_student(config_, std::move(student_), {sharing_.shards->rank(), sharing_.shards->size()}, stage_);
+void Trainer::agree_on_parameters() {
+  for (const nn::Parameter& parameter : student_.decoder->parameters().all())
+    (parameter.is_split() ? sharing_.replicas : sharing_.world)->broadcast(parameter.value.detach(), 0).wait();
 }
 
 void Trainer::load_state(const fs::path& checkpoint, const io::Manifest& manifest) {
