@@ -11,6 +11,7 @@
 //           The order of sums is fixed: the same bits every time.
 // Errors    std::invalid_argument for a bad shape, std::runtime_error for CUDA.
 #pragma once
+#include "kernels/decode_tile.h"
 #include "kernels/fake_quant.h"
 #include "kernels/packed_weight.h"
 
@@ -30,7 +31,7 @@ struct PackedMatrix {
   int zero;  ///< where zeros is null
 };
 
-inline constexpr int kMostDecodeRows = 16, kMostHalfRows = 4;
+inline constexpr int kMostDecodeRows = 16;
 
 struct DecodeArgs {
   PackedMatrix w;
@@ -46,6 +47,7 @@ struct DecodeArgs {
   /// W is a gate above an up, of whole bricks of rows: y = silu(gate) * up, [M, N / 2] (swiglu.h); no residual.
   bool gated = false;
   bool wide = false;  ///< y and residual are float; not of a gated one
+  DecodeTile tile = {};
 };
 /// Throws std::invalid_argument.
 void check(const DecodeArgs& args);

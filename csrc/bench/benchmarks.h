@@ -8,6 +8,7 @@
 
 #include "bench/measurement.h"
 #include "models/model_config.h"
+#include "ops/decode_tiles.h"
 
 namespace satin::bench {
 
@@ -49,6 +50,10 @@ void bench_packed_linear(const Options& options);
 
 /// Whole training steps with cross-entropy, dense and quantized, random weights and tokens: what quantization adds.
 void bench_step(const Options& options);
+
+/// Every tile of the decode kernels on the matrices of some models: what is faster than the rule's, for
+/// csrc/ops/decode_tiles/ or SATIN_DECODE_TILES. Throws UserError where there is no GPU for them.
+ops::DecodeTiles tune_decode(const Options& options, const std::string& version);
 
 /// copy_bandwidth (timer.h), reported as a measurement too.
 double report_copy(const Options& options);

@@ -4,6 +4,8 @@
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 
+#include <algorithm>
+
 #include "bench/timer.h"
 
 namespace satin::bench {
@@ -26,8 +28,8 @@ std::vector<double> time_cuda_graph(at::Device device, int num_copies, const Cal
   call(0);
   c10::cuda::device_synchronize();
   const double once = elapsed_us([&] { call(1); });
-  const int num_calls = once > 2000 ? 5 : 20;
-  c10::cuda::CUDACachingAllocator::emptyCache();  // the graph takes memory of its own
+  const int num_calls = once > 2000 ? 5 : std::max(20, num_copies);  // fewer would find the first copies in a cache
+  c10::cuda::CUDACachingAllocator::emptyCache();                     // the graph takes memory of its own
   at::cuda::CUDAGraph graph;
   graph.capture_begin();
   std::vector<std::vector<at::Tensor>> made(static_cast<size_t>(num_copies));

@@ -8,6 +8,7 @@
 #include "cli/json_file.h"
 #include "cli/version.h"
 #include "core/error.h"
+#include "core/file.h"
 #include "core/nearest.h"
 #include "ops/device.h"
 
@@ -16,7 +17,7 @@ namespace satin::cli {
 void add_bench(CLI::App& app) {
   struct Options {
     std::vector<std::string> names;
-    std::string device = "auto", only, json;
+    std::string device = "auto", only, json, tune;
   };
   auto options = std::make_shared<Options>();
   std::string known;
@@ -26,6 +27,9 @@ void add_bench(CLI::App& app) {
   command->add_option("--only", options->only, "only measurements whose name contains this text");
   command->add_option("--device", options->device, "auto, cpu or cuda");
   command->add_option("--json", options->json, "write the results to this file");
+  command->add_option("--tune", options->tune,
+                      "instead: time every tile of the decode kernels on this GPU and write the fastest to this file; "
+                      "SATIN_DECODE_TILES=FILE uses it");
   command->footer("Example: satin bench fake_quant --only \"group 64\" --json bench.json");
   command->callback([options] {
     std::vector<std::string> all;
@@ -33,7 +37,10 @@ void add_bench(CLI::App& app) {
     for (const auto& name : options->names)
       if (std::find(all.begin(), all.end(), name) == all.end())
         throw UserError(cat("bench: unknown benchmark '", name, "'", did_you_mean(name, all)));
+    if (!options->tune.empty() && !options->names.empty())
+      throw UserError("bench --tune: expected no benchmarks beside it, found " + options->names[0]);
     check_json_file(options->json);
+    check_json_file(options->tune, "--tune");
     ops::configure_numerics(false);
     bench::Options run;
     run.device = ops::resolve_device(options->device);
@@ -45,11 +52,18 @@ void add_bench(CLI::App& app) {
       std::fflush(stdout);
     };
     std::printf("%s on %s\n", version_text().c_str(), ops::device_name(run.device).c_str());
-    for (const auto& benchmark : bench::benchmarks()) {
-      const auto& names = options->names;
-      if (!names.empty() && std::find(names.begin(), names.end(), benchmark.name) == names.end()) continue;
-      std::printf("== %s: %s\n", benchmark.name.c_str(), benchmark.help.c_str());
-      benchmark.run(run);
+    if (!options->tune.empty()) {
+      const ops::DecodeTiles table = bench::tune_decode(run, version_text());
+      write_file_atomically(options->tune, table.json());
+      std::printf("wrote %s: %zu lines, where a tile is faster than the rule's\n", options->tune.c_str(),
+                  table.tiles.size());
+    } else {
+      for (const auto& benchmark : bench::benchmarks()) {
+        const auto& names = options->names;
+        if (!names.empty() && std::find(names.begin(), names.end(), benchmark.name) == names.end()) continue;
+        std::printf("== %s: %s\n", benchmark.name.c_str(), benchmark.help.c_str());
+        benchmark.run(run);
+      }
     }
     write_json_file(options->json, {{"version", version_text()},
                                     {"device", ops::device_name(run.device)},

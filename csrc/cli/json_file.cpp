@@ -8,10 +8,10 @@
 
 namespace satin::cli {
 
-void check_json_file(const std::string& path) {
+void check_json_file(const std::string& path, const std::string& option) {
   if (path.empty()) return;
   const auto folder = std::filesystem::absolute(path).parent_path();
-  if (!std::filesystem::is_directory(folder)) throw UserError(cat("--json: there is no folder ", folder.string()));
+  if (!std::filesystem::is_directory(folder)) throw UserError(cat(option, ": there is no folder ", folder.string()));
 }
 
 void write_json_file(const std::string& path, const nlohmann::json& json) {

@@ -6,7 +6,7 @@
 namespace satin::cli {
 
 /// Before long work. Throws UserError when the folder of `path` does not exist; an empty path (no --json) is fine.
-void check_json_file(const std::string& path);
+void check_json_file(const std::string& path, const std::string& option = "--json");
 /// Complete or absent; does nothing for an empty path.
 void write_json_file(const std::string& path, const nlohmann::json& json);
 

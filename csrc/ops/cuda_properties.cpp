@@ -14,6 +14,10 @@ int cuda_compute_capability(int index) {
   return 10 * properties->major + properties->minor;
 }
 
+int cuda_num_multiprocessors(int index) {
+  return at::cuda::getDeviceProperties(static_cast<c10::DeviceIndex>(index))->multiProcessorCount;
+}
+
 std::string cuda_toolkit_version() { return cat(CUDART_VERSION / 1000, ".", CUDART_VERSION % 1000 / 10); }
 
 }  // namespace satin::ops

@@ -8,6 +8,8 @@ namespace satin::ops {
 std::string cuda_name(int index);
 /// 90 for sm_90; 0 in a build without CUDA.
 int cuda_compute_capability(int index);
+/// 0 in a build without CUDA.
+int cuda_num_multiprocessors(int index);
 /// "13.0", or "none" in a build without CUDA.
 std::string cuda_toolkit_version();
 

@@ -7,6 +7,7 @@
 
 #include "kernels/packed_matmul.h"
 #include "ops/decode_kernels.h"
+#include "ops/decode_tiles.h"
 
 namespace satin::ops {
 
@@ -20,10 +21,14 @@ const void* data(const at::Tensor& t) { return t.defined() ? t.const_data_ptr() 
 
 }  // namespace
 
-at::Tensor packed_decode(const at::Tensor& x, const PackedWeight& weight, const at::Tensor& bias) {
+at::Tensor packed_decode(const at::Tensor& x, const PackedWeight& weight, const at::Tensor& bias,
+                         kernels::DecodeTile tile) {
   const c10::cuda::CUDAGuard guard(x.device());
   at::Tensor y = at::empty({x.size(0), weight.shape.num_rows}, x.options());
   const auto row_bytes = [](const at::Tensor& t) { return static_cast<int64_t>(t.itemsize()) * t.size(1); };
+  const auto tile_for = [&](int64_t num_x_rows) {
+    return tile == kernels::DecodeTile{} ? tuned_tile(x.device(), weight.shape, num_x_rows, false) : tile;
+  };
   const int64_t step = x.scalar_type() == at::kHalf ? kernels::kMostHalfRows : kernels::kMostDecodeRows;
   for (int64_t first = 0; first < x.size(0); first += step)
     kernels::packed_decode_cuda({.w = weight.matrix(),
@@ -32,7 +37,8 @@ at::Tensor packed_decode(const at::Tensor& x, const PackedWeight& weight, const 
                                  .x = static_cast<const char*>(x.const_data_ptr()) + first * row_bytes(x),
                                  .y = static_cast<char*>(y.mutable_data_ptr()) + first * row_bytes(y),
                                  .bias = data(bias),
-                                 .residual = nullptr},
+                                 .residual = nullptr,
+                                 .tile = tile_for(std::min(step, x.size(0) - first))},
                                 c10::cuda::getCurrentCUDAStream());
   return y;
 }
@@ -54,7 +60,8 @@ at::Tensor packed_decode(const DecodeRows& call) {
                                .norm_weight = static_cast<const float*>(data(norm_weight)),
                                .norm_eps = static_cast<float>(call.norm_eps),
                                .gated = call.gated,
-                               .wide = call.wide},
+                               .wide = call.wide,
+                               .tile = tuned_tile(x.device(), call.weight.shape, x.size(0), call.gated)},
                               c10::cuda::getCurrentCUDAStream());
   return y;
 }

@@ -8,8 +8,9 @@
 
 namespace satin::ops {
 
-/// x [M, K] contiguous, bias [N] or undefined -> [M, N].
-at::Tensor packed_decode(const at::Tensor& x, const PackedWeight& weight, const at::Tensor& bias);
+/// x [M, K] contiguous, bias [N] or undefined -> [M, N]. tile: the one to use; else the device's (decode_tiles.h).
+at::Tensor packed_decode(const at::Tensor& x, const PackedWeight& weight, const at::Tensor& bias,
+                         kernels::DecodeTile tile = {});
 /// decode_rows.h where the kernel takes it (at most kMostHalfRows rows); tensors contiguous.
 at::Tensor packed_decode(const DecodeRows& call);
 /// out [n, K] float, bfloat16 or half of rows first ..., or of those that `indices` [n] name.

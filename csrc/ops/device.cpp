@@ -53,6 +53,8 @@ std::string device_name(c10::Device device) {
 
 int compute_capability(c10::Device device) { return device.is_cuda() ? cuda_compute_capability(device.index()) : 0; }
 
+int num_multiprocessors(c10::Device device) { return device.is_cuda() ? cuda_num_multiprocessors(device.index()) : 0; }
+
 int64_t memory_bytes(c10::Device device) {
   if (device.is_cuda()) return at::accelerator::getDeviceStats(device.index()).allocated_bytes[0].current;
   std::ifstream statm("/proc/self/statm");

@@ -35,6 +35,8 @@ class RepeatableDecoding {
 std::string device_name(c10::Device device);
 /// 90 for sm_90; 0 on the CPU.
 int compute_capability(c10::Device device);
+/// 0 on the CPU.
+int num_multiprocessors(c10::Device device);
 
 /// Bytes that tensors hold now and held at most since the last reset (CUDA; on the CPU: resident memory of the
 /// process).

@@ -11,7 +11,7 @@ void anchor_act_quant_cuda() {}
 void anchor_layers_cuda() {}
 void anchor_logit_losses_cuda() {}
 
-at::Tensor packed_decode(const at::Tensor&, const PackedWeight&, const at::Tensor&) {
+at::Tensor packed_decode(const at::Tensor&, const PackedWeight&, const at::Tensor&, kernels::DecodeTile) {
   throw InternalError("packed_decode: a build without CUDA");
 }
 at::Tensor packed_decode(const DecodeRows&) { throw InternalError("packed_decode: a build without CUDA"); }

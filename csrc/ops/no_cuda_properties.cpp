@@ -7,6 +7,8 @@ std::string cuda_name(int) { throw UserError("this build has no CUDA code: insta
 
 int cuda_compute_capability(int) { return 0; }
 
+int cuda_num_multiprocessors(int) { return 0; }
+
 std::string cuda_toolkit_version() { return "none"; }
 
 }  // namespace satin::ops

@@ -116,6 +116,9 @@ void check(const DecodeArgs& args) {
   if (shape.num_columns % 8 != 0) refuse("columns " + std::to_string(shape.num_columns) + " (a multiple of 8)");
   if (shape.num_groups() > 1 && (shape.group_size & (shape.group_size - 1)) != 0)
     refuse("group_size " + std::to_string(shape.group_size) + " (a power of two, or a whole row)");
+  if (args.tile != DecodeTile{} && !has_decode_tile(shape, args.num_rows, args.gated, args.tile))
+    refuse("a tile of " + std::to_string(args.tile.row_bricks) + " bricks of rows and " +
+           std::to_string(args.tile.warps) + " warps");
   if (args.w.step != 1 && (args.w.step != 2 || shape.bits > 2 || args.w.zeros))
     refuse("step " + std::to_string(args.w.step));
 }

@@ -12,6 +12,8 @@
 // A layer's rows are short work: on an H200 a launch costs .6 us after the one before, and 2,048 x 2,048 in 2 bits
 // takes 2.4 us though its bytes take .3: x is made integers by every block, about 600 instructions a warp in all.
 // Blocks of 8 warps, which leave room for the next kernel's, were slower (2.9 us; 8,192 columns 6.7 us against 4.5).
+// Not bytes but chains of instructions are waited for: bricks that came through rings in shared memory, four times as
+// far ahead, one at a time, took 12.5 us where four in registers side by side take 8.9 (8,192 x 8,192, 2 bits).
 #include "kernels/cuda/packed_device.cuh"
 
 namespace satin::kernels {
@@ -288,23 +290,6 @@ void launch(const PackedParams& p, CUstream_st* stream) {
                4 * words, p, stream, bricks_a_phase);
 }
 
-/// Blocks that a multiprocessor runs at the same time have 16 warps together, in one block or two; each should have one
-/// share of the rows. A gate and its up are in one block.
-template <int kBits, int kSegments>
-void launch_for_rows(const PackedParams& p, CUstream_st* stream) {
-  const int processors = num_multiprocessors();
-  const bool one = p.row_bricks <= processors && !p.gated;
-  if constexpr (kBits == 8 || kSegments == 1) {  // many registers
-    if (one) return launch<kBits, kSegments, 1, 16>(p, stream);
-    return launch<kBits, kSegments, 2, 8>(p, stream);
-  } else {
-    if (one) return launch<kBits, kSegments, 1, 16>(p, stream);
-    if (p.row_bricks <= 2 * processors) return launch<kBits, kSegments, 2, 16>(p, stream);
-    if (p.row_bricks <= 4 * processors) return launch<kBits, kSegments, 4, 16>(p, stream);
-    return launch<kBits, kSegments, 4, 8>(p, stream);
-  }
-}
-
 }  // namespace
 
 void packed_decode_cuda(const DecodeArgs& args, CUstream_st* stream) {
@@ -312,7 +297,11 @@ void packed_decode_cuda(const DecodeArgs& args, CUstream_st* stream) {
   if (args.num_rows > kMostIntegerRows) return packed_skinny_cuda(args, stream);
   const PackedParams p = params_of(args);
   for_bits_and_group(args.w.shape.bits, p.group_shift, [&](auto bits, auto segments) {
-    launch_for_rows<decltype(bits)::value, decltype(segments)::value>(p, stream);
+    constexpr int kBits = decltype(bits)::value, kSegments = decltype(segments)::value;
+    constexpr bool kManyRegisters = kBits == 8 || kSegments == 1;
+    for_tile<kManyRegisters ? kFewTiles : kAllTiles>(args, [&](auto rows, auto warps) {
+      launch<kBits, kSegments, decltype(rows)::value, decltype(warps)::value>(p, stream);
+    });
   });
 }
 

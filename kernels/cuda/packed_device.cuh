@@ -307,6 +307,25 @@ void for_bits_and_group(int bits, int group_shift, const Function& f) {
   });
 }
 
+/// Calls f with the args' tile, or the rule's, as types. kMost: of the first so many of kDecodeTiles.
+template <int kMost, class Function>
+void for_tile(const DecodeArgs& args, const Function& f) {
+  const DecodeTile tile = args.tile != DecodeTile{}
+                              ? args.tile
+                              : decode_tile_by_rule(args.w.shape, args.num_rows, args.gated, num_multiprocessors());
+  const auto use = [&]<int kAt>(std::integral_constant<int, kAt>) {
+    if (tile != kDecodeTiles[kAt]) return false;
+    f(std::integral_constant<int, kDecodeTiles[kAt].row_bricks>{},
+      std::integral_constant<int, kDecodeTiles[kAt].warps>{});
+    return true;
+  };
+  const bool found = [&]<int... kI>(std::integer_sequence<int, kI...>) {
+    return (use(std::integral_constant<int, kI>{}) || ...);
+  }
+  (std::make_integer_sequence<int, kMost>{});
+  if (!found) throw std::invalid_argument("packed decode: no such tile");
+}
+
 /// Five to sixteen rows of bfloat16 x (packed_skinny.cu).
 void packed_skinny_cuda(const DecodeArgs& args, CUstream_st* stream);
 

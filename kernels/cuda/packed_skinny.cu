@@ -180,10 +180,12 @@ void launch(const PackedParams& p, CUstream_st* stream) {
 
 void packed_skinny_cuda(const DecodeArgs& args, CUstream_st* stream) {
   const PackedParams p = params_of(args);
-  const int processors = num_multiprocessors();
   for_bits_and_group(args.w.shape.bits, p.group_shift, [&](auto bits, auto segments) {
     constexpr int kBits = decltype(bits)::value, kSegments = decltype(segments)::value;
-    p.row_bricks <= processors ? launch<kBits, kSegments, 1, 16>(p, stream) : launch<kBits, kSegments, 2, 8>(p, stream);
+    constexpr bool kManyRegisters = kBits == 8 || kSegments == 1;
+    for_tile<kManyRegisters ? kFewTiles : kSkinnyTiles>(args, [&](auto rows, auto warps) {
+      launch<kBits, kSegments, decltype(rows)::value, decltype(warps)::value>(p, stream);
+    });
   });
 }
 

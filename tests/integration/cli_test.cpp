@@ -42,6 +42,10 @@ TEST_F(Cli, UsageErrorsExitTwo) {
                " --tasks perplexty"),
          2, {"'perplexity'"});
   expect(satin("export --checkpoint " + (quick / "teacher").string() + " --format hff --output x"), 2, {"'hf'"});
+  const std::string table = (dir / "tiles.json").string();
+  expect(satin("bench --tune " + table + " --device cpu"), 2, {"sm_90", "CPU"});
+  expect(satin("bench --tune " + (dir / "none/tiles.json").string()), 2, {"--tune", "none"});
+  expect(satin("bench step --tune " + table), 2, {"step"});
 }
 
 TEST_F(Cli, TrainsEvaluatesExportsAndReports) {

@@ -3,6 +3,8 @@
 #include <ATen/Context.h>
 #include <gtest/gtest.h>
 
+#include "ops/decode_kernels.h"
+#include "ops/device.h"
 #include "ops/packed_linear.h"
 
 namespace satin::ops {
@@ -45,6 +47,27 @@ TEST(PackedLinearGpu, Multiplies) {
         const double error = ((found.cpu().to(at::kDouble) - expected).norm() / expected.norm()).item<double>();
         EXPECT_LT(error, dtype == at::kFloat ? 1e-5 : 1e-2);
         EXPECT_TRUE(packed_linear(x.cuda(), moved, bias.cuda()).equal(found)) << "the same bits every time";
+      }
+}
+
+TEST(PackedLinearGpu, MultipliesWithEveryTile) {
+  SATIN_NEEDS_GPU();
+  const at::Device device(at::kCUDA, 0);
+  if (compute_capability(device) != 90) GTEST_SKIP() << "needs sm_90";
+  for (const int bits : {1, 2, 3, 4, 8})
+    for (const int64_t groups : {1, 4, 8, 16})
+      for (const int64_t num_rows : {1, 4, 5, 16}) {
+        const PackedWeight weight = random_weight(200, 512, groups, bits, bits > 1), moved = weight.to(device);
+        const at::Tensor x = at::randn({num_rows, 512}).to(at::kBFloat16);
+        const at::Tensor expected = at::mm(x.to(at::kDouble), dequantize_rows(weight, 0, 200, at::kDouble).t());
+        for (int i = 0; i < kernels::num_decode_tiles(moved.shape, num_rows); ++i) {
+          const kernels::DecodeTile tile = kernels::kDecodeTiles[i];
+          SCOPED_TRACE(testing::Message() << bits << " bits, " << groups << " groups, " << num_rows << " rows, "
+                                          << tile.row_bricks << 'x' << tile.warps);
+          const at::Tensor found = packed_decode(x.to(device), moved, {}, tile);
+          EXPECT_LT(((found.cpu().to(at::kDouble) - expected).norm() / expected.norm()).item<double>(), 1e-2);
+          EXPECT_TRUE(packed_decode(x.to(device), moved, {}, tile).equal(found)) << "the same bits every time";
+        }
       }
 }
 
