@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import sys
+import threading
 
 from studies import TEMPLATE, call, cell, columns_of, evaluate, latest, parse, print_table, read, run_all
 
@@ -21,12 +22,30 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 GROUP = 128
 BUDGETS = (3.5, 3.0, 2.5)
 LISTS = {"tasa": "allocation", "perplexity": "perplexity-only", "random": "random-0"}
+LOCKS = {}  # by seed
 CALIBRATION = ["train.sequence_length=512", "train.micro_batch_size=32", "quantization.calibration_sequences=128"]
 
 
 def code_bits(effective):
     """Mean bits of codes: a scale of 16 bits and a zero point of as many bits as a code for each group."""
     return (effective - 16 / GROUP) / (1 + 1 / GROUP)
+
+
+def allocate(args, budget, seed, base, small, env):
+    """The folder of satin allocate's lists, made once for all that need it; sensitivities, which no budget changes, once a seed."""
+    folder, shared = (f"{args.output}/bits-{seed}-{name}" for name in (budget, "sensitivity.jsonl"))
+    with LOCKS.setdefault(seed, threading.Lock()):
+        if os.path.exists(f"{folder}/allocation.json"):
+            return folder
+        shutil.rmtree(folder, ignore_errors=True)
+        os.makedirs(folder)
+        if os.path.exists(shared):
+            shutil.copy(shared, f"{folder}/sensitivity.jsonl")
+        call(args, env, "allocate", *base, f"allocate.average_bits={code_bits(budget)}", "allocate.pareto_points=0",
+             f"allocate.reasoning.0.path={args.questions}", f'allocate.reasoning.0.template="{TEMPLATE}"', "train.sequence_length=512",
+             f"train.output_dir={folder}", *small, *(["allocate.samples=2"] if args.quick else []), "--resume", "auto")
+        shutil.copy(f"{folder}/sensitivity.jsonl", shared)
+    return folder
 
 
 def make(args, job, folder, env):
@@ -41,15 +60,12 @@ def make(args, job, folder, env):
         bits = [f"quantization.default.bits={int(job['budget'])}"]
         found["effective_bits"] = int(job["budget"]) * (1 + 1 / GROUP) + 16 / GROUP
     else:
-        samples = ["allocate.samples=2"] if args.quick else []
-        call(args, env, "allocate", *base, f"allocate.average_bits={code_bits(job['budget'])}", "allocate.pareto_points=0",
-             f"allocate.reasoning.0.path={args.questions}", f'allocate.reasoning.0.template="{TEMPLATE}"', "train.sequence_length=512",
-             f"train.output_dir={folder}/bits", *small, *samples)
-        result = json.load(open(f"{folder}/bits/allocation.json"))
+        lists = allocate(args, job["budget"], job["seed"], base, small, env)
+        result = json.load(open(f"{lists}/allocation.json"))
         chosen = result["lists"][LISTS[job["list"]]]
         found = {"effective_bits": chosen["effective_bits"], "bits": chosen["bits"], "kendall_tau": result["kendall_tau"],
                  "nearest_perplexity": chosen["perplexity"], "nearest_answers": chosen["answers"]}
-        bits = [f"quantization.overrides_from={folder}/bits/{LISTS[job['list']]}.yaml"]
+        bits = [f"quantization.overrides_from={lists}/{LISTS[job['list']]}.yaml"]
     call(args, env, "quantize", *base, *bits, *CALIBRATION, "ptq.method=gptq", f"train.output_dir={folder}/ptq", *small)
     yield dict(found, stage="gptq", **evaluate(args, latest(f"{folder}/ptq"), folder, env))
     length = ["train.max_tokens=256"] if args.quick else [f"train.max_tokens={int(args.train_tokens)}"]
