@@ -133,7 +133,7 @@ Workload workload_of(const config::Config& config, const Student& student, const
 std::vector<Plan> plan_strategies(const config::Config& config, const models::ModelConfig* teacher,
                                   at::ScalarType compute_dtype, const Job& job) {
   check_hosts(job.world_size, job.gpus_per_host);
-  check_parallel(config, job.world_size);
+  share_of_step(config.train, job.world_size);  // for its error
   const Workload workload = workload_of(config, student_shapes(config, compute_dtype), teacher, compute_dtype);
   std::vector<Plan> plans;
   for (const Strategy strategy : kStrategies) {
@@ -160,13 +160,6 @@ Layout resolve_layout(const config::Config& config, const models::ModelConfig* t
   }));
 }
 
-void check_parallel(const config::Config& config, int64_t world_size) {
-  share_of_step(config.train, world_size);  // for its error
-  if (world_size > 1 && penalises(config.loss.lgr))
-    throw UserError(cat("loss.lgr: found with ", world_size,
-                        " processes; it is computed in one process only: start one, or set its weight to 0"));
-}
-
 std::string plan_text(const std::vector<Plan>& plans, const config::Config& config, const Job& job) {
   std::string text;
   const auto row = [&](const std::string& name, const std::function<std::string(const Plan&)>& cell) {
@@ -188,7 +181,7 @@ std::string plan_text(const std::vector<Plan>& plans, const config::Config& conf
               share.sequences, share.sequences == 1 ? " sequence" : " sequences", " each in ", share.forwards,
               share.forwards == 1 ? " forward" : " forwards",
               plans.back().layout.num_hosts() > 1 ? "; zero and fsdp gather codes and scales" : "",
-              "; a model, not a measurement\n");
+              "; a model, not a measurement", penalises(config.loss.lgr) ? ", of a step without loss.lgr\n" : "\n");
   row("GiB a GPU", [](const Plan& plan) { return strategy_name(plan.layout.strategy); });
   for (size_t i = 0; i < plans[0].memory.parts.size(); ++i)
     numbers(plans[0].memory.parts[i].first, 3,

@@ -27,7 +27,7 @@ struct Plan {
 /// The student as the first process of a job would build it, without memory or values (meta device). Throws UserError.
 Student student_shapes(const config::Config& config, at::ScalarType compute_dtype, const nn::RowShard& shard = {});
 
-/// What the time of the configured job depends on. `student`: not split.
+/// What the time of the configured job depends on, but for loss.lgr. `student`: not split.
 Workload workload_of(const config::Config& config, const Student& student, const models::ModelConfig* teacher,
                      at::ScalarType compute_dtype);
 
@@ -40,9 +40,6 @@ std::vector<Plan> plan_strategies(const config::Config& config, const models::Mo
 /// the teacher whole where it fits. `device`: where it trains.
 Layout resolve_layout(const config::Config& config, const models::ModelConfig* teacher, at::ScalarType compute_dtype,
                       at::Device device, const Job& job);
-
-/// Throws UserError for what one process can do and `world_size` of them cannot.
-void check_parallel(const config::Config& config, int64_t world_size);
 
 std::string plan_text(const std::vector<Plan>& plans, const config::Config& config, const Job& job);
 nlohmann::json plan_json(const std::vector<Plan>& plans, const config::Config& config, const Job& job);

@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <utility>
 
 #include "core/error.h"
@@ -18,35 +17,13 @@
 #include "ops/act_quant.h"
 #include "optim/clip.h"
 #include "quant/held_weights.h"
+#include "train/block_scope.h"
 
 namespace satin::train {
 namespace {
 
 /// Root mean square of each sequence, [B, T, H] -> [B, 1, 1].
 at::Tensor rms(const at::Tensor& x_BTH) { return x_BTH.square().mean({1, 2}, /*keepdim=*/true).sqrt(); }
-
-/// The first `most` sequences of a step (0: all): the same ones however it is split into micro-batches.
-std::vector<data::Batch> first_sequences(const std::vector<data::Batch>& batches, int64_t most) {
-  std::vector<data::Batch> chosen;
-  int64_t left = most > 0 ? most : std::numeric_limits<int64_t>::max();
-  for (const data::Batch& batch : batches) {
-    const int64_t take = std::min(left, batch.tokens.size(0));
-    if (take == 0) break;
-    data::Batch part;
-    part.tokens = batch.tokens.narrow(0, 0, take);
-    part.loss_mask = batch.loss_mask.narrow(0, 0, take);
-    if (batch.document_ids.defined()) part.document_ids = batch.document_ids.narrow(0, 0, take);
-    chosen.push_back(std::move(part));
-    left -= take;
-  }
-  return chosen;
-}
-
-int64_t num_scored_sequences(const std::vector<data::Batch>& batches) {
-  int64_t count = 0;
-  for (const data::Batch& batch : batches) count += batch.loss_mask.any(1).sum().item<int64_t>();
-  return count;
-}
 
 /// hidden [B, T, H] of tokens [B, T] -> gradients of the sum of weights [B, T] * cross-entropy.
 losses::HeadResult head_gradients(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& tokens,
@@ -58,6 +35,13 @@ losses::HeadResult head_gradients(const at::Tensor& hidden, const at::Tensor& he
   inputs.targets = tokens.roll(-1, 1).reshape(-1);  // the last position's is never scored
   inputs.weights = weights.reshape(-1);
   return losses::head_losses(inputs, {{&cross_entropy, 1.0}}, chunk_tokens);
+}
+
+/// The two shifted passes' gradients all but cancel: their sums over processes are not rounded to
+/// parallel.reduce_dtype.
+dist::Sharing unrounded(dist::Sharing sharing) {
+  sharing.reduce_dtype.reset();
+  return sharing;
 }
 
 /// Gradients that lie aside, parameter by parameter, until those of the penalty are known.
@@ -96,8 +80,16 @@ struct GradientPenalty::Difference {
 };
 
 GradientPenalty::GradientPenalty(models::Decoder& student, const quant::Registry& quantized,
-                                 const config::GradientPenalty& config, int64_t chunk_tokens)
-    : student_(student), quantized_(quantized), config_(config), chunk_tokens_(chunk_tokens), weight_(config) {
+                                 const config::GradientPenalty& config, int64_t chunk_tokens,
+                                 const dist::Sharing& sharing, int64_t first_sequence)
+    : student_(student),
+      quantized_(quantized),
+      config_(config),
+      chunk_tokens_(chunk_tokens),
+      sharing_(unrounded(sharing)),
+      first_sequence_(first_sequence),
+      shared_(student.parameters().all(), sharing_),
+      weight_(config) {
   if (config.layer >= student.config().num_layers)
     throw UserError(cat("loss.lgr.layer: expected a layer of the model, 0 to ", student.config().num_layers - 1,
                         ", found ", config.layer));
@@ -126,7 +118,8 @@ GradientPenalty::Difference GradientPenalty::shifts(const Sequences& s, int64_t 
   const double share = 1 / static_cast<double>(num_sequences * s.tokens.size(1));
   Difference difference;
   difference.offset = g * (config_.step * rms_x / rms_g).masked_fill(rms_g == 0, 0);
-  difference.factors = (rms_g / (config_.step * rms_x)).reshape({-1, 1}) * share;
+  // Without a gradient (nothing is scored) they are 0, and not NaN where x is 0 too.
+  difference.factors = (rms_g / (config_.step * rms_x)).masked_fill(rms_g == 0, 0).reshape({-1, 1}) * share;
   difference.value = g.square().sum() * share;
   return difference;
 }
@@ -139,48 +132,62 @@ void GradientPenalty::run_shifted(const Sequences& s, const Difference& differen
   torch::autograd::backward({hidden, head}, {f.grad_hidden.mul_(sign).view_as(hidden), f.grad_head.mul_(sign)});
 }
 
-at::Tensor GradientPenalty::accumulate(const std::vector<data::Batch>& micro_batches) {
+FirstSequences GradientPenalty::chosen(const std::vector<data::Batch>& micro_batches) const {
+  return first_sequences(micro_batches, config_.sequences, first_sequence_, *sharing_.world);
+}
+
+at::Tensor GradientPenalty::accumulate(const FirstSequences& chosen) {
   const at::ScalarType wide = nn::statistics_dtype(student_.parameters().options().compute_dtype);
   const nn::ComputeScope compute(student_.parameters(), wide);
-  const std::vector<data::Batch> chosen = first_sequences(micro_batches, config_.sequences);
-  const int64_t num_sequences = num_scored_sequences(chosen);
   at::Tensor value = at::zeros({}, at::TensorOptions().dtype(wide).device(student_.parameters().options().device));
-  if (num_sequences == 0) return value;
-  quant::HeldWeights weights(quantized_, wide, /*trainable=*/true);
-  for (const data::Batch& batch : chosen) {
-    const Sequences sequences = on_device(batch);
+  if (chosen.num_scored == 0) return value;
+  quant::HeldWeights weights(quantized_, wide, /*trainable=*/true, sharing_);
+  bool last = false;
+  const BlockScope blocks(student_, sharing_, weights, [&](int64_t block) {
+    if (last) shared_.start_reduce(block);
+  });
+  for (size_t i = 0; i < chosen.batches.size(); ++i) {
+    const Sequences sequences = on_device(chosen.batches[i]);
     ops::FrozenRounding rounding;
-    const Difference difference = shifts(sequences, num_sequences);
+    // Its backward ends at the layer's input: blocks that it brought and did not take serve the next forward.
+    const Difference difference = shifts(sequences, chosen.num_scored);
     for (const double sign : {1.0, -1.0}) {
+      last = i + 1 == chosen.batches.size() && sign < 0;
+      weights.begin_micro_batch(last);
       rounding.replay();
       run_shifted(sequences, difference, sign);
       weights.collect();
     }
     value += difference.value;
   }
+  shared_.start_rest();
   weights.fold();
+  shared_.finish_reduces();
+  sharing_.world->all_reduce(value).wait();
   return value;
 }
 
 std::optional<PenaltyResult> GradientPenalty::add(const std::vector<data::Batch>& micro_batches, int64_t step,
                                                   double progress) {
-  if (num_scored_sequences(first_sequences(micro_batches, config_.sequences)) == 0) return std::nullopt;
+  const FirstSequences sequences = chosen(micro_batches);
+  if (sequences.num_scored == 0) return std::nullopt;
   const auto& parameters = student_.parameters().all();
-  const optim::GradientNorms loss_norms = optim::gradient_norms(parameters);
+  const optim::GradientNorms loss_norms = optim::gradient_norms(parameters, sharing_.shards.get());
   const std::vector<at::Tensor> of_losses = take_gradients(parameters);
   PenaltyResult result;
-  result.value = accumulate(micro_batches);
-  const optim::GradientNorms norms = optim::gradient_norms(parameters);
+  result.value = accumulate(sequences);
+  const optim::GradientNorms norms = optim::gradient_norms(parameters, sharing_.shards.get());
   // One copy from the device; a quantizer's NaN counts, its norm does not (scales are of another size).
-  const at::Tensor all =
-      at::stack({loss_norms.model, norms.model, norms.quantizer, result.value}).to(at::kDouble).cpu();
+  at::Tensor all = at::stack({loss_norms.model, norms.model, norms.quantizer, result.value}).to(at::kDouble);
+  sharing_.world->broadcast(all, 0).wait();  // copies of the model may have summed in another order
+  all = all.cpu();
   const double* found = all.const_data_ptr<double>();
   const double penalty_norm = std::isfinite(found[2] + found[3]) ? found[1] : std::nan("");
   const PenaltyWeight::Choice choice =
       weight_.choose(penalty_norm, found[0], losses::share_at(progress, config_.start, config_.ramp));
   combine(parameters, of_losses, choice.weight);
   constexpr int kMostWarnings = 5;
-  if (!choice.problem.empty() && num_warnings_++ < kMostWarnings)
+  if (sharing_.world->rank() == 0 && !choice.problem.empty() && num_warnings_++ < kMostWarnings)
     log_warning(cat("loss.lgr: step ", step + 1, ": the penalty is ", choice.problem,
                     num_warnings_ == kMostWarnings ? "; later steps are not named" : ""));
   result.weight = choice.weight;

@@ -94,6 +94,9 @@ struct Owned {
   }
 };
 
+/// Whether a process adds up gradients of its own rows alone.
+bool sums_rows(const Layout& layout) { return layout.num_shards() > 1 && layout.reduces_each_micro_batch(); }
+
 /// Gradients grow while activations go: what of them lies beside all of the activations, or at the step's end exceeds
 /// the memory that these (and the loss) have freed.
 int64_t gradients_in(const Owned& owned, const Layout& layout, int64_t forwards, bool quantized, int64_t compute,
@@ -101,9 +104,8 @@ int64_t gradients_in(const Owned& owned, const Layout& layout, int64_t forwards,
   const int64_t of_masters = owned.masters + owned.whole + owned.outside * wide;
   // Of weights that are held in the compute dtype: sums over micro-batches (from the third on in fp32) of the rows that
   // this process owns (ddp, zero1: of all), and what is under way between processes (a block and the one before).
-  const bool sums_rows = layout.num_shards() > 1 && layout.reduces_each_micro_batch();
-  const int64_t summed = quantized ? owned.in_blocks - (sums_rows ? owned.gathered - owned.own : 0) : 0;
-  const int64_t under_way = sums_rows ? std::min(owned.gathered, 2 * owned.widest_block) * compute : 0;
+  const int64_t summed = quantized ? owned.in_blocks - (sums_rows(layout) ? owned.gathered - owned.own : 0) : 0;
+  const int64_t under_way = sums_rows(layout) ? std::min(owned.gathered, 2 * owned.widest_block) * compute : 0;
   int64_t beside = 0;  // of earlier micro-batches
   if (forwards > 1) beside = quantized ? summed * (forwards > 2 ? wide : compute) + owned.rest : of_masters;
   const int64_t sums = summed * (forwards > 1 ? wide : compute);
@@ -183,14 +185,18 @@ MemoryEstimate estimate_memory(const config::Config& config, const models::Decod
     estimate.parts.emplace_back("hidden", (layers + 4) * m * h * wide);
   }
   if (const config::GradientPenalty& lgr = config.loss.lgr; penalises(lgr)) {
-    // The losses' gradients lie aside, quantized weights have fp32 gradients of their own, and what fp32 activations
-    // and their offset take beyond those of the step.
+    // The losses' gradients lie aside, whole copies and quantized weights have fp32 gradients of their own (of a split
+    // weight the rows that this process owns, and what is under way between processes), and what fp32 activations and
+    // their offset take beyond those of the step.
     const int64_t all = share.in_forward, length = config.train.sequence_length;
     const int64_t sequences = lgr.sequences > 0 ? std::min(lgr.sequences, all) : all;
-    const int64_t passes =
+    int64_t passes =
         activations_in(wide, sequences, length, false, false) + held_in(wide) + sequences * length * h * 2 * wide;
-    estimate.parts.emplace_back("lgr", owned.masters + owned.whole +
-                                           (config.quantization ? owned.linear_elements * wide : 0) +
+    // The pass for g leaves its layer's block whole and the one below on its way; the first two are needed next anyway.
+    if (layout.gathers_blocks() && lgr.layer > 1) passes += 2 * owned.widest_block * wide;
+    const int64_t away = std::max<int64_t>(0, owned.gathered - owned.own - 2 * owned.widest_block);
+    const int64_t held_gradients = owned.linear_elements - (sums_rows(layout) ? away : 0);
+    estimate.parts.emplace_back("lgr", owned.masters + owned.whole + (config.quantization ? held_gradients * wide : 0) +
                                            std::max<int64_t>(0, passes - activations - held));
   }
   estimate.parts.emplace_back("workspace", workspace);

@@ -52,7 +52,7 @@ dist::Sharing make_sharing(const config::Config& config, std::shared_ptr<dist::C
   sharing.world = std::move(world);
   const int64_t size = sharing.world->size();
   if (size == 1) return sharing;
-  check_parallel(config, size);
+  share_of_step(config.train, size);  // for its error
   const auto hosts = ranks_by_host(*sharing.world);
   Job job;
   job.world_size = size;

@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "losses/to_device.h"
 #include "quant/held_weights.h"
+#include "train/block_scope.h"
 #include "train/compared_states.h"
 #include "train/stored_teacher.h"
 
@@ -50,31 +51,6 @@ void count_all(dist::Communicator& world, StepResult& result) {
   result.num_branches = static_cast<int64_t>(sums[2]);
   result.stopped = sums[3] > 0;
 }
-
-/// While it lives, passes through the student bring and take weights, and tell of each block whose gradients are done.
-class BlockScope {
- public:
-  BlockScope(models::Decoder& student, const dist::Sharing& sharing, quant::HeldWeights& weights,
-             std::function<void(int64_t)> gradients_done)
-      : student_(student) {
-    if (sharing.world->size() == 1) return;
-    student.observe_blocks([&weights, done = std::move(gradients_done)](models::BlockEvent event, int64_t block) {
-      using enum models::BlockEvent;
-      if (event == kBeforeForward) weights.before_forward(block);
-      if (event == kAfterForward) weights.after_forward(block);
-      if (event == kBeforeBackward) weights.before_backward(block);
-      if (event != kAfterBackward) return;
-      weights.after_backward(block);
-      done(block);
-    });
-  }
-  ~BlockScope() { student_.observe_blocks({}); }
-  BlockScope(const BlockScope&) = delete;
-  BlockScope& operator=(const BlockScope&) = delete;
-
- private:
-  models::Decoder& student_;
-};
 
 }  // namespace
 

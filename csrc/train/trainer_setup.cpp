@@ -80,6 +80,8 @@ Trainer::Trainer(const config::Config& config, const Resume& resume, std::shared
   if (runs_teacher(config_)) teacher_ = build_teacher(config_, whole, model);
   if (teacher_ && sharing_.splits_teacher) split_teacher_ = std::make_unique<SplitTeacher>(*teacher_, *sharing_.shards);
   const int64_t samples_per_step = config_.train.micro_batch_size * config_.train.gradient_accumulation_steps;
+  const data::StepShare share{samples_per_step, config_.train.micro_batch_size, sharing_.world->rank(),
+                              sharing_.world->size()};
 
   dist::first_then_others(*sharing_.world, [&] {  // the first tokenises what is not yet
     dataset_ = std::make_unique<data::Dataset>(open_training_data(config_, tokenizer_, directory_.tokens()));
@@ -98,14 +100,12 @@ Trainer::Trainer(const config::Config& config, const Resume& resume, std::shared
   agree_on_parameters();
   if (penalises(config_.loss.lgr)) {
     penalty_ = std::make_unique<GradientPenalty>(*student_.decoder, *student_.registry, config_.loss.lgr,
-                                                 config_.loss.chunk_tokens);
+                                                 config_.loss.chunk_tokens, sharing_, share.own().first);
     log_info(penalty_text(config_.loss.lgr, samples_per_step, total_steps_));
   }
   optimizer_ = std::make_unique<optim::AdamW>(student_.decoder->parameters().all(), config_.optimizer);
   if (checkpoint) load_state(*checkpoint, manifest);
   if (stage_.on) store_keys_and_values();
-  const data::StepShare share{samples_per_step, config_.train.micro_batch_size, sharing_.world->rank(),
-                              sharing_.world->size()};
   micro_batches_per_step_ = share.num_micro_batches();
   loader_ = std::make_unique<data::Loader>(*dataset_, data::Loader::Options{share, device_.is_cuda()}, position_);
   if (config_.logging.quantizers_every_n_steps > 0 && !student_.registry->modules().empty())

@@ -261,6 +261,42 @@ TEST_F(Penalty, TheSplitIntoMicroBatchesIsRounding) {
   EXPECT_LT(relative_error(flat(ours(first_two, {batch})), flat(ours(all, {part(batch, 0, 2)}))), 1e-10);
 }
 
+/// What a process runs that has no sequence of its own: no NaN where the layer's input is zero too.
+TEST_F(Penalty, TextOfWhichNothingIsScoredAddsNothing) {
+  models::Decoder& student = model(at::kDouble, at::kDouble);
+  at::Tensor(student.parameters().at("model.embed_tokens.weight")).detach()[0].zero_();
+  config::GradientPenalty config;
+  config.layer = 0;
+  const data::Batch batch = batch_of_four();
+  data::Batch empty = part(batch, 0, 1);
+  empty.tokens = at::zeros_like(empty.tokens);
+  empty.loss_mask = at::zeros_like(empty.loss_mask);
+  double alone_value, value;
+  const at::Tensor alone = flat(ours(config, {batch}, &alone_value)), got = flat(ours(config, {empty, batch}, &value));
+  EXPECT_EQ(value, alone_value);
+  EXPECT_TRUE(at::equal(got, alone));
+}
+
+/// This process begins with the step's fourth sequence.
+TEST(FirstSequences, AreThoseOfTheStep) {
+  const data::Batch batch = batch_of_four(true);
+  data::Batch idle = part(batch, 0, 1);
+  idle.idle = true;
+  const std::vector<data::Batch> own = {part(batch, 0, 1), part(batch, 1, 2), idle};
+  const auto chosen = [&](int64_t most) { return first_sequences(own, most, 3, *dist::Communicator::alone()); };
+  EXPECT_TRUE(chosen(3).batches.empty());
+  EXPECT_EQ(chosen(3).num_scored, 0);
+  ASSERT_EQ(chosen(4).batches.size(), 1u);
+  const FirstSequences two = chosen(5), all = chosen(0);
+  ASSERT_EQ(two.batches.size(), 2u);
+  EXPECT_EQ(two.num_scored, 2);
+  EXPECT_TRUE(at::equal(two.batches[1].tokens, batch.tokens.narrow(0, 1, 1)));
+  EXPECT_TRUE(at::equal(two.batches[1].document_ids, batch.document_ids.narrow(0, 1, 1)));
+  ASSERT_EQ(all.batches.size(), 2u);
+  EXPECT_EQ(all.batches[1].tokens.size(0), 2);
+  EXPECT_EQ(all.num_scored, 2) << "of the third nothing is scored";
+}
+
 TEST_F(Penalty, TheRatioIsThatOfTheGradientsAddedToTheLosses) {
   model(at::kFloat, at::kFloat);
   const data::Batch batch = batch_of_four();

@@ -120,6 +120,24 @@ TEST_F(Memory, EveryPartOfEveryStrategyByHand) {
   EXPECT_EQ(of(Strategy::kHybrid), fsdp);  // one host
 }
 
+/// The gradient penalty's second set of gradients is of a process's own rows, and its fp32 weights come by block.
+TEST_F(Memory, ThePenaltyIsSplitAsTheModelIs) {
+  config::Config config = tiny();
+  config.train.micro_batch_size = 1;
+  config.train.gradient_accumulation_steps = 8;
+  config.loss.lgr.weight = 1;
+  const auto lgr = [&](Strategy strategy) { return parts(config, at::kBFloat16, true, {strategy, 8, 8}).at("lgr"); };
+  const int64_t layer = 2 * 64 * 64 + 2 * 32 * 64 + 3 * 192 * 64, blocks = 3 * layer, vocabulary = 1000 * 64;
+  const int64_t scales = 3 * 2 * (2 * 64 + 2 * 32 + 2 * 192 + 64 * 3), split = blocks + scales + 2 * vocabulary;
+  const int64_t by_rows = 4 * (split / 8 + 2 * vocabulary - split);  // and whole copies of embedding and head
+  EXPECT_EQ(lgr(Strategy::kZero1) - lgr(Strategy::kDdp), by_rows + (4 - 2) * blocks / 8);
+  EXPECT_EQ(lgr(Strategy::kZero1) - lgr(Strategy::kZero2), 4 * (blocks - blocks / 8 - 2 * layer));
+  EXPECT_EQ(lgr(Strategy::kZero2) - lgr(Strategy::kFsdp), (4 - 2) * (blocks - 2 * layer));
+  const int64_t before = lgr(Strategy::kFsdp);
+  config.loss.lgr.layer = 2;
+  EXPECT_EQ(lgr(Strategy::kFsdp) - before, 4 * 2 * layer);
+}
+
 TEST_F(Memory, HybridSplitsInsideAHost) {
   config::Config config = tiny();
   config.train.micro_batch_size = 16;
