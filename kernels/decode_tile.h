@@ -14,14 +14,17 @@ struct DecodeTile {
 };
 
 inline constexpr DecodeTile kDecodeTiles[] = {{1, 16}, {2, 8}, {2, 16}, {4, 8}, {4, 16}};
-/// The first so many of them are compiled: with 8-bit codes or groups of 32, which take many registers; for more rows
-/// of x than kMostHalfRows, which gain nothing from four bricks; else.
-inline constexpr int kFewTiles = 2, kSkinnyTiles = 3, kAllTiles = 5;
+
+/// Rows of x that are multiplied as integers (packed_decode.cu), in float16 or bfloat16; more are bfloat16
+/// (packed_skinny.cu).
 inline constexpr int kMostHalfRows = 4;
 
+/// The first so many tiles are compiled: few where a kernel takes many registers (8-bit codes, groups of 32), and for
+/// more than kMostHalfRows none of four bricks, which gain nothing there.
+constexpr int num_decode_tiles(bool many_registers, bool many_rows) { return many_registers ? 2 : many_rows ? 3 : 5; }
 inline int num_decode_tiles(const PackedShape& shape, int64_t num_x_rows) {
-  if (shape.bits == 8 || (shape.group_size == 32 && shape.num_groups() > 1)) return kFewTiles;
-  return num_x_rows > kMostHalfRows ? kSkinnyTiles : kAllTiles;
+  const bool many_registers = shape.bits == 8 || (shape.group_size == 32 && shape.num_groups() > 1);
+  return num_decode_tiles(many_registers, num_x_rows > kMostHalfRows);
 }
 
 /// A gate and its up are in one block.
@@ -37,13 +40,11 @@ inline bool has_decode_tile(const PackedShape& shape, int64_t num_x_rows, bool g
 inline DecodeTile decode_tile_by_rule(const PackedShape& shape, int64_t num_x_rows, bool gated,
                                       int num_multiprocessors) {
   const int64_t row_bricks = shape.row_bricks();
-  const int tiles = num_decode_tiles(shape, num_x_rows);
+  const auto has = [&](DecodeTile tile) { return has_decode_tile(shape, num_x_rows, gated, tile); };
   if (row_bricks <= num_multiprocessors && !gated) return {1, 16};
-  if (tiles == kFewTiles) return {2, 8};
-  if (row_bricks <= 2 * num_multiprocessors) return {2, 16};
-  if (tiles == kSkinnyTiles) return {2, 8};
-  if (row_bricks <= 4 * num_multiprocessors) return {4, 16};
-  return {4, 8};
+  if (row_bricks <= 2 * num_multiprocessors && has({2, 16})) return {2, 16};
+  if (!has({4, 8})) return {2, 8};
+  return row_bricks <= 4 * num_multiprocessors ? DecodeTile{4, 16} : DecodeTile{4, 8};
 }
 
 }  // namespace satin::kernels

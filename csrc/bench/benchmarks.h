@@ -52,7 +52,8 @@ void bench_packed_linear(const Options& options);
 void bench_step(const Options& options);
 
 /// Every tile of the decode kernels on the matrices of some models: what is faster than the rule's, for
-/// csrc/ops/decode_tiles/ or SATIN_DECODE_TILES. Throws UserError where there is no GPU for them.
+/// SATIN_DECODE_TILES or csrc/ops/decode_tiles/. options.only leaves measurements out, and their lines. Throws
+/// UserError where there is no GPU for them.
 ops::DecodeTiles tune_decode(const Options& options, const std::string& version);
 
 /// copy_bandwidth (timer.h), reported as a measurement too.

@@ -19,9 +19,8 @@ using Call = std::function<std::vector<at::Tensor>(int i)>;
 /// Median, least and most of single times in microseconds (at least one).
 Measurement summarise(std::vector<double> times);
 
-/// Median, least and most time of one call. CUDA: replays of a graph of 20 calls, of as many as there are copies where
-/// that is more (5 when a call takes over 2 ms).
-/// CPU: single calls. `name` and the floor are left to the caller.
+/// Median, least and most time of one call. CUDA: replays of a graph of 20 calls or one for each copy, whichever is
+/// more; of 5 when a call takes over 2 ms. CPU: single calls. `name` and the floor are left to the caller.
 Measurement time_calls(at::Device device, int num_copies, const Call& call);
 
 /// Bytes a second of a plain copy of 1 GiB (CPU: 256 MiB), read plus written: the better of the runtime and a kernel.

@@ -38,7 +38,7 @@ class Communicator {
   virtual int64_t rank() const = 0;
   virtual int64_t size() const = 0;
 
-  /// Sums in place, in one message. One dtype.
+  /// Sums in place, in one message. One dtype; no two overlap; an empty list or tensor is fine.
   virtual Pending all_reduce(const std::vector<at::Tensor>& tensors) = 0;
   Pending all_reduce(const at::Tensor& tensor) { return all_reduce(std::vector<at::Tensor>{tensor}); }
   /// whole [size * n], part [n]: whole = every rank's part, in the ranks' order.

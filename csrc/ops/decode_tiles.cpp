@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <map>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -112,9 +113,10 @@ kernels::DecodeTile DecodeTiles::find(const kernels::PackedShape& shape, int64_t
 }
 
 kernels::DecodeTile tuned_tile(c10::Device device, const kernels::PackedShape& shape, int64_t num_x_rows, bool gated) {
-  static const std::string name = device_name(device);  // of one process, all are alike
-  const DecodeTiles* tiles = tiles_for(name);
-  return tiles ? tiles->find(shape, num_x_rows, gated) : kernels::DecodeTile{};
+  thread_local std::map<int, const DecodeTiles*> of_devices;
+  const auto [found, is_new] = of_devices.try_emplace(device.index());
+  if (is_new) found->second = tiles_for(device_name(device));
+  return found->second ? found->second->find(shape, num_x_rows, gated) : kernels::DecodeTile{};
 }
 
 }  // namespace satin::ops

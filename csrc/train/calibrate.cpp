@@ -108,7 +108,7 @@ void calibrate(const config::Config& config, const Student& student, const data:
   masters.reset();
   seen.observe(false);
   registry.enable(true);
-  quant::initialise_from_weights(*student.registry);
+  dist::together(world, [&] { quant::initialise_from_weights(*student.registry); });
   log_info(cat("calibrated on ", wanted, " training sequences"));
 }
 

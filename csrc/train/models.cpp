@@ -136,8 +136,7 @@ config::Neighbourhood effective_neighbourhood(const config::Loss& loss) {
 void check_exports(const config::Config& config, const Student& student) {
   std::vector<exporting::QuantizedLayer> layers;
   for (const auto& module : student.registry->modules())
-    layers.push_back({module.name, module.scheme, module.linear->master_weight().size(0),
-                      module.linear->master_weight().size(1),
+    layers.push_back({module.name, module.scheme, module.linear->out_features(), module.linear->master_weight().size(1),
                       student.decoder->parameters().find(module.name + ".bias") != nullptr});
   at::ScalarType dtype = exporting::shipped_dtype(student.decoder->config());
   if (!layers.empty()) dtype = quant::storage_dtype(layers.front().scheme.dequant_dtype, at::kFloat);

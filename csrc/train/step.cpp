@@ -102,7 +102,10 @@ StepResult TrainingStep::run(const std::vector<data::Batch>& micro_batches, doub
   // The device quantizes while the host asks the others.
   quant::HeldWeights weights(quantized_, student_.parameters().options().compute_dtype, /*trainable=*/true, sharing_);
   count_all(*sharing_.world, result);
-  if (result.stopped) return result;
+  if (result.stopped) {
+    weights.bring_all();  // what is under way needs its memory
+    return result;
+  }
   if (result.num_scored == 0) throw UserError("a training step has no token to score: do the documents have answers?");
   const auto num_scored = static_cast<double>(result.num_scored);
   const Now now{progress, objective_.terms(progress), objective_.needs_teacher(progress), num_scored,

@@ -20,7 +20,7 @@
 namespace satin::train {
 namespace {
 
-/// Losses of this process -> of all.
+/// Losses of this process -> of all, in their own memory: once for a step.
 void sum_losses(dist::Communicator& world, StepResult& result) {
   if (world.size() == 1) return;
   std::vector<at::Tensor> values{result.total};
@@ -57,15 +57,20 @@ void Trainer::run() {
   if (watchdog_) watchdog_->resume();
   while (steps_done_ < total_steps_) {
     if (watchdog_) watchdog_->step(steps_done_ + 1);
-    try {
-      enter_stage();
-    } catch (const InterruptedError&) {  // while calibrating: what was trained is saved as it was
-      quant::enter(*student_.registry, stage_, /*keep_range=*/false);
-      save(steps_done_, /*wait=*/true);
-      throw;
+    const quant::Stage stage = next_stage();
+    const bool begins_stage = stage != stage_;
+    if (begins_stage) {
+      if (const int signal = agreed_signal()) stop(signal);  // what is saved belongs to the last step's stage
+      try {
+        enter_stage(stage);
+      } catch (const InterruptedError&) {  // while calibrating: what was trained is saved as it was
+        quant::enter(*student_.registry, stage_, /*keep_range=*/false);
+        save(steps_done_, /*wait=*/true);
+        throw;
+      }
     }
     if (profile_) profile_->begin_step();
-    if (!train_step(steps_done_)) stop(agreed_signal());
+    if (!train_step(steps_done_, /*may_stop=*/!begins_stage)) stop(agreed_signal());
     if (profile_) profile_->end_step();
     ++steps_done_;
     const bool due = config_.checkpoint.every_n_steps > 0 && steps_done_ % config_.checkpoint.every_n_steps == 0;
@@ -129,16 +134,19 @@ void Trainer::store_keys_and_values() {
         models::kv_cache_format(config_.quantization->kv_cache, "quantization.kv_cache"));
 }
 
-void Trainer::enter_stage() {
-  if (!config_.quantization) return;
-  const quant::Stage next = quant::stage_at(*config_.quantization, steps_done_, total_steps_);
-  if (next == stage_) return;
+quant::Stage Trainer::next_stage() const {
+  return config_.quantization ? quant::stage_at(*config_.quantization, steps_done_, total_steps_) : stage_;
+}
+
+void Trainer::enter_stage(const quant::Stage& next) {
   const bool starts = next.on && !stage_.on;
   quant::enter(*student_.registry, next, /*keep_range=*/!starts);
   if (starts) {  // the weights have moved since
     const dist::Unbounded unbounded(watchdog_);
-    needs_calibration(student_) ? calibrate(config_, student_, *dataset_, whole_weights(), *sharing_.world)
-                                : quant::initialise_from_weights(*student_.registry);
+    if (needs_calibration(student_))
+      calibrate(config_, student_, *dataset_, whole_weights(), *sharing_.world);
+    else
+      dist::together(*sharing_.world, [&] { quant::initialise_from_weights(*student_.registry); });
     store_keys_and_values();
     warned_layers_.clear();
     if (health_) {  // changes and drift count from here
@@ -152,7 +160,7 @@ void Trainer::enter_stage() {
                next.bits > 0 ? cat(" with at least ", next.bits, " bits") : " with the bits of its rules"));
 }
 
-bool Trainer::train_step(int64_t step) {
+bool Trainer::train_step(int64_t step, bool may_stop) {
   step_time_.begin();
   std::vector<data::Batch> micro_batches;
   data::Position position;
@@ -163,7 +171,7 @@ bool Trainer::train_step(int64_t step) {
   }
   step_time_.data_is_here();
   const double progress = static_cast<double>(step) / static_cast<double>(total_steps_);
-  const StepResult result = step_->run(micro_batches, progress, interrupt_signal() != 0);
+  const StepResult result = step_->run(micro_batches, progress, may_stop && interrupt_signal() != 0);
   if (result.stopped) return false;
   position_ = std::move(position);
   if (penalty_ && penalty_->applies(step, progress))

@@ -56,10 +56,11 @@ class Trainer {
   /// Of passes outside training, whose blocks nobody observes; nobody may have to wait there for a process that a
   /// signal takes out.
   dist::Sharing whole_weights() const;
-  void enter_stage();
+  quant::Stage next_stage() const;
+  void enter_stage(const quant::Stage& next);
   void store_keys_and_values();
-  /// False: a process was asked to stop, and nothing was done.
-  bool train_step(int64_t step);
+  /// False: a process was asked to stop, and nothing was done; not where `may_stop` is false.
+  bool train_step(int64_t step, bool may_stop);
   /// Saves, then says which signal asked for it.
   [[noreturn]] void stop(int signal);
   [[noreturn]] void diverged(int64_t step, StepResult result);

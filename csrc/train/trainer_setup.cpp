@@ -6,6 +6,7 @@
 #include "core/file.h"
 #include "core/log.h"
 #include "dist/in_order.h"
+#include "dist/together.h"
 #include "io/checkpoint.h"
 #include "io/safetensors.h"
 #include "io/shared_directory.h"
@@ -66,7 +67,8 @@ Trainer::Trainer(const config::Config& config, const Resume& resume, std::shared
   options.shard = {sharing_.shards->rank(), sharing_.shards->size()};
   if (config_.quantization)  // The last step's stage: what is saved belongs to it. The next step enters its own.
     stage_ = quant::stage_at(*config_.quantization, std::max<int64_t>(0, manifest.step - 1), total_steps_);
-  student_ = build_student(config_, options, checkpoint, stage_);
+  dist::together(*sharing_.world,  // of a damaged value only those know that read its rows
+                 [&] { student_ = build_student(config_, options, checkpoint, stage_); });
   const models::ModelConfig& model = student_.decoder->config();
   check_vocabulary(tokenizer_, model, config_.model.path);
   const auto table = quant::quantization_table(*student_.registry, student_.decoder->parameters());
@@ -121,6 +123,7 @@ Trainer::Trainer(const config::Config& config, const Resume& resume, std::shared
 void Trainer::agree_on_parameters() {
   for (const nn::Parameter& parameter : student_.decoder->parameters().all())
     (parameter.is_split() ? sharing_.replicas : sharing_.world)->broadcast(parameter.value.detach(), 0).wait();
+  step_->parameters_changed();
 }
 
 void Trainer::load_state(const fs::path& checkpoint, const io::Manifest& manifest) {

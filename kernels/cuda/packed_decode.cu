@@ -19,10 +19,10 @@
 namespace satin::kernels {
 namespace {
 
-constexpr int kMostIntegerRows = 4;  ///< of x: eight columns of the product
-constexpr int kXStride = 40;         ///< words of 128 bytes of x in shared memory: rows fall on other banks
-constexpr int kMostX = 32639;        ///< 127 * 256 + 127: both bytes of it are signed ones
-constexpr float kMagic = 12582912;   ///< 1.5 * 2^23: added to an integer's bits, they are the bits of kMagic + integer
+constexpr int kMostIntegerRows = kMostHalfRows;  ///< of x: eight columns of the product
+constexpr int kXStride = 40;                     ///< words of 128 bytes of x in shared memory: rows fall on other banks
+constexpr int kMostX = 32639;                    ///< 127 * 256 + 127: both bytes of it are signed ones
+constexpr float kMagic = 12582912;  ///< 1.5 * 2^23: added to an integer's bits, they are the bits of kMagic + integer
 constexpr int kMagicBits = 0x4b400000;
 
 /// c += a b; a: bytes without a sign, b: with one.
@@ -298,8 +298,7 @@ void packed_decode_cuda(const DecodeArgs& args, CUstream_st* stream) {
   const PackedParams p = params_of(args);
   for_bits_and_group(args.w.shape.bits, p.group_shift, [&](auto bits, auto segments) {
     constexpr int kBits = decltype(bits)::value, kSegments = decltype(segments)::value;
-    constexpr bool kManyRegisters = kBits == 8 || kSegments == 1;
-    for_tile<kManyRegisters ? kFewTiles : kAllTiles>(args, [&](auto rows, auto warps) {
+    for_tile<num_decode_tiles(kBits == 8 || kSegments == 1, false)>(args, [&](auto rows, auto warps) {
       launch<kBits, kSegments, decltype(rows)::value, decltype(warps)::value>(p, stream);
     });
   });

@@ -182,8 +182,7 @@ void packed_skinny_cuda(const DecodeArgs& args, CUstream_st* stream) {
   const PackedParams p = params_of(args);
   for_bits_and_group(args.w.shape.bits, p.group_shift, [&](auto bits, auto segments) {
     constexpr int kBits = decltype(bits)::value, kSegments = decltype(segments)::value;
-    constexpr bool kManyRegisters = kBits == 8 || kSegments == 1;
-    for_tile<kManyRegisters ? kFewTiles : kSkinnyTiles>(args, [&](auto rows, auto warps) {
+    for_tile<num_decode_tiles(kBits == 8 || kSegments == 1, true)>(args, [&](auto rows, auto warps) {
       launch<kBits, kSegments, decltype(rows)::value, decltype(warps)::value>(p, stream);
     });
   });

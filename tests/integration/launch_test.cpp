@@ -150,6 +150,26 @@ TEST_F(Launched, DivergenceIsTheStatusOfTheJob) {
       4, {"diverged at step", "nearest to the cause: "});
 }
 
+/// Every step begins a stage: what a stop saves belongs to the one before.
+TEST_F(Launched, AStopAtTheBorderOfAStageResumes) {
+  std::string stages;
+  for (int i = 0; i < 6; ++i) stages += cat(i > 0 ? ", " : "", "{bits: ", 8 - i, ", until: ", (i + 0.9) / 7, "}");
+  const std::string settings =
+      cat("\"quantization.hardening=[", stages, "]\" train.max_steps=7 train.gradient_accumulation_steps=25 ",
+          "train.deterministic=true logging.every_n_steps=1 checkpoint.every_n_steps=0 ");
+  expect(satin(shared("whole", settings)), 0, {"with at least 7 bits", "with at least 3 bits"});
+  begin(shared("stopped", settings));
+  wait_for_steps("stopped");
+  kill(launcher(), SIGTERM);
+  expect(wait(), 3, {"stopped by signal 15", "everything is saved"});
+  EXPECT_FALSE(fs::exists(dir / "stopped/checkpoints/step-7"));
+  expect(satin(shared("stopped", settings) + " --resume auto"), 0, {"resuming from "});
+  for (const char* file : {"model.safetensors", "optimizer.safetensors"})
+    EXPECT_EQ(test::read_file(dir / "whole/checkpoints/step-7" / file),
+              test::read_file(dir / "stopped/checkpoints/step-7" / file))
+        << file;
+}
+
 TEST_F(Launched, ASignalToTheLauncherSavesOnce) {
   begin(shared("stop", long_run() + "--gpus 2"));
   wait_for_steps("stop");

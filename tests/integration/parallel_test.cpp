@@ -327,6 +327,14 @@ TEST_F(Parallel, TeacherCacheEqualsOneProcess) {
   EXPECT_EQ(fill(2, "three"), one);
 }
 
+/// Whether a format holds a layer is asked of the whole one: three ranks' 22 rows of 64 would not fit.
+TEST_F(Parallel, ExportsLayersThatNoProcessHasWhole) {
+  expect(
+      job(3, tiny("whole", cat(more_, "train.max_steps=1 train.gradient_accumulation_steps=3 parallel.strategy=fsdp ",
+                               "export.formats=[gptq]"))),
+      0, {"equal bit for bit"});
+}
+
 TEST_F(Parallel, RefusesWhatCannotBeShared) {
   expect(job(2, tiny("few", "train.micro_batch_size=1 train.gradient_accumulation_steps=1")), 2,
          {"1 samples", "2 processes"});
