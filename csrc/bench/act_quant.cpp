@@ -16,7 +16,7 @@ void measure(const Options& options, const std::string& name, int64_t rows, int6
   if (name.find(options.only) == std::string::npos) return;
   if (bandwidth == 0) bandwidth = report_copy(options);            // not where nothing is measured
   const double bytes = 4.0 * static_cast<double>(rows * columns);  // bfloat16, read and written
-  const size_t num_copies = options.device.is_cuda() ? 1 + static_cast<size_t>(kBytesBeyondCaches / (bytes / 2)) : 1;
+  const size_t num_copies = copies_beyond_caches(options.device, bytes / 2);
   std::vector<at::Tensor> copies;
   while (copies.size() < num_copies)
     copies.push_back(at::randn({rows, columns}, at::TensorOptions().device(options.device)).to(at::kBFloat16));

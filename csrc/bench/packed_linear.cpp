@@ -25,18 +25,13 @@ ops::PackedWeight random_weight(const Matrix& matrix, int bits) {
                           at::randint(1 << bits, {matrix.rows, groups}, at::kInt), bits, 1, at::kBFloat16);
 }
 
-/// Enough of them to be beyond a GPU's caches; on the CPU one, as large as a layer's.
-size_t num_copies(const Options& options, double bytes) {
-  return options.device.is_cuda() ? 1 + static_cast<size_t>(kBytesBeyondCaches / bytes) : 1;
-}
-
 std::string gigabytes(double bytes, double us) { return cat(fixed(bytes / us * 1e-3, 1), " GB/s of weights"); }
 
 void measure_dense(const Options& options, const Matrix& matrix, const at::Tensor& x, const std::string& name,
                    double bandwidth) {
   const double bytes = static_cast<double>(matrix.rows * matrix.columns) * static_cast<double>(x.itemsize());
   std::vector<at::Tensor> copies;
-  while (copies.size() < num_copies(options, bytes))
+  while (copies.size() < copies_beyond_caches(options.device, bytes))
     copies.push_back(at::randn({matrix.rows, matrix.columns}, x.options()));
   Measurement m = time_calls(options.device, static_cast<int>(copies.size()), [&](int i) {
     return std::vector<at::Tensor>{at::linear(x, copies[static_cast<size_t>(i) % copies.size()])};
@@ -51,7 +46,7 @@ void measure_packed(const Options& options, const Matrix& matrix, int bits, cons
                     const std::string& name, ops::PackedPath path, double bandwidth) {
   std::vector<ops::PackedWeight> copies{random_weight(matrix, bits).to(options.device)};
   const auto bytes = static_cast<double>(copies[0].bytes());
-  while (copies.size() < num_copies(options, bytes)) {
+  while (copies.size() < copies_beyond_caches(options.device, bytes)) {
     ops::PackedWeight copy = copies[0];
     copy.words = copy.words.clone();
     copies.push_back(copy);

@@ -34,6 +34,10 @@ Measurement summarise(std::vector<double> times) {
   return result;
 }
 
+size_t copies_beyond_caches(at::Device device, double bytes) {
+  return device.is_cuda() ? 1 + static_cast<size_t>(kBytesBeyondCaches / bytes) : 1;
+}
+
 Measurement time_calls(at::Device device, int num_copies, const Call& call) {
   return summarise(device.is_cuda() ? time_cuda_graph(device, num_copies, call) : time_cpu(num_copies, call));
 }

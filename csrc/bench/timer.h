@@ -13,6 +13,9 @@ namespace satin::bench {
 /// Copies that hold at least this much are beyond every cache.
 constexpr double kBytesBeyondCaches = 120e6;
 
+/// So many copies of `bytes` each are; on the CPU one, which is as large as a layer's.
+size_t copies_beyond_caches(at::Device device, double bytes);
+
 /// Runs call number i (on copy i % num_copies) and returns what it made, which stays alive for num_copies calls.
 using Call = std::function<std::vector<at::Tensor>(int i)>;
 

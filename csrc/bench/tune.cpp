@@ -1,7 +1,5 @@
 #include <ATen/ATen.h>
 
-#include <algorithm>
-
 #include "bench/benchmarks.h"
 #include "bench/timer.h"
 #include "core/error.h"
@@ -21,7 +19,6 @@ constexpr Matrix kMatrices[] = {{3072, 2048},  {2048, 2048},  {16384, 2048}, {20
                                 {4096, 14336}, {14336, 4096}, {8192, 2048},  {8192, 8192}};
 /// What another tile must save to be taken: measurements differ by less.
 constexpr double kLeastGain = 0.015;
-constexpr int64_t kMostCopies = 400;
 
 /// Weights of random codes, one after the other in memory beyond the caches.
 class Weights {
@@ -36,17 +33,15 @@ class Weights {
     const int64_t num_words = weight.shape.num_words(), num_pairs = weight.shape.num_pairs();
     weight.scales = at::full({2 * num_pairs}, .01, words_.options().dtype(at::kBFloat16));
     weight.zeros = at::full({2 * num_pairs}, 1 << (bits - 1), words_.options().dtype(at::kByte));
-    const int64_t count = std::clamp<int64_t>(words_.numel() / num_words, 1, kMostCopies);
-    std::vector<ops::PackedWeight> all;
-    for (int64_t i = 0; i < count; ++i) {
-      weight.words = words_.narrow(0, i * num_words, num_words);
-      all.push_back(weight);
-    }
+    std::vector<ops::PackedWeight> all(copies_beyond_caches(words_.device(), 4 * static_cast<double>(num_words)),
+                                       weight);
+    for (size_t i = 0; i < all.size(); ++i)
+      all[i].words = words_.narrow(0, static_cast<int64_t>(i) * num_words, num_words);
     return all;
   }
 
  private:
-  at::Tensor words_;  ///< 256 MiB
+  at::Tensor words_;  ///< 256 MiB: of the largest matrix two
 };
 
 }  // namespace
@@ -78,7 +73,7 @@ ops::DecodeTiles tune_decode(const Options& options, const std::string& version)
           };
           const kernels::DecodeTile by_rule =
               kernels::decode_tile_by_rule(shape, num_x_rows, /*gated=*/false, num_processors);
-          ops::TunedTile best = ops::tile_class(shape, num_x_rows);
+          ops::TunedTile best{.of = ops::tile_case(shape, num_x_rows), .tile = by_rule, .us = 0, .us_by_rule = 0};
           for (int i = 0; i < kernels::num_decode_tiles(shape, num_x_rows); ++i) {
             const kernels::DecodeTile tile = kernels::kDecodeTiles[i];
             const Measurement measured = time(tile);

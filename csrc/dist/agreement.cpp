@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/line_difference.h"
 
 namespace satin::dist {
 namespace {
@@ -45,24 +46,16 @@ RankFacts unpack(const std::string& packed) {
   return rank;
 }
 
-std::vector<std::string> lines_of(const std::string& text) {
-  std::istringstream in(text);
-  std::vector<std::string> lines;
-  for (std::string line; std::getline(in, line);) lines.push_back(line);
-  return lines;
-}
-
-std::string line_at(const std::vector<std::string>& lines, size_t i) {
-  return i < lines.size() ? cat("'", lines[i], "'") : "nothing";
-}
-
-/// "line 3: 'a' versus 'b'"; of texts of one line without its number.
-std::string first_difference(const std::string& a, const std::string& b) {
-  const auto left = lines_of(a), right = lines_of(b);
-  size_t i = 0;
-  while (i < left.size() && i < right.size() && left[i] == right[i]) ++i;
-  return cat(left.size() > 1 || right.size() > 1 ? cat("line ", i + 1, ": ") : "", line_at(left, i), " there, ",
-             line_at(right, i));
+/// "line 3: 'a' there, 'b'"; of texts of one line without its number.
+std::string first_difference(const std::string& there, const std::string& here) {
+  const LineDifference found = first_line_difference(there, here);
+  const auto quoted = [](const std::optional<std::string>& line) { return line ? cat("'", *line, "'") : "nothing"; };
+  const auto has_lines = [](const std::string& text) {
+    const size_t end = text.find('\n');
+    return end != std::string::npos && end + 1 < text.size();
+  };
+  const bool numbered = has_lines(there) || has_lines(here);
+  return cat(numbered ? cat("line ", found.number, ": ") : "", quoted(found.left), " there, ", quoted(found.right));
 }
 
 constexpr size_t kPiece_bytes = 1 << 20, kPieces = 64;

@@ -22,7 +22,7 @@ constexpr const char* kColumns[] = {"bits",      "group size", "rows of x", "bri
 constexpr const char* kVariable = "SATIN_DECODE_TILES";
 
 /// How far apart: the larger of the two ratios' logarithms.
-double distance(const TunedTile& a, const TunedTile& b) {
+double distance(const TileCase& a, const TileCase& b) {
   const auto of = [](int64_t x, int64_t y) {
     return std::abs(std::log(static_cast<double>(x) / static_cast<double>(y)));
   };
@@ -30,13 +30,13 @@ double distance(const TunedTile& a, const TunedTile& b) {
 }
 
 TunedTile tile_of_line(const nlohmann::json& line) {
-  TunedTile tile{line.at(0), line.at(1), line.at(2), line.at(3), line.at(4), {line.at(5), line.at(6)},
-                 line.at(7), line.at(8)};
+  TunedTile tile{
+      {line.at(0), line.at(1), line.at(2), line.at(3), line.at(4)}, {line.at(5), line.at(6)}, line.at(7), line.at(8)};
   const auto& all = kernels::kDecodeTiles;
   if (line.size() != std::size(kColumns)) throw UserError(cat(line.size(), " numbers"));
   if (std::find(std::begin(all), std::end(all), tile.tile) == std::end(all))
     throw UserError(cat("no tile of ", tile.tile.row_bricks, " bricks and ", tile.tile.warps, " warps"));
-  if (tile.row_bricks < 1 || tile.column_bricks < 1) throw UserError("a matrix without bricks");
+  if (tile.of.row_bricks < 1 || tile.of.column_bricks < 1) throw UserError("a matrix without bricks");
   return tile;
 }
 
@@ -61,14 +61,13 @@ const DecodeTiles* tiles_for(const std::string& device) {
 
 }  // namespace
 
-TunedTile tile_class(const kernels::PackedShape& shape, int64_t num_x_rows) {
-  TunedTile of{};
-  of.bits = shape.bits;
-  of.group_size = shape.num_groups() == 1 ? 128 : std::min<int64_t>(shape.group_size, 128);
-  of.num_x_rows = num_x_rows == 1 ? 1 : num_x_rows <= 4 ? 4 : num_x_rows <= 8 ? 8 : 16;
-  of.row_bricks = shape.row_bricks();
-  of.column_bricks = shape.column_bricks();
-  return of;
+TileCase tile_case(const kernels::PackedShape& shape, int64_t num_x_rows) {
+  return {shape.bits, shape.num_groups() == 1 ? 128 : std::min<int64_t>(shape.group_size, 128),
+          num_x_rows == 1   ? 1
+          : num_x_rows <= 4 ? 4
+          : num_x_rows <= 8 ? 8
+                            : 16,
+          shape.row_bricks(), shape.column_bricks()};
 }
 
 DecodeTiles DecodeTiles::parse(const std::string& text, const std::string& where) {
@@ -89,22 +88,23 @@ std::string DecodeTiles::json() const {
           ",\n \"columns\": ", nlohmann::json(kColumns).dump(), ",\n \"tiles\": [");
   for (size_t i = 0; i < tiles.size(); ++i) {
     const TunedTile& t = tiles[i];
-    text += cat(i > 0 ? ",\n  [" : "\n  [", t.bits, ", ", t.group_size, ", ", t.num_x_rows, ", ", t.row_bricks, ", ",
-                t.column_bricks, ", ", t.tile.row_bricks, ", ", t.tile.warps, ", ", fixed(t.us, 2), ", ",
-                fixed(t.us_by_rule, 2), "]");
+    text += cat(i > 0 ? ",\n  [" : "\n  [", t.of.bits, ", ", t.of.group_size, ", ", t.of.num_x_rows, ", ",
+                t.of.row_bricks, ", ", t.of.column_bricks, ", ", t.tile.row_bricks, ", ", t.tile.warps, ", ",
+                fixed(t.us, 2), ", ", fixed(t.us_by_rule, 2), "]");
   }
   return text + "]}\n";
 }
 
 kernels::DecodeTile DecodeTiles::find(const kernels::PackedShape& shape, int64_t num_x_rows, bool gated) const {
-  const TunedTile wanted = tile_class(shape, num_x_rows);
+  const TileCase wanted = tile_case(shape, num_x_rows);
   const TunedTile* nearest = nullptr;
   double least = std::log(1.125);
   for (const TunedTile& line : tiles) {
-    if (line.bits != wanted.bits || line.group_size != wanted.group_size || line.num_x_rows != wanted.num_x_rows)
+    if (line.of.bits != wanted.bits || line.of.group_size != wanted.group_size ||
+        line.of.num_x_rows != wanted.num_x_rows)
       continue;
     if (!kernels::has_decode_tile(shape, num_x_rows, gated, line.tile)) continue;
-    if (const double apart = distance(line, wanted); apart <= least) {
+    if (const double apart = distance(line.of, wanted); apart <= least) {
       nearest = &line;
       least = apart;
     }

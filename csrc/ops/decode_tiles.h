@@ -16,16 +16,19 @@
 
 namespace satin::ops {
 
-struct TunedTile {
+/// What a line is of: groups and rows of x by classes.
+struct TileCase {
   int bits;
   int64_t group_size, num_x_rows;
   int64_t row_bricks, column_bricks;
+};
+TileCase tile_case(const kernels::PackedShape& shape, int64_t num_x_rows);
+
+struct TunedTile {
+  TileCase of;
   kernels::DecodeTile tile;
   double us, us_by_rule;
 };
-
-/// The classes of a line: those of this shape and of so many rows of x. us: not filled.
-TunedTile tile_class(const kernels::PackedShape& shape, int64_t num_x_rows);
 
 struct DecodeTiles {
   std::string device, version;

@@ -78,7 +78,10 @@ struct Owned {
         outside_own += parameter.value.numel();
       } else if (parameter.role == nn::Role::kWeight) {
         linear_elements += elements;
-        if (block >= 0) in_blocks += elements, ++num_in_blocks;
+        if (block >= 0) {
+          in_blocks += elements;
+          ++num_in_blocks;
+        }
         if (!is_gathered) continue;
         gathered += elements;
         own += parameter.value.numel();

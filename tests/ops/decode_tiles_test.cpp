@@ -38,7 +38,8 @@ TEST(DecodeTiles, ARuleForEveryShape) {
 }
 
 DecodeTiles two_lines() {
-  return {"NVIDIA H200", "satin 0.1.0", {{2, 64, 4, 512, 64, {4, 8}, 11, 17.7}, {2, 64, 4, 512, 32, {2, 16}, 6.25, 7}}};
+  return {
+      "NVIDIA H200", "satin 0.1.0", {{{2, 64, 4, 512, 64}, {4, 8}, 11, 17.7}, {{2, 64, 4, 512, 32}, {2, 16}, 6.25, 7}}};
 }
 
 TEST(DecodeTiles, ReadBackAsWritten) {
@@ -46,7 +47,7 @@ TEST(DecodeTiles, ReadBackAsWritten) {
   EXPECT_EQ(found.device, "NVIDIA H200");
   EXPECT_EQ(found.version, "satin 0.1.0");
   ASSERT_EQ(found.tiles.size(), 2u);
-  EXPECT_EQ(found.tiles[1].column_bricks, 32);
+  EXPECT_EQ(found.tiles[1].of.column_bricks, 32);
   EXPECT_EQ(found.tiles[1].tile, (DecodeTile{2, 16}));
   EXPECT_EQ(found.tiles[1].us, 6.25);
   EXPECT_EQ(found.json(), two_lines().json());
@@ -76,7 +77,7 @@ TEST(DecodeTiles, NoTileThatTheShapeHasNot) {
   table.tiles[0].tile = {1, 16};
   EXPECT_EQ(table.find(shape(8192, 8192, 2, 64), 4, false), (DecodeTile{1, 16}));
   EXPECT_EQ(table.find(shape(8192, 8192, 2, 64), 4, true), DecodeTile{});
-  table.tiles[0] = {2, 64, 16, 512, 64, {4, 16}, 1, 2};  // of more rows than have it
+  table.tiles[0] = {{2, 64, 16, 512, 64}, {4, 16}, 1, 2};  // of more rows than have it
   EXPECT_EQ(table.find(shape(8192, 8192, 2, 64), 16, false), DecodeTile{});
 }
 
