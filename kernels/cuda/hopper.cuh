@@ -61,11 +61,21 @@ __device__ __forceinline__ void wait_for_products() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
 
-/// Reads of d stay behind the wait before this.
+/// Reads of d stay behind the wait before this; of an operand's registers, their next use.
 template <int kCount>
 __device__ __forceinline__ void keep(int (&d)[kCount]) {
 #pragma unroll
   for (int i = 0; i < kCount; ++i) asm volatile("" : "+r"(d[i])::"memory");
+}
+template <int kCount>
+__device__ __forceinline__ void keep(uint32_t (&a)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) asm volatile("" : "+r"(a[i])::"memory");
+}
+template <int kCount>
+__device__ __forceinline__ void keep(float (&d)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(d[i])::"memory");
 }
 
 /// Operand B, [columns][128 bytes of k], written by the copy engine with a swizzle of 128 bytes; at a multiple of 1 KB.
@@ -101,38 +111,60 @@ __device__ __forceinline__ void store_transposed(uint32_t to, uint32_t a, uint32
                : "memory");
 }
 
-// d [64, N] (+)= A [64, 32] B [32, N], bytes with signs: A of this thread's four registers; add 0 forgets d, which has
-// N / 2 numbers.
-#define SATIN_D8(i)                                                                                           \
-  "+r"(d[i]), "+r"(d[i + 1]), "+r"(d[i + 2]), "+r"(d[i + 3]), "+r"(d[i + 4]), "+r"(d[i + 5]), "+r"(d[i + 6]), \
-      "+r"(d[i + 7])
-#define SATIN_D16(i) SATIN_D8(i), SATIN_D8(i + 8)
-#define SATIN_D32(i) SATIN_D16(i), SATIN_D16(i + 16)
-#define SATIN_D64(i) SATIN_D32(i), SATIN_D32(i + 32)
+// d [64, N] (+)= A [64, 32 bytes] B [32 bytes, N], bytes with signs or bfloat16: A of this thread's four registers; add
+// 0 forgets d, which has N / 2 numbers.
+#define SATIN_D8(c, i) \
+  c(d[i]), c(d[i + 1]), c(d[i + 2]), c(d[i + 3]), c(d[i + 4]), c(d[i + 5]), c(d[i + 6]), c(d[i + 7])
+#define SATIN_D16(c, i) SATIN_D8(c, i), SATIN_D8(c, i + 8)
+#define SATIN_D32(c, i) SATIN_D16(c, i), SATIN_D16(c, i + 16)
+#define SATIN_D64(c, i) SATIN_D32(c, i), SATIN_D32(c, i + 32)
+#define SATIN_D128(c, i) SATIN_D64(c, i), SATIN_D64(c, i + 64)
 #define SATIN_R16 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
 #define SATIN_R32 SATIN_R16 ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
 #define SATIN_R64                                                                                          \
   SATIN_R32                                                                                                \
   ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, " \
   "%52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
-#define SATIN_PRODUCT(n, list, at_a, at_b, at_add, operands)                                          \
-  asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " at_add ", 0;\nwgmma.mma_async.sync.aligned.m64n" n \
-               "k32.s32.s8.s8 {" list "}, {" at_a "}, " at_b ", p;\n}"                                \
-               : operands                                                                             \
+#define SATIN_R128                                                                                             \
+  SATIN_R64                                                                                                    \
+  ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, "     \
+  "%84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, %96, %97, %98, %99, %100, %101, %102, %103, "   \
+  "%104, %105, %106, %107, %108, %109, %110, %111, %112, %113, %114, %115, %116, %117, %118, %119, %120, %121" \
+  ", %122, %123, %124, %125, %126, %127"
+#define SATIN_PRODUCT(n, types, signs, list, at_a, at_b, at_add, ...)                                                 \
+  asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " at_add ", 0;\nwgmma.mma_async.sync.aligned.m64n" n types " {" list \
+               "}, {" at_a "}, " at_b ", p" signs ";\n}"                                                              \
+               : __VA_ARGS__                                                                                          \
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add))
+// Numbers: no signs turned, B as [N][k].
+#define SATIN_INTEGERS(n, ...) SATIN_PRODUCT(n, "k32.s32.s8.s8", "", __VA_ARGS__)
+#define SATIN_NUMBERS(n, ...) SATIN_PRODUCT(n, "k16.f32.bf16.bf16", ", 1, 1, 0", __VA_ARGS__)
 __device__ __forceinline__ void add_product(int (&d)[16], const uint32_t* a, uint64_t b, int add) {
-  SATIN_PRODUCT("32", SATIN_R16, "%16, %17, %18, %19", "%20", "%21", SATIN_D16(0));
+  SATIN_INTEGERS("32", SATIN_R16, "%16, %17, %18, %19", "%20", "%21", SATIN_D16("+r", 0));
 }
 __device__ __forceinline__ void add_product(int (&d)[32], const uint32_t* a, uint64_t b, int add) {
-  SATIN_PRODUCT("64", SATIN_R32, "%32, %33, %34, %35", "%36", "%37", SATIN_D32(0));
+  SATIN_INTEGERS("64", SATIN_R32, "%32, %33, %34, %35", "%36", "%37", SATIN_D32("+r", 0));
 }
 __device__ __forceinline__ void add_product(int (&d)[64], const uint32_t* a, uint64_t b, int add) {
-  SATIN_PRODUCT("128", SATIN_R64, "%64, %65, %66, %67", "%68", "%69", SATIN_D64(0));
+  SATIN_INTEGERS("128", SATIN_R64, "%64, %65, %66, %67", "%68", "%69", SATIN_D64("+r", 0));
 }
+__device__ __forceinline__ void add_product(float (&d)[32], const uint32_t* a, uint64_t b, int add) {
+  SATIN_NUMBERS("64", SATIN_R32, "%32, %33, %34, %35", "%36", "%37", SATIN_D32("+f", 0));
+}
+__device__ __forceinline__ void add_product(float (&d)[64], const uint32_t* a, uint64_t b, int add) {
+  SATIN_NUMBERS("128", SATIN_R64, "%64, %65, %66, %67", "%68", "%69", SATIN_D64("+f", 0));
+}
+__device__ __forceinline__ void add_product(float (&d)[128], const uint32_t* a, uint64_t b, int add) {
+  SATIN_NUMBERS("256", SATIN_R128, "%128, %129, %130, %131", "%132", "%133", SATIN_D128("+f", 0));
+}
+#undef SATIN_NUMBERS
+#undef SATIN_INTEGERS
 #undef SATIN_PRODUCT
+#undef SATIN_R128
 #undef SATIN_R64
 #undef SATIN_R32
 #undef SATIN_R16
+#undef SATIN_D128
 #undef SATIN_D64
 #undef SATIN_D32
 #undef SATIN_D16

@@ -6,8 +6,6 @@
 // are two numbers. One warp asks the copy engine for the next 128 columns; outside the matrix it writes zeros.
 //
 // A warpgroup has kBlocks x 64 rows and kTokens columns of Y^T, in fp32, and computes a chunk of them in kParts.
-#include <cudaTypedefs.h>
-
 #include <cmath>
 
 #include "kernels/cuda/packed_a8_device.cuh"
@@ -17,36 +15,6 @@ namespace satin::kernels {
 namespace {
 
 using namespace a8;
-
-PFN_cuTensorMapEncodeTiled_v12000 encoder() {
-  static const auto found = [] {
-    void* function = nullptr;
-    cudaDriverEntryPointQueryResult result{};
-    require(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &result));
-    if (result != cudaDriverEntryPointSuccess || !function)
-      throw std::runtime_error("packed weight: the driver has no cuTensorMapEncodeTiled");
-    return reinterpret_cast<PFN_cuTensorMapEncodeTiled_v12000>(function);
-  }();
-  return found;
-}
-
-struct Box {
-  int64_t columns, rows;
-};
-CUtensorMap map_of(CUtensorMapDataType type, int item_bytes, const void* data, Box whole, Box box, bool swizzled) {
-  CUtensorMap map{};
-  const cuuint64_t dims[2] = {static_cast<cuuint64_t>(whole.columns), static_cast<cuuint64_t>(whole.rows)};
-  const cuuint64_t strides[1] = {static_cast<cuuint64_t>(whole.columns * item_bytes)};
-  const cuuint32_t boxes[2] = {static_cast<cuuint32_t>(box.columns), static_cast<cuuint32_t>(box.rows)};
-  const cuuint32_t steps[2] = {1, 1};
-  const CUresult status =
-      encoder()(&map, type, 2, const_cast<void*>(data), dims, strides, boxes, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-                swizzled ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_NONE, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-                CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  if (status != CUDA_SUCCESS)
-    throw std::runtime_error("packed weight: no tensor map: CUDA error " + std::to_string(status));
-  return map;
-}
 
 /// Levels as bytes: (code in the top bits) ^ flip = 2^log2_factor level. flip 0: there is none.
 struct Top {

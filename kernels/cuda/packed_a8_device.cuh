@@ -6,6 +6,7 @@
 
 #include "kernels/cuda/hopper.cuh"
 #include "kernels/cuda/packed_device.cuh"
+#include "kernels/cuda/packed_tiles.cuh"
 
 namespace satin::kernels::a8 {
 
@@ -23,9 +24,6 @@ struct A8Params {
   float factor;  // of the tokens' scales
   bool has_zeros, scales_are_half, y_is_half;
 };
-
-constexpr int kSharedBytes = 227 * 1024;
-constexpr int kRowsTogether = 8;  // row tiles that share tokens in the L2 cache
 
 /// kChunk: columns between two promotions to fp32, 32, 64 or 128; 0: one for the whole row.
 /// kTop: levels are top_of()'s.
@@ -51,16 +49,6 @@ struct Shape {
   static_assert(kStages >= 3);
 };
 
-struct Tile {
-  int row, token;  // first
-};
-template <class S>
-__device__ __forceinline__ Tile tile_of(const A8Params& p, int index) {
-  const int a_band = kRowsTogether * p.token_tiles, band = index / a_band, in_band = index - band * a_band;
-  const int rows = min(kRowsTogether, p.row_tiles - band * kRowsTogether);
-  return {(band * kRowsTogether + in_band % rows) * S::kRows, in_band / rows * S::kTokens};
-}
-
 /// Shared memory of a block.
 template <class S>
 struct Storage {
@@ -83,24 +71,6 @@ struct Position {
     if (++stage == S::kStages) stage = 0, round ^= 1;
   }
 };
-
-template <int kBits>
-__device__ __forceinline__ void load_words(uint32_t (&words)[2 * kBits], uint32_t brick, int lane) {
-  if constexpr (kBits == 1) {
-    const uint2 v = load_shared2(brick + 8 * lane);
-    words[0] = v.x, words[1] = v.y;
-  } else {
-#pragma unroll
-    for (int i = 0; i < kBits / 2; ++i) {
-      const uint4 v = load_shared4(brick + 16 * (i * kLanes + lane));
-      words[4 * i] = v.x, words[4 * i + 1] = v.y, words[4 * i + 2] = v.z, words[4 * i + 3] = v.w;
-    }
-    if constexpr (kBits == 3) {
-      const uint2 v = load_shared2(brick + 16 * kLanes + 8 * lane);
-      words[4] = v.x, words[5] = v.y;
-    }
-  }
-}
 
 /// Four codes of segment kT, row g or g + 8, as bytes.
 template <int kBits, int kT, int kFour, int kUpper>

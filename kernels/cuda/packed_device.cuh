@@ -10,6 +10,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "kernels/cuda/packed_bits.cuh"
 #include "kernels/packed_matmul.h"
 
 namespace satin::kernels {
@@ -56,14 +57,6 @@ __device__ __forceinline__ uint2 load_once(const uint2* from) {
   uint2 v;
   asm volatile("ld.global.nc.L1::no_allocate.v2.u32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "l"(from));
   return v;
-}
-
-template <int kShift>
-__device__ __forceinline__ uint32_t shifted_right(uint32_t x) {
-  if constexpr (kShift >= 0)
-    return x >> kShift;
-  else
-    return x << -kShift;
 }
 
 template <int kBits>

@@ -1,0 +1,262 @@
+// What a block of packed_a16.cu does: one warp copies tiles, warpgroups make numbers of weights, multiply and store.
+#pragma once
+#include <cuda.h>
+
+#include <algorithm>
+
+#include "kernels/cuda/hopper.cuh"
+#include "kernels/cuda/packed_device.cuh"
+#include "kernels/cuda/packed_fragments.cuh"
+#include "kernels/cuda/packed_tiles.cuh"
+
+namespace satin::kernels::a16 {
+
+struct A16Params {
+  CUtensorMap x, words, scales, zeros;
+  LevelLine lines[4];  // of a brick's segments
+  uint16_t* y;
+  const uint16_t* bias;
+  int num_tokens, num_rows, column_bricks;
+  int group_shift;  // segment T of brick b lies in group (4 b + T) >> group_shift
+  int brick_groups;
+  int row_tiles, token_tiles;
+  uint32_t zero;  // of all groups, where has_zeros is false
+  bool has_zeros;
+};
+
+constexpr int kSlotColumns = 64;  // of x, 128 bytes
+constexpr int kOutTokens = 32;    // that are stored at once
+
+/// kZeros: zeros are not part of the lines (packed_fragments.cuh).
+template <int kNumBits, bool kHasZeros, int kNumTokens, int kNumWarpgroups>
+struct Shape {
+  static constexpr int kBits = kNumBits, kTokens = kNumTokens, kWarpgroups = kNumWarpgroups;
+  static constexpr bool kZeros = kHasZeros;
+  static constexpr int kRows = 64 * kWarpgroups, kBricks = kRows / kBrickRows;
+  static constexpr int kBrickWords = 2 * kBits * kLanes;
+  // Slots: of 64 columns of x, and of a column of bricks with scales and zeros for 4 groups.
+  static constexpr int kXBytes = kTokens * 2 * kSlotColumns, kWordBytes = kBricks * kBrickWords * 4;
+  static constexpr int kScaleBytes = kBricks * 4 * 32, kZeroBytes = kScaleBytes / 2;
+  static constexpr int kBrickBytes = kWordBytes + kScaleBytes + kZeroBytes;
+  // a warpgroup's outputs, [kOutTokens][64 rows, 8 of padding]
+  static constexpr int kOutStride = 72, kOutBytes = kOutTokens * kOutStride * 2;
+  static constexpr int kFixedBytes = 1024 + 1024 + kWarpgroups * kOutBytes;  // alignment, barriers
+  static constexpr int kFreeBytes = kSharedBytes - kFixedBytes;
+  static constexpr int kBrickSlots = std::clamp(kFreeBytes / (2 * kXBytes + kBrickBytes), 3, 8);
+  static constexpr int kXSlots = std::min(2 * kBrickSlots, (kFreeBytes - kBrickSlots * kBrickBytes) / kXBytes);
+  static constexpr int kBytes = kFixedBytes + kXSlots * kXBytes + kBrickSlots * kBrickBytes;
+  static constexpr int kThreads = 128 * (kWarpgroups + 1);
+  static constexpr int kMathRegisters = 240, kCopyRegisters = 24;
+  static_assert(kXSlots >= 4 && kBrickBytes % 128 == 0);
+};
+
+/// Shared memory of a block.
+template <class S>
+struct Storage {
+  uint32_t base;
+  __device__ __forceinline__ explicit Storage(uint32_t shared) : base((shared + 1023) & ~1023u) {}
+  __device__ __forceinline__ uint32_t x(int slot) const { return base + slot * S::kXBytes; }
+  __device__ __forceinline__ uint32_t words(int slot) const {
+    return base + S::kXSlots * S::kXBytes + slot * S::kBrickBytes;
+  }
+  __device__ __forceinline__ uint32_t scales(int slot) const { return words(slot) + S::kWordBytes; }
+  __device__ __forceinline__ uint32_t zeros(int slot) const { return scales(slot) + S::kScaleBytes; }
+  __device__ __forceinline__ uint32_t barriers() const { return words(S::kBrickSlots); }
+  __device__ __forceinline__ uint32_t x_full(int slot) const { return barriers() + 16 * slot; }
+  __device__ __forceinline__ uint32_t x_empty(int slot) const { return barriers() + 16 * slot + 8; }
+  __device__ __forceinline__ uint32_t bricks_full(int slot) const { return x_full(S::kXSlots + slot); }
+  __device__ __forceinline__ uint32_t bricks_empty(int slot) const { return x_empty(S::kXSlots + slot); }
+  __device__ __forceinline__ uint32_t outputs(int group) const { return barriers() + 1024 + group * S::kOutBytes; }
+};
+
+template <int kSlots>
+struct Position {
+  int slot = 0;
+  uint32_t round = 0;
+  __device__ __forceinline__ void next() {
+    if (++slot == kSlots) slot = 0, round ^= 1;
+  }
+};
+
+template <class S>
+__device__ __forceinline__ void copy_tiles(const A16Params& p, const Storage<S>& at) {
+  Position<S::kXSlots> x;
+  Position<S::kBrickSlots> bricks;
+  const uint32_t pair_bytes = S::kBricks * 8 * p.brick_groups;  // bytes of zeros, of scales four times as many
+  const uint32_t brick_bytes = S::kWordBytes + (p.has_zeros ? 6 : 4) * pair_bytes;
+  for (int t = blockIdx.x; t < p.row_tiles * p.token_tiles; t += gridDim.x) {
+    const Tile tile = tile_of<S>(p, t);
+    const int row_brick = tile.row / kBrickRows;
+    for (int k = 0; k < p.column_bricks; ++k, bricks.next()) {
+      wait_for(at.bricks_empty(bricks.slot), bricks.round ^ 1);
+      const uint32_t full = at.bricks_full(bricks.slot);
+      arrive_expecting(full, brick_bytes);
+      copy_box(at.words(bricks.slot), p.words, k * S::kBrickWords / 2, row_brick, full);
+      const int pair = ((4 * k) >> p.group_shift) * 8;
+      copy_box(at.scales(bricks.slot), p.scales, pair, row_brick, full);
+      if (p.has_zeros) copy_box(at.zeros(bricks.slot), p.zeros, pair, row_brick, full);
+#pragma unroll
+      for (int half = 0; half < 2; ++half, x.next()) {
+        wait_for(at.x_empty(x.slot), x.round ^ 1);
+        arrive_expecting(at.x_full(x.slot), S::kXBytes);
+        copy_box(at.x(x.slot), p.x, k * kBrickColumns + half * kSlotColumns, tile.token, at.x_full(x.slot));
+      }
+    }
+  }
+}
+
+/// A warpgroup's tile of Y^T.
+template <class S>
+class Math {
+ public:
+  __device__ __forceinline__ Math(const A16Params& p, const Storage<S>& at)
+      : p_(p),
+        at_(at),
+        group_(threadIdx.x / 128),
+        warp_(threadIdx.x / 32 % 4),
+        lane_(threadIdx.x % 32),
+        quad_lane_(lane_) {}
+
+  __device__ __forceinline__ void run() {
+    for (int t = blockIdx.x; t < p_.row_tiles * p_.token_tiles; t += gridDim.x) {
+      tile_ = tile_of<S>(p_, t);
+      multiply();
+    }
+  }
+
+ private:
+  /// Operand A of half a brick's columns, 4 times 16.
+  template <int kHalf>
+  __device__ __forceinline__ void make_weights(const uint32_t (&words)[2 * S::kBits], uint32_t (&a)[16]) const {
+    for_each<2>([&](auto index) {
+      constexpr int kSegment = 2 * kHalf + decltype(index)::value;
+      const int pair = ((group_ * 4 + warp_) * p_.brick_groups + (kSegment >> p_.group_shift)) * 8 + lane_ / 4;
+      const uint32_t scales = load_shared(at_.scales(bricks_.slot) + 4 * pair);
+      uint32_t zeros = p_.zero * 0x0101u;
+      if constexpr (S::kZeros)
+        if (p_.has_zeros) zeros = load_shared_half(at_.zeros(bricks_.slot) + 2 * pair);
+      const RowZero<S::kBits> zero[2] = {RowZero<S::kBits>(zeros & 0xff), RowZero<S::kBits>(zeros >> 8)};
+      const uint32_t scale[2] = {__byte_perm(scales, scales, 0x1010), __byte_perm(scales, scales, 0x3232)};
+      for_each<8>([&](auto number) {
+        constexpr int kI = decltype(number)::value, kStep = kI / 4, kPair = kI / 2 % 2, kRow = kI % 2;
+        a[8 * decltype(index)::value + kI] = weights<S::kBits, S::kZeros, kSegment, kRow, kStep, kPair>(
+            words, p_.lines[kSegment], zero[kRow], scale[kRow]);
+      });
+    });
+  }
+  __device__ __forceinline__ void release(uint32_t empty) const {
+    if (lane_ == 0) arrive(empty);
+  }
+
+  /// While products of half a brick's columns run, the next half's weights are made, in the registers of the half
+  /// before; so one group of products is always in flight.
+  __device__ __forceinline__ void multiply() {
+    float sums[S::kTokens / 2];
+    uint32_t a[2][16];
+    uint32_t before = 0;  // of the slot that products may still read
+    for (int k = 0; k < p_.column_bricks; ++k, bricks_.next()) {
+      wait_for(at_.bricks_full(bricks_.slot), bricks_.round);
+      uint32_t words[2 * S::kBits];
+      load_words<S::kBits>(words, at_.words(bricks_.slot) + (group_ * 4 + warp_) * S::kBrickWords * 4, lane_);
+      exchange_brick<S::kBits>(words, quad_lane_);
+      for_each<2>([&](auto half) {
+        constexpr int kHalf = decltype(half)::value;
+        make_weights<kHalf>(words, a[kHalf]);
+        wait_for(at_.x_full(x_.slot), x_.round);
+        const uint64_t b = operand_b(at_.x(x_.slot));
+        begin_products();
+#pragma unroll
+        for (int i = 0; i < 4; ++i) add_product(sums, a[kHalf] + 4 * i, b + 2 * i, k > 0 || kHalf > 0 || i > 0);
+        commit_products();
+        wait_for_products<1>();
+        keep(a[1 - kHalf]);
+        if (k > 0 || kHalf > 0) release(before);
+        before = at_.x_empty(x_.slot);
+        x_.next();
+      });
+      release(at_.bricks_empty(bricks_.slot));
+    }
+    wait_for_products<0>();
+    keep(sums);
+    release(before);
+    store(sums);
+  }
+
+  /// The warpgroup's 64 rows: bias, [rows][tokens] -> [tokens][rows], some tokens at a time.
+  __device__ __forceinline__ void store(const float (&sums)[S::kTokens / 2]) const {
+    const uint32_t out = at_.outputs(group_);
+    const int first_row = tile_.row + group_ * 64, row = first_row + warp_ * 16 + lane_ / 4;
+    float bias[2] = {0, 0};
+#pragma unroll
+    for (int i = 0; i < 2; ++i)
+      if (p_.bias && row + 8 * i < p_.num_rows) bias[i] = __uint_as_float(uint32_t{p_.bias[row + 8 * i]} << 16);
+    // Matrices of 8 rows x 8 tokens: rows g and g + 8 of tokens 8 j, then of 8 (j + 1).
+    const int lane_token = lane_ / 16 * 8 + lane_ % 8, lane_row = warp_ * 16 + lane_ / 8 % 2 * 8;
+    const uint32_t to = out + (lane_token * S::kOutStride + lane_row) * 2;
+    const bool vectors = p_.num_rows % 8 == 0;
+#pragma unroll
+    for (int pass = 0; pass < S::kTokens / kOutTokens; ++pass) {
+      const int first_token = tile_.token + pass * kOutTokens;
+      if (first_token >= p_.num_tokens) break;
+      warpgroup_barrier(1 + group_);  // the outputs before these have left
+#pragma unroll
+      for (int j = 0; j < kOutTokens / 8; j += 2) {
+        uint32_t packed[4];
+#pragma unroll
+        for (int n = 0; n < 2; ++n) {
+          const float* const s = sums + 4 * (pass * kOutTokens / 8 + j + n);
+          packed[2 * n] = bits_as<uint32_t>(__floats2bfloat162_rn(s[0] + bias[0], s[1] + bias[0]));
+          packed[2 * n + 1] = bits_as<uint32_t>(__floats2bfloat162_rn(s[2] + bias[1], s[3] + bias[1]));
+        }
+        store_transposed(to + j * 8 * S::kOutStride * 2, packed[0], packed[1], packed[2], packed[3]);
+      }
+      warpgroup_barrier(1 + group_);
+#pragma unroll
+      for (int i = 0; i < kOutTokens * 8 / 128; ++i) {
+        const int at = i * 128 + warp_ * 32 + lane_, token = first_token + at / 8, first = first_row + at % 8 * 8;
+        if (token >= p_.num_tokens || first >= p_.num_rows) continue;
+        const uint4 v = load_shared4(out + at / 8 * S::kOutStride * 2 + at % 8 * 16);
+        uint16_t* const y = p_.y + static_cast<int64_t>(token) * p_.num_rows + first;
+        if (vectors) {
+          *reinterpret_cast<uint4*>(y) = v;
+        } else {
+          const uint32_t all[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+          for (int j = 0; j < 8; ++j)
+            if (first + j < p_.num_rows) y[j] = static_cast<uint16_t>(all[j / 2] >> (16 * (j % 2)));
+        }
+      }
+    }
+  }
+
+  const A16Params& p_;
+  const Storage<S> at_;
+  const int group_, warp_, lane_;
+  const QuadLane quad_lane_;
+  Position<S::kXSlots> x_;
+  Position<S::kBrickSlots> bricks_;
+  Tile tile_{};
+};
+
+template <class S>
+__global__ void __launch_bounds__(S::kThreads, 1) a16_kernel(const __grid_constant__ A16Params p) {
+  extern __shared__ uint8_t shared[];
+  const Storage<S> at(shared_address(shared));
+  if (threadIdx.x == 0) {
+    for (int i = 0; i < S::kXSlots + S::kBrickSlots; ++i) {
+      init_barrier(at.x_full(i), 1);
+      init_barrier(at.x_empty(i), 4 * S::kWarpgroups);
+    }
+    fence_barrier_init();
+  }
+  __syncthreads();
+  if (threadIdx.x >= 128 * S::kWarpgroups) {
+    if constexpr (S::kWarpgroups > 1) give_registers<S::kCopyRegisters>();  // one has enough by itself
+    if (threadIdx.x == 128 * S::kWarpgroups) copy_tiles<S>(p, at);
+  } else {
+    if constexpr (S::kWarpgroups > 1) take_registers<S::kMathRegisters>();
+    Math<S>(p, at).run();
+  }
+}
+
+}  // namespace satin::kernels::a16

@@ -1,0 +1,15 @@
+// Shifts of packed words by constants of either sign.
+#pragma once
+#include <cstdint>
+
+namespace satin::kernels {
+
+template <int kShift>
+__device__ __forceinline__ uint32_t shifted_right(uint32_t x) {
+  if constexpr (kShift >= 0)
+    return x >> kShift;
+  else
+    return x << -kShift;
+}
+
+}  // namespace satin::kernels
