@@ -8,6 +8,7 @@
 #include "kernels/data_scale.h"
 #include "kernels/fake_quant.h"
 #include "kernels/logit_losses.h"
+#include "kernels/packed_a16.h"
 #include "kernels/packed_a8.h"
 #include "kernels/packed_matmul.h"
 #include "kernels/packed_pack.h"
@@ -93,6 +94,8 @@ void fake_quant_backward_cuda(const FakeQuantGrid&, std::span<const FakeQuantBac
                               CUstream_st*) {
   fail("fake_quant_backward_cuda");
 }
+
+void packed_a16_cuda(const PackedA16Args&, CUstream_st*) { fail("packed_a16_cuda"); }
 
 void packed_a8_cuda(const PackedA8Args&, CUstream_st*) { fail("packed_a8_cuda"); }
 

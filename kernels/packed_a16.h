@@ -13,12 +13,20 @@ namespace satin::kernels {
 /// Throws std::invalid_argument.
 void check_a16(const PackedMatrix& w, int64_t num_rows);
 
+/// Rows of W and of x that a block multiplies at once.
+struct A16Tile {
+  int rows = 0, tokens = 0;  ///< 0: by rule
+  bool operator==(const A16Tile&) const = default;
+};
+inline constexpr A16Tile kA16Tiles[] = {{128, 256}, {128, 128}, {128, 64}, {64, 64}};
+
 struct PackedA16Args {
   PackedMatrix w;
   int64_t num_rows;  ///< M
   const void* x;     ///< begins at a multiple of 16 bytes
   void* y;
   const void* bias;  ///< or null
+  A16Tile tile = {};
 };
 /// Needs sm_90; K is a multiple of 8, groups are powers of two or a whole row. Asynchronous on `stream`.
 void packed_a16_cuda(const PackedA16Args& args, CUstream_st* stream);

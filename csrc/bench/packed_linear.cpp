@@ -88,8 +88,8 @@ double measure_product(const Options& options, const std::string& name, double d
   return m.us;
 }
 
-/// Many tokens: dense bfloat16 and int8 with packed weights.
-void bench_int8(const Options& options) {
+/// Many tokens: dense bfloat16, bfloat16 and int8 with packed weights.
+void bench_tokens(const Options& options) {
   const auto wanted = [&](const std::string& name) { return name.find(options.only) != std::string::npos; };
   for (const Matrix& matrix : {Matrix{8192, 8192}, Matrix{4096, 4096}, Matrix{14336, 4096}})
     for (const int64_t rows : {64, 256, 1024, 4096, 8192}) {
@@ -101,6 +101,17 @@ void bench_int8(const Options& options) {
         const at::Tensor weight = at::randn({matrix.rows, matrix.columns}, x.options());
         dense_us = measure_product(options, name, 0, [&] { return at::linear(x, weight); });
       }
+      for (const int bits : {1, 2, 3, 4, 8})
+        for (const auto& [path, path_name] :
+             {std::pair{ops::PackedPath::kPacked, "packed"}, {ops::PackedPath::kFallback, "in pieces"}}) {
+          if (path == ops::PackedPath::kFallback && bits != 2) continue;  // it takes the same time with any
+          const std::string name = path == ops::PackedPath::kPacked
+                                       ? cat("tokens packed ", bits, " bits group ", kGroupSize, " ", of)
+                                       : cat("tokens in pieces ", bits, " bits ", of);
+          if (!wanted(name)) continue;
+          const ops::PackedWeight packed = random_weight(matrix, bits).to(options.device);
+          measure_product(options, name, dense_us, [&] { return ops::packed_linear(x, packed, {}, path); });
+        }
       for (const int bits : {2, 4})
         for (const int64_t group : {int64_t{64}, int64_t{128}, matrix.columns}) {
           const std::string name = cat("tokens int8 ", bits, " bits ",
@@ -147,7 +158,7 @@ void bench_packed_linear(const Options& options) {
             measure_packed(options, matrix, bits, x, name, path, bandwidth);
         }
     }
-  if (options.device.is_cuda() && ops::compute_capability(options.device) == 90) bench_int8(options);
+  if (options.device.is_cuda() && ops::compute_capability(options.device) == 90) bench_tokens(options);
 }
 
 }  // namespace satin::bench

@@ -2,6 +2,7 @@
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 
+#include "kernels/packed_a16.h"
 #include "kernels/packed_a8.h"
 #include "kernels/packed_pack.h"
 #include "ops/a8_kernels.h"
@@ -31,6 +32,21 @@ at::Tensor packed_a8(const A8Codes& x, const PackedWeight& weight, const at::Ten
                            .y = y.mutable_data_ptr(),
                            .bias = bias.defined() ? bias.const_data_ptr() : nullptr},
                           c10::cuda::getCurrentCUDAStream());
+  return y;
+}
+
+at::Tensor packed_a16(const at::Tensor& x, const PackedWeight& weight, const at::Tensor& bias, kernels::A16Tile tile) {
+  const c10::cuda::CUDAGuard guard(x.device());
+  // A view may begin anywhere; the copy engine reads from multiples of 16 bytes on.
+  const at::Tensor rows = reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0 ? x : x.clone();
+  at::Tensor y = at::empty({x.size(0), weight.shape.num_rows}, x.options());
+  kernels::packed_a16_cuda({.w = weight.matrix(),
+                            .num_rows = x.size(0),
+                            .x = rows.const_data_ptr(),
+                            .y = y.mutable_data_ptr(),
+                            .bias = bias.defined() ? bias.const_data_ptr() : nullptr,
+                            .tile = tile},
+                           c10::cuda::getCurrentCUDAStream());
   return y;
 }
 

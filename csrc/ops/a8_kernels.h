@@ -1,7 +1,9 @@
-// The kernels of a GPU behind a8_linear and pack_codes: a8_cuda.cpp with a toolkit, no_cuda.cpp without.
+// The kernels of a GPU for many rows, behind a8_linear, packed_linear and pack_codes: a8_cuda.cpp with a toolkit,
+// no_cuda.cpp without.
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include "kernels/packed_a16.h"
 #include "ops/packed_weight.h"
 
 namespace satin::ops {
@@ -15,6 +17,9 @@ struct A8Codes {
 A8Codes a8_codes(const at::Tensor& x, bool with_values);
 /// bias [N] or undefined -> [M, N] in `dtype`.
 at::Tensor packed_a8(const A8Codes& x, const PackedWeight& weight, const at::Tensor& bias, at::ScalarType dtype);
+/// kernels/packed_a16.h: x [M, K] bfloat16 contiguous, bias [N] or undefined -> [M, N].
+at::Tensor packed_a16(const at::Tensor& x, const PackedWeight& weight, const at::Tensor& bias,
+                      kernels::A16Tile tile = {});
 /// Fills words, scales and zeros, of the right sizes, from codes [N, K] uint8, scale [N, G] float, zero [N, G] int32.
 void pack_on_cuda(PackedWeight& to, const at::Tensor& codes, const at::Tensor& scale, const at::Tensor& zero);
 

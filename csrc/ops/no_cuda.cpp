@@ -25,6 +25,9 @@ A8Codes a8_codes(const at::Tensor&, bool) { throw InternalError("a8_codes: a bui
 at::Tensor packed_a8(const A8Codes&, const PackedWeight&, const at::Tensor&, at::ScalarType) {
   throw InternalError("packed_a8: a build without CUDA");
 }
+at::Tensor packed_a16(const at::Tensor&, const PackedWeight&, const at::Tensor&, kernels::A16Tile) {
+  throw InternalError("packed_a16: a build without CUDA");
+}
 void pack_on_cuda(PackedWeight&, const at::Tensor&, const at::Tensor&, const at::Tensor&) {
   throw InternalError("pack_on_cuda: a build without CUDA");
 }

@@ -3,11 +3,13 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <limits>
 #include <mutex>
 #include <set>
 
 #include "core/error.h"
 #include "core/log.h"
+#include "ops/a8_kernels.h"
 #include "ops/decode_kernels.h"
 #include "ops/device.h"
 #include "ops/over_rows.h"
@@ -17,20 +19,31 @@ namespace {
 
 /// On the CPU more rows than this are computed faster once the weight is dequantized (`satin bench packed_linear`).
 constexpr int64_t kMostCpuRows = 64;
-constexpr int64_t kMostCudaRows = kernels::kMostDecodeRows;
+constexpr int64_t kMostDecodeRows = kernels::kMostDecodeRows;
+/// Of the kernel for many rows; beyond them the weight is dequantized.
+constexpr int64_t kLeastA16Rows = kMostDecodeRows + 1, kMostA16Rows = std::numeric_limits<int>::max();
 /// Weights of the fallback's pieces: what a processor's caches hold, and on a GPU a layer's whole matrix.
 constexpr int64_t kPieceWeights = int64_t{1} << 22;
 constexpr int64_t kPieceWeightsCuda = int64_t{1} << 26;
 
-/// Why no packed kernel computes it; empty: one does.
+/// Why no packed kernel computes it for more rows than decoding has, on a GPU; empty: one does.
+std::string cannot_many(const PackedProblem& p) {
+  const std::string rows = cat("more than ", kMostDecodeRows, " rows at once");
+  if (p.num_rows > kMostA16Rows) return cat("more than ", kMostA16Rows, " rows at once");
+  if (p.dtype != at::kBFloat16) return cat(rows, " in ", p.dtype);
+  if (p.scale_dtype != at::kBFloat16) return cat(rows, " with scales in ", p.scale_dtype);
+  if (p.dequant_dtype != at::kBFloat16) return cat(rows, " of a weight in ", p.dequant_dtype);
+  return "";
+}
+
+/// The same of any rows and device.
 std::string cannot(const PackedProblem& p) {
   if (!p.is_cuda) return p.dtype == at::kDouble ? cat("no packed kernel in ", p.dtype) : "";
   if (p.compute_capability != 90) return cat("the packed kernel needs sm_90, found sm_", p.compute_capability);
   if (p.dtype != at::kBFloat16 && p.dtype != at::kHalf) return cat("no packed kernel in ", p.dtype, " on CUDA");
   if (p.num_columns % 8 != 0) return "rows are not a multiple of 16 bytes";
   if (p.num_groups > 1 && (p.group_size & (p.group_size - 1)) != 0) return "groups are not a power of two";
-  if (p.num_rows > kMostCudaRows) return cat("more than ", kMostCudaRows, " rows at once");
-  return "";
+  return p.num_rows < kLeastA16Rows ? "" : cannot_many(p);
 }
 
 void say_once(bool is_cuda, const PackedChoice& choice) {
@@ -80,7 +93,9 @@ PackedProblem problem_of(const at::Tensor& x, const PackedWeight& weight, at::Sc
           .num_columns = weight.shape.num_columns,
           .num_groups = weight.shape.num_groups(),
           .group_size = weight.shape.group_size,
-          .dtype = dtype};
+          .dtype = dtype,
+          .scale_dtype = weight.scales.scalar_type(),
+          .dequant_dtype = weight.dequant_dtype};
 }
 
 PackedChoice choose_packed_path(const PackedProblem& problem, PackedPath wanted) {
@@ -91,7 +106,9 @@ PackedChoice choose_packed_path(const PackedProblem& problem, PackedPath wanted)
     return {wanted, "asked for"};
   }
   if (!why_not.empty()) return {PackedPath::kFallback, why_not};
-  if (problem.is_cuda) return {PackedPath::kPacked, cat("up to ", kMostCudaRows, " rows at once")};
+  if (problem.is_cuda)
+    return {PackedPath::kPacked,
+            cat(problem.num_rows < kLeastA16Rows ? "up to " : "more than ", kMostDecodeRows, " rows at once")};
   if (problem.num_rows > kMostCpuRows) return {PackedPath::kFallback, cat("more than ", kMostCpuRows, " rows at once")};
   return {PackedPath::kPacked, cat("up to ", kMostCpuRows, " rows at once")};
 }
@@ -111,7 +128,10 @@ at::Tensor packed_linear(const at::Tensor& x, const PackedWeight& weight, const 
   say_once(x.is_cuda(), choice);
   if (choice.path == PackedPath::kFallback) return multiply_in_pieces(rows, weight, bias).view(out_shape);
   const at::Tensor offset = bias ? bias->contiguous() : at::Tensor();
-  return (x.is_cuda() ? packed_decode(rows, weight, offset) : multiply_on_cpu(rows, weight, offset)).view(out_shape);
+  return (!x.is_cuda()                   ? multiply_on_cpu(rows, weight, offset)
+          : rows.size(0) < kLeastA16Rows ? packed_decode(rows, weight, offset)
+                                         : packed_a16(rows, weight, offset))
+      .view(out_shape);
 }
 
 }  // namespace satin::ops

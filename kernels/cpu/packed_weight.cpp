@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <stdexcept>
 #include <string>
 
 #include "kernels/cpu/dispatch.h"
 #include "kernels/cpu/packed_lane.h"
 #include "kernels/fake_quant_math.h"
+#include "kernels/packed_a16.h"
 #include "kernels/packed_matmul.h"
 
 namespace satin::kernels {
@@ -121,6 +123,19 @@ void check(const DecodeArgs& args) {
            std::to_string(args.tile.warps) + " warps");
   if (args.w.step != 1 && (args.w.step != 2 || shape.bits > 2 || args.w.zeros))
     refuse("step " + std::to_string(args.w.step));
+}
+
+void check_a16(const PackedMatrix& w, int64_t num_rows) {
+  check(w.shape);
+  const auto refuse = [](const std::string& what) { throw std::invalid_argument("packed_a16: " + what); };
+  const PackedShape& shape = w.shape;
+  if (num_rows < 0 || num_rows > std::numeric_limits<int>::max()) refuse("rows of x " + std::to_string(num_rows));
+  if (w.scale_dtype != Half::kBFloat16) refuse("scales are to be bfloat16");
+  if (shape.num_columns % 8 != 0) refuse("columns " + std::to_string(shape.num_columns) + " (a multiple of 8)");
+  if (shape.num_groups() > 1 && (shape.group_size & (shape.group_size - 1)) != 0)
+    refuse("group_size " + std::to_string(shape.group_size) + " (a power of two, or a whole row)");
+  if (w.step != 1 && (w.step != 2 || shape.bits > 2)) refuse("step " + std::to_string(w.step));
+  if (!w.zeros && (w.zero < 0 || w.zero > 255)) refuse("zero " + std::to_string(w.zero));
 }
 
 CodePlace place_of(const PackedShape& shape, int64_t row, int64_t column) {

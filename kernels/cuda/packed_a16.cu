@@ -8,6 +8,8 @@
 // of a brick of columns, 2,048 cycles of products stand over less than 400 instructions a warp, two warps a scheduler,
 // for 256 tokens (1,024 for 128); what is left are a tile's first loads and its store, a few percent of long rows. The
 // dense product after dequantizing has the same floor, and writes and reads the weight before.
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "kernels/cuda/packed_a16_device.cuh"
@@ -54,30 +56,34 @@ void launch(const PackedA16Args& args, CUstream_st* stream) {
   require(cudaGetLastError());
 }
 
-/// Cycles a column of bricks: tiles one after the other on a multiprocessor, each of its products, or of its
-/// instructions where there are few tokens, and of what neither hides.
-template <class S>
-int64_t cycles(const PackedA16Args& args, int processors) {
-  constexpr int kOfWeights = 350, kUnhidden = 128;
-  const int64_t tiles =
-      (args.w.shape.num_rows + S::kRows - 1) / S::kRows * ((args.num_rows + S::kTokens - 1) / S::kTokens);
-  return (tiles + processors - 1) / processors * (std::max(4 * S::kTokens, kOfWeights) * S::kWarpgroups + kUnhidden);
+/// The tile of the fewest cycles for a column of bricks. A multiprocessor has tiles one after the other, each with the
+/// cycles of its products, or of its instructions where tokens are few, and some that neither hides.
+A16Tile tile_by_rule(const PackedA16Args& args) {
+  constexpr int kOfInstructions = 350, kUnhidden = 128;
+  const int64_t processors = num_multiprocessors();
+  const auto cycles = [&](const A16Tile& tile) {
+    const int64_t tiles =
+        (args.w.shape.num_rows + tile.rows - 1) / tile.rows * ((args.num_rows + tile.tokens - 1) / tile.tokens);
+    return (tiles + processors - 1) / processors *
+           (std::max(4 * tile.tokens, kOfInstructions) * (tile.rows / 64) + kUnhidden);
+  };
+  return *std::min_element(std::begin(kA16Tiles), std::end(kA16Tiles),
+                           [&](const A16Tile& a, const A16Tile& b) { return cycles(a) < cycles(b); });
 }
 
-/// With the tile of the least cycles.
 template <int kBits, bool kZeros>
-void launch_best(const PackedA16Args& args, CUstream_st* stream) {
-  using Wide = Shape<kBits, kZeros, 256, 2>;
-  using Middle = Shape<kBits, kZeros, 128, 2>;
-  using Narrow = Shape<kBits, kZeros, 64, 2>;
-  using Least = Shape<kBits, kZeros, 64, 1>;
-  const int n = num_multiprocessors();
-  const int64_t wide = cycles<Wide>(args, n), middle = cycles<Middle>(args, n), narrow = cycles<Narrow>(args, n),
-                least = cycles<Least>(args, n);
-  if (wide <= std::min({middle, narrow, least})) return launch<Wide>(args, stream);
-  if (middle <= std::min(narrow, least)) return launch<Middle>(args, stream);
-  if (narrow <= least) return launch<Narrow>(args, stream);
-  launch<Least>(args, stream);
+void launch_tile(const PackedA16Args& args, CUstream_st* stream) {
+  const A16Tile tile = args.tile == A16Tile{} ? tile_by_rule(args) : args.tile;
+  const auto use = [&]<int kAt>(std::integral_constant<int, kAt>) {
+    constexpr A16Tile kTile = kA16Tiles[kAt];
+    if (tile == kTile) launch<Shape<kBits, kZeros, kTile.tokens, kTile.rows / 64>>(args, stream);
+    return tile == kTile;
+  };
+  const bool found = [&]<int... kI>(std::integer_sequence<int, kI...>) {
+    return (use(std::integral_constant<int, kI>{}) || ...);
+  }
+  (std::make_integer_sequence<int, static_cast<int>(std::size(kA16Tiles))>{});
+  if (!found) throw std::invalid_argument("packed_a16: no such tile");
 }
 
 }  // namespace
@@ -88,8 +94,8 @@ void packed_a16_cuda(const PackedA16Args& args, CUstream_st* stream) {
   for_bits(args.w.shape.bits, [&](auto bits) {
     constexpr int kBits = decltype(bits)::value;
     if constexpr (kBits < 8)
-      if (has_line_zero(args.w)) return launch_best<kBits, false>(args, stream);
-    launch_best<kBits, true>(args, stream);
+      if (has_line_zero(args.w)) return launch_tile<kBits, false>(args, stream);
+    launch_tile<kBits, true>(args, stream);
   });
 }
 

@@ -122,7 +122,7 @@ TEST(PackedLinear, ChoosesByWhatItIsGiven) {
     change(other);
     return path(other);
   };
-  EXPECT_EQ(changed([](auto& o) { o.num_rows = 17; }), PackedPath::kFallback);
+  EXPECT_EQ(changed([](auto& o) { o.scale_dtype = o.dequant_dtype = at::kHalf; }), PackedPath::kPacked);
   EXPECT_EQ(changed([](auto& o) { o.compute_capability = 80; }), PackedPath::kFallback);
   EXPECT_EQ(changed([](auto& o) { o.dtype = at::kFloat; }), PackedPath::kFallback);
   EXPECT_EQ(changed([](auto& o) { o.dtype = at::kHalf; }), PackedPath::kPacked);
@@ -130,6 +130,16 @@ TEST(PackedLinear, ChoosesByWhatItIsGiven) {
   EXPECT_EQ(changed([](auto& o) { o.group_size = 96; }), PackedPath::kFallback);
   EXPECT_EQ(changed([](auto& o) { o.group_size = 4128, o.num_groups = 1; }), PackedPath::kPacked);
   EXPECT_NE(choose_packed_path(cpu).reason, "");
+
+  const auto of_many = [&](auto change) { return changed([&](auto& o) { o.num_rows = 17, change(o); }); };
+  EXPECT_EQ(of_many([](auto&) {}), PackedPath::kPacked);
+  EXPECT_EQ(of_many([](auto& o) { o.num_rows = 8192, o.group_size = 32, o.num_groups = 128; }), PackedPath::kPacked);
+  EXPECT_EQ(of_many([](auto& o) { o.group_size = 4128, o.num_groups = 1; }), PackedPath::kPacked);
+  EXPECT_EQ(of_many([](auto& o) { o.dtype = at::kHalf; }), PackedPath::kFallback);
+  EXPECT_EQ(of_many([](auto& o) { o.scale_dtype = at::kHalf; }), PackedPath::kFallback);
+  EXPECT_EQ(of_many([](auto& o) { o.dequant_dtype = at::kFloat; }), PackedPath::kFallback);
+  EXPECT_EQ(of_many([](auto& o) { o.num_columns = 4098; }), PackedPath::kFallback);
+  EXPECT_EQ(of_many([](auto& o) { o.compute_capability = 100; }), PackedPath::kFallback);
 }
 
 }  // namespace
