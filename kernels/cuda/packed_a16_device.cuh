@@ -82,8 +82,8 @@ template <class S>
 __device__ __forceinline__ void copy_tiles(const A16Params& p, const Storage<S>& at) {
   Position<S::kXSlots> x;
   Position<S::kBrickSlots> bricks;
-  const uint32_t pair_bytes = S::kBricks * 8 * p.brick_groups;  // bytes of zeros, of scales four times as many
-  const uint32_t brick_bytes = S::kWordBytes + (p.has_zeros ? 6 : 4) * pair_bytes;
+  const uint32_t pairs = S::kBricks * 8 * p.brick_groups;  // of 4 bytes of scales, 2 of zeros
+  const uint32_t brick_bytes = S::kWordBytes + (p.has_zeros ? 6 : 4) * pairs;
   for (int t = blockIdx.x; t < p.row_tiles * p.token_tiles; t += gridDim.x) {
     const Tile tile = tile_of<S>(p, t);
     const int row_brick = tile.row / kBrickRows;
