@@ -25,13 +25,6 @@ constexpr int kMostX = 32639;                    ///< 127 * 256 + 127: both byte
 constexpr float kMagic = 12582912;  ///< 1.5 * 2^23: added to an integer's bits, they are the bits of kMagic + integer
 constexpr int kMagicBits = 0x4b400000;
 
-/// c += a b; a: bytes without a sign, b: with one.
-__device__ __forceinline__ void multiply_add(int (&c)[4], const uint32_t (&a)[4], uint2 b) {
-  asm("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-      : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b.x), "r"(b.y));
-}
-
 /// The codes of a lane's words (packed_weight.h) as A operands.
 template <int kBits>
 struct Codes {
@@ -175,7 +168,7 @@ template <int kBits, int kSegments, int kRows, int kWarps, int kDepth>
 __global__ void __launch_bounds__(32 * kWarps, 16 / kWarps) decode_kernel(const PackedParams p, int bricks_a_phase) {
   using Code = Codes<kBits>;
   let_dependents_start();
-  extern __shared__ __align__(16) uint32_t shared[];
+  uint32_t* const shared = launched_shared<uint32_t>();
   __shared__ float squares_of[kMostIntegerRows];
   const int thread = static_cast<int>(threadIdx.x), warp = thread / kLanes, lane = thread % kLanes, g = lane / 4,
             q = lane % 4, m = p.num_x_rows;

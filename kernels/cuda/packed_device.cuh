@@ -1,15 +1,12 @@
 // What the kernels on packed weights share: how a warp reads its bricks ahead, sums over a block's warps, launches.
 #pragma once
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-#include <cuda_runtime.h>
-
 #include <algorithm>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
 #include <utility>
 
+#include "kernels/cuda/ptx.cuh"
 #include "kernels/packed_matmul.h"
 
 namespace satin::kernels {
@@ -38,24 +35,6 @@ template <int kCount, class Function>
 __device__ __forceinline__ void for_each(const Function& f) {
   [&]<int... kI>(std::integer_sequence<int, kI...>) { (f(std::integral_constant<int, kI>{}), ...); }
   (std::make_integer_sequence<int, kCount>{});
-}
-
-/// The kernel before this one in the stream has ended, and its results can be seen.
-__device__ __forceinline__ void wait_for_dependencies() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
-/// The next one may begin with what does not depend on this one.
-__device__ __forceinline__ void let_dependents_start() { asm volatile("griddepcontrol.launch_dependents;"); }
-
-__device__ __forceinline__ uint4 load_once(const uint4* from) {
-  uint4 v;
-  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-               : "l"(from));
-  return v;
-}
-__device__ __forceinline__ uint2 load_once(const uint2* from) {
-  uint2 v;
-  asm volatile("ld.global.nc.L1::no_allocate.v2.u32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "l"(from));
-  return v;
 }
 
 template <int kShift>
@@ -233,16 +212,21 @@ inline void require(cudaError_t status) {
 }
 
 inline int num_multiprocessors() {
+#if defined(__CUDACC__)
   int device = 0, processors = 0;
   require(cudaGetDevice(&device));
   require(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device));
   return processors;
+#else
+  return 132;
+#endif
 }
 
 /// May begin while the kernel before it runs.
 template <class Kernel, class... Arguments>
-void launch_early(Kernel kernel, int blocks, int threads, int shared_bytes, const PackedParams& p, CUstream_st* stream,
-                  const Arguments&... arguments) {
+void launch_early(Kernel kernel, int blocks, int threads, int shared_bytes, const PackedParams& p,
+                  [[maybe_unused]] CUstream_st* stream, const Arguments&... arguments) {
+#if defined(__CUDACC__)
   require(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
   cudaLaunchAttribute early{};
   early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
@@ -255,6 +239,13 @@ void launch_early(Kernel kernel, int blocks, int threads, int shared_bytes, cons
   config.attrs = &early;
   config.numAttrs = 1;
   require(cudaLaunchKernelEx(&config, kernel, p, arguments...));
+#else
+  emulation::Block block(static_cast<unsigned>(threads), [&] { kernel(p, arguments...); });
+  for (blockIdx.x = 0; blockIdx.x < static_cast<unsigned>(blocks); ++blockIdx.x) {
+    emulation::launched_memory().assign(static_cast<size_t>(shared_bytes) / 8 + 1, ~uint64_t{0});
+    block.run();
+  }
+#endif
 }
 
 inline PackedParams params_of(const DecodeArgs& args) {

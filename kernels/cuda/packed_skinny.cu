@@ -7,71 +7,12 @@
 // Blocks, reading ahead and sums over warps as in packed_decode.cu.
 // Source: the numbers, Kim et al. 2022 (arXiv 2211.10017); their sum apart is ours.
 #include "kernels/cuda/packed_device.cuh"
+#include "kernels/cuda/packed_numbers.cuh"
 
 namespace satin::kernels {
 namespace {
 
 constexpr int kTiles = 2;  ///< of 8 rows of x
-
-using Two = __nv_bfloat162;
-constexpr uint32_t kMagic = 0x43004300;  ///< 128, twice
-
-__device__ __forceinline__ Two both(float x) { return __float2bfloat162_rn(x); }
-
-template <class To, class From>
-__device__ __forceinline__ To bits_as(const From& from) {
-  static_assert(sizeof(To) == sizeof(From));
-  return *reinterpret_cast<const To*>(&from);
-}
-
-/// (a & mask) | b in one instruction.
-template <uint32_t kMask, uint32_t kB>
-__device__ __forceinline__ uint32_t masked_or(uint32_t a) {
-  uint32_t result;
-  asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(result) : "r"(a), "n"(kMask), "n"(kB));
-  return result;
-}
-
-__device__ __forceinline__ void multiply_add(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
-/// The codes of a lane's words (packed_weight.h) as 16-bit numbers: magic + 2^position(segment) code.
-template <int kBits>
-struct Numbers {
-  /// Parts of a code that are numbers of their own: part i counts 16^i.
-  static constexpr int kParts = kBits == 8 ? 2 : 1;
-  static constexpr __host__ __device__ int position(int segment) {
-    if (kBits == 1) return segment;
-    return kBits <= 3 && segment < 3 ? 2 * segment : 0;
-  }
-
-  /// Columns c0 c1 (kHalf 0) or c2 c3 of four kFour of row g (kRow 0) or g + 8.
-  template <int kSegment, int kRow, int kFour, int kHalf, int kPart = 0>
-  static __device__ __forceinline__ uint32_t pair(const uint32_t (&words)[2 * kBits]) {
-    constexpr uint32_t kBoth = 0x00010001;
-    constexpr int p = position(kSegment), kByte = 8 * kHalf;
-    if constexpr (kBits == 8) {
-      return masked_or<kBoth * 0xf, kMagic>(shifted_right<kByte + 4 * kPart>(words[8 * kRow + 2 * kSegment + kFour]));
-    } else if constexpr (kBits == 4) {
-      constexpr int kAt = kByte + 4 * (kSegment % 2);
-      return masked_or<kBoth * 0xf, kMagic>(shifted_right<kAt>(words[4 * kRow + 2 * (kSegment / 2) + kFour]));
-    } else if constexpr (kBits == 1) {
-      return masked_or<(kBoth << p), kMagic>(shifted_right<kByte + 4 * kFour + kSegment - p>(words[kRow]));
-    } else {
-      constexpr int kShift = kByte + 2 * kSegment - p;
-      const uint32_t low = masked_or<(kBoth * 3 << p), kMagic>(shifted_right<kShift>(words[2 * kRow + kFour]));
-      if constexpr (kBits == 2) {
-        return low;
-      } else {
-        constexpr int kHigh = kByte + kSegment + 4 * kFour - p - 2;
-        return low | (shifted_right<kHigh>(words[4 + kRow]) & (kBoth * 4 << p));
-      }
-    }
-  }
-};
 
 /// x of a brick's columns: [segment][columns 8 q + 0 1, 2 3, 4 5, 6 7], of row 8 tile + g; zeros outside.
 __device__ __forceinline__ void load_x(uint32_t (&x)[4][4], const PackedParams& p, int brick, int tile, int g, int q) {
@@ -92,7 +33,7 @@ __global__ void __launch_bounds__(32 * kWarps, 16 / kWarps) skinny_kernel(const 
   using Number = Numbers<kBits>;
   constexpr int kGroups = 4 / kSegments;
   let_dependents_start();
-  extern __shared__ __align__(16) float parts[];
+  float* const parts = launched_shared<float>();
   const int thread = static_cast<int>(threadIdx.x), warp = thread / kLanes, lane = thread % kLanes, g = lane / 4,
             q = lane % 4, m = p.num_x_rows, row_brick = static_cast<int>(blockIdx.x) * kRows;
   BrickReader<kBits, kSegments, kRows, kWarps> reader(p, row_brick, warp, lane);
