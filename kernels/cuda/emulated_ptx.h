@@ -147,10 +147,31 @@ T* launched_shared() {
 }
 inline void wait_for_dependencies() {}
 inline void let_dependents_start() {}
-template <class T>
-T load_once(const T* from) {
-  return *from;
+inline void load_once_if(bool is_here, uint32_t& x, uint32_t& y, uint32_t& z, uint32_t& w, const uint32_t* from) {
+  if (is_here) x = from[0], y = from[1], z = from[2], w = from[3];
 }
+inline void load_once_if(bool is_here, uint32_t& x, uint32_t& y, const uint32_t* from) {
+  if (is_here) x = from[0], y = from[1];
+}
+inline void load_if(bool is_here, uint32_t& x, uint32_t& y, uint32_t& z, uint32_t& w, const uint32_t* from) {
+  load_once_if(is_here, x, y, z, w, from);
+}
+template <class T>
+void load_if(bool is_here, uint32_t& to, const T* from) {
+  if (is_here) to = *from;
+}
+inline void clear(uint32_t (&x)[4]) { x[0] = x[1] = x[2] = x[3] = 0; }
+class SharedAt {
+ public:
+  explicit SharedAt(const void* at) : at_(static_cast<const uint32_t*>(at)) {}
+  SharedAt plus(int words) const { return SharedAt(at_ + words); }
+  void load_if(bool is_here, uint2& to) const {
+    if (is_here) to = {at_[0], at_[1]};
+  }
+
+ private:
+  const uint32_t* at_;
+};
 template <uint32_t kMask, uint32_t kB>
 uint32_t masked_or(uint32_t a) {
   return (a & kMask) | kB;

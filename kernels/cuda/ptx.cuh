@@ -22,18 +22,66 @@ __device__ __forceinline__ void wait_for_dependencies() { asm volatile("griddepc
 /// The next one may begin with what does not depend on this one.
 __device__ __forceinline__ void let_dependents_start() { asm volatile("griddepcontrol.launch_dependents;"); }
 
-__device__ __forceinline__ uint4 load_once(const uint4* from) {
-  uint4 v;
-  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-               : "l"(from));
-  return v;
+/// Of what is read once, and where `is_here` alone: else `to` stays.
+__device__ __forceinline__ void load_once_if(bool is_here, uint32_t& x, uint32_t& y, uint32_t& z, uint32_t& w,
+                                             const uint32_t* from) {
+  asm volatile(
+      "{.reg .pred here; setp.ne.s32 here, %5, 0;"
+      "@here ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];}"
+      : "+r"(x), "+r"(y), "+r"(z), "+r"(w)
+      : "l"(from), "r"(static_cast<int>(is_here)));
 }
-__device__ __forceinline__ uint2 load_once(const uint2* from) {
-  uint2 v;
-  asm volatile("ld.global.nc.L1::no_allocate.v2.u32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "l"(from));
-  return v;
+__device__ __forceinline__ void load_once_if(bool is_here, uint32_t& x, uint32_t& y, const uint32_t* from) {
+  asm volatile(
+      "{.reg .pred here; setp.ne.s32 here, %3, 0;"
+      "@here ld.global.nc.L1::no_allocate.v2.u32 {%0, %1}, [%2];}"
+      : "+r"(x), "+r"(y)
+      : "l"(from), "r"(static_cast<int>(is_here)));
 }
+/// Of what is read again.
+__device__ __forceinline__ void load_if(bool is_here, uint32_t& x, uint32_t& y, uint32_t& z, uint32_t& w,
+                                        const uint32_t* from) {
+  asm volatile(
+      "{.reg .pred here; setp.ne.s32 here, %5, 0;"
+      "@here ld.global.v4.u32 {%0, %1, %2, %3}, [%4];}"
+      : "+r"(x), "+r"(y), "+r"(z), "+r"(w)
+      : "l"(from), "r"(static_cast<int>(is_here))
+      : "memory");
+}
+__device__ __forceinline__ void load_if(bool is_here, uint32_t& to, const uint32_t* from) {
+  asm volatile("{.reg .pred here; setp.ne.s32 here, %2, 0; @here ld.global.nc.u32 %0, [%1];}"
+               : "+r"(to)
+               : "l"(from), "r"(static_cast<int>(is_here)));
+}
+__device__ __forceinline__ void load_if(bool is_here, uint32_t& to, const uint16_t* from) {
+  asm volatile("{.reg .pred here; setp.ne.s32 here, %2, 0; @here ld.global.nc.u16 %0, [%1];}"
+               : "+r"(to)
+               : "l"(from), "r"(static_cast<int>(is_here)));
+}
+
+/// x = 0, in a branch of its own: what is seldom done takes no instructions of what is done always.
+__device__ __forceinline__ void clear(uint32_t (&x)[4]) {
+  asm volatile("mov.b32 %0, 0; mov.b32 %1, 0; mov.b32 %2, 0; mov.b32 %3, 0;"
+               : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3]));
+}
+
+/// A place in the block's memory, as its loads take it.
+class SharedAt {
+ public:
+  __device__ __forceinline__ explicit SharedAt(const void* at)
+      : at_(static_cast<uint32_t>(__cvta_generic_to_shared(at))) {}
+  __device__ __forceinline__ SharedAt plus(int words) const { return SharedAt(at_ + 4 * words, 0); }
+  /// Where `is_here` alone: else `to` stays. A load of its own, though another of the same place be near.
+  __device__ __forceinline__ void load_if(bool is_here, uint2& to) const {
+    asm volatile("{.reg .pred here; setp.ne.s32 here, %3, 0; @here ld.volatile.shared.v2.u32 {%0, %1}, [%2];}"
+                 : "+r"(to.x), "+r"(to.y)
+                 : "r"(at_), "r"(static_cast<int>(is_here)));
+  }
+
+ private:
+  __device__ __forceinline__ SharedAt(uint32_t at, int) : at_(at) {}
+  uint32_t at_;
+};
 
 /// (a & mask) | b in one instruction.
 template <uint32_t kMask, uint32_t kB>
