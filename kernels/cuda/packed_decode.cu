@@ -2,18 +2,23 @@
 //
 // Codes are 8-bit integers as they lie: one AND gives four of them, at bit p of each byte, and mma.m16n8k32 multiplies
 // them with x as integers. x is made 16-bit integers, a scale for 128 columns, and these two bytes each, which are two
-// columns of the product: 256 high + low. Sums of codes at different p are brought together as integers, so nothing is
-// rounded before a group's scale. A zero point takes off zero * sum x, and sums of x are known before.
+// columns of the product: 256 high + low. Nothing is rounded before a group's scale. A zero point takes off
+// zero * sum x; a product with ones is that sum.
+//
+// One row of x takes two of the product's eight columns, and a brick's four segments the others: B of segment s is
+// zeros but for columns 2 s and 2 s + 1, so four products into one sum leave each segment's in columns, that is in
+// lanes, of its own. A lane then has one scale and one zero point a brick, of its segment and rows, whatever the group,
+// and sums of lanes are brought together once at the end. Two to four rows fill the columns; sums of codes at different
+// p are brought together as integers.
 //
 // A block of warps owns kRows bricks of rows and all columns, dealt to its warps brick by brick; a warp asks for its
-// next kRows bricks before it computes with the last ones. What does not depend on the kernel before (weights, scales)
-// is asked for before that one has ended (programmatic dependent launch). Sums over warps are made in a fixed order.
+// next kDepth columns of bricks before it computes with them. What does not depend on the kernel before (weights,
+// scales) is asked for before that one has ended (programmatic dependent launch). Sums over warps are made in a fixed
+// order.
 //
-// A layer's rows are short work: on an H200 a launch costs .6 us after the one before, and 2,048 x 2,048 in 2 bits
-// takes 2.4 us though its bytes take .3: x is made integers by every block, about 600 instructions a warp in all.
-// Blocks of 8 warps, which leave room for the next kernel's, were slower (2.9 us; 8,192 columns 6.7 us against 4.5).
 // Not bytes but chains of instructions are waited for: bricks that came through rings in shared memory, four times as
-// far ahead, one at a time, took 12.5 us where four in registers side by side take 8.9 (8,192 x 8,192, 2 bits).
+// far ahead, were slower. So the loop is short: about 50 instructions a brick of 2 bits and one row of x, of which 16
+// are the ANDs, and it is compiled for each format of scales and zeros.
 #include "kernels/cuda/packed_device.cuh"
 
 namespace satin::kernels {
@@ -23,7 +28,7 @@ constexpr int kMostIntegerRows = kMostHalfRows;  ///< of x: eight columns of the
 constexpr int kXStride = 40;                     ///< words of 128 bytes of x in shared memory: rows fall on other banks
 constexpr int kMostX = 32639;                    ///< 127 * 256 + 127: both bytes of it are signed ones
 constexpr float kMagic = 12582912;  ///< 1.5 * 2^23: added to an integer's bits, they are the bits of kMagic + integer
-constexpr float kLeastX = 1e-30f;   ///< smaller ones are zeros: what divides by them has no float
+constexpr float kLeastX = 1e-33f;   ///< smaller ones are zeros: what divides by them has no float
 
 /// The codes of a lane's words (packed_weight.h) as A operands.
 template <int kBits>
@@ -65,14 +70,8 @@ constexpr __host__ __device__ int most_position(int first, int count) {
   return most;
 }
 
-/// x in shared memory: bytes [brick][row of x][high, low][kXStride words], scales [brick][row].
-struct XMemory {
-  uint32_t* bytes;
-  float* scales;
-  static __host__ __device__ int words(int bricks, int rows) { return bricks * rows * (2 * kXStride + 1); }
-  __device__ XMemory(uint32_t* at, int bricks, int rows)
-      : bytes(at), scales(reinterpret_cast<float*>(at + bricks * rows * 2 * kXStride)) {}
-};
+/// x in shared memory: [brick][row of x][high, low][kXStride words], bytes and, after the high ones, the scale.
+constexpr int kXWords = 2 * kXStride, kScaleAt = kBrickColumns / 4;
 
 /// Four columns of x before they are made: one load, or of a normed one two.
 template <bool kNormed>
@@ -107,7 +106,7 @@ struct Four<true> {
 /// A warp's share of x: 128 columns of a row at a time, of kAtOnce bricks (one row of x) or rows together. Lane l has
 /// columns 4 l ... 4 l + 3. Adds up a normed one's squares, of the lane's columns.
 template <bool kNormed, int kXRows, int kWarps>
-__device__ __forceinline__ void make_integers(const PackedParams& p, const XMemory& memory, int first_brick, int count,
+__device__ __forceinline__ void make_integers(const PackedParams& p, uint32_t* shared, int first_brick, int count,
                                               int warp, int lane, float (&squares)[kXRows]) {
   constexpr int kAtOnce = 4, kBricks = kXRows == 1 ? kAtOnce : 1;
   const int m = kXRows == 1 ? 1 : p.num_x_rows;
@@ -133,10 +132,10 @@ __device__ __forceinline__ void make_integers(const PackedParams& p, const XMemo
       const uint32_t a = integer(x.x), b = integer(x.y), c = integer(x.z), d = integer(x.w);
       // In the bytes' order c0 c2 c1 c3; + 128 rounds the high byte to the nearest, and leaves a signed low one.
       const int slot = kXRows == 1 ? brick_of(begin, i) : begin * m + i;
-      uint32_t* const to = memory.bytes + slot * 2 * kXStride + lane;
+      uint32_t* const to = shared + slot * kXWords + lane;
       to[0] = __byte_perm(__byte_perm(a + 128, c + 128, 0x0051), __byte_perm(b + 128, d + 128, 0x0051), 0x5410);
       to[kXStride] = __byte_perm(__byte_perm(a, c, 0x0040), __byte_perm(b, d, 0x0040), 0x5410);
-      if (lane == 0) memory.scales[slot] = most * (1.f / kMostX);
+      if (lane == 0) to[kScaleAt] = __float_as_uint(most * (1.f / kMostX));
       if constexpr (kNormed) squares[kXRows == 1 ? 0 : i] += fours[i].squares();
     }
   }
@@ -161,15 +160,14 @@ __global__ void __launch_bounds__(32 * kWarps, 16 / kWarps) decode_kernel(const 
   BricksAhead<kBits, kSegments, kRows, kWarps, kDepth, !kOneRow> ahead(p, row_brick, warp, lane);
   for_each<kDepth>([&](auto depth) { ahead.template load<decltype(depth)::value>(p.zeros != nullptr); });
   ahead.advance();
-  const XMemory memory(shared, min(bricks_a_phase, p.column_bricks), m);
   wait_for_dependencies();
 
   // B operand. Column g of one row is the high (even g) or the low bytes of its segment g / 2, and of the others zeros:
   // sums of a brick's segments are the product's columns. Else it is those bytes of row g / 2, in all segments.
   uint2 b[4] = {};
   const auto has_b = [&](int s) { return kOneRow ? g / 2 == s : g / 2 < m; };
-  const SharedAt x_at = SharedAt(memory.bytes + (kOneRow ? g % 2 : min(g / 2, m - 1) * 2 + g % 2) * kXStride +
-                                 (kOneRow ? 8 * (g / 2) : 0) + 2 * q);
+  const int b_at = (kOneRow ? 0 : min(g / 2, m - 1)) * kXWords + g % 2 * kXStride + (kOneRow ? 8 * (g / 2) : 0) + 2 * q;
+  const int scale_at = (kOneRow ? 0 : min(q, m - 1)) * kXWords + kScaleAt;
   const uint32_t ones[4] = {0x01010101, 0x01010101, 0x01010101, 0x01010101};
   // One row's sums are 2^p those of codes, p of segment q.
   float unit = 1;
@@ -178,18 +176,14 @@ __global__ void __launch_bounds__(32 * kWarps, 16 / kWarps) decode_kernel(const 
     for (int s = 0; s < 4; ++s) unit = q == s ? static_cast<float>(1 << Code::position(s)) : unit;
 
   float total[kRows][2] = {};  // rows g and g + 8, of segment q or of row q of x
-  const auto add_up = [&](int phase, int end, auto with_zeros, auto halves) {
-    for (int first = phase + warp; first < end; first += kDepth * kWarps) {
-      bool done = false;
-      for_each<kDepth>([&](auto depth) {
+  const auto add_up = [&](int bricks, auto with_zeros, auto halves) {
+    for (int first = warp; first < bricks; first += kDepth * kWarps) {
+      for_each_while<kDepth>([&](auto depth) {
         constexpr int kAt = decltype(depth)::value;
-        const int slot = (first + kAt * kWarps - phase) * m;
-        if (done || first + kAt * kWarps >= end) {
-          done = true;
-          return;
-        }
-        const SharedAt from = x_at.plus(slot * 2 * kXStride);
-        const float x_scale = memory.scales[slot + (kOneRow ? 0 : min(q, m - 1))];
+        if (kAt > 0 && first + kAt * kWarps >= bricks) return false;
+        const int slot = (first + kAt * kWarps) * m;
+        const SharedAt from(shared + slot * kXWords + b_at);
+        const float x_scale = __uint_as_float(shared[slot * kXWords + scale_at]);
         const auto add = [&](int r, int pair, int(&sum)[4], float x_factor, float minus_x) {
           float2 zero{p.zero, p.zero};
           if (with_zeros) {
@@ -248,16 +242,17 @@ __global__ void __launch_bounds__(32 * kWarps, 16 / kWarps) decode_kernel(const 
           });
         }
         ahead.template load<kAt>(with_zeros);
+        return true;
       });
       ahead.advance();
     }
   };
   for (int phase = 0; phase < p.column_bricks; phase += bricks_a_phase) {
-    const int end = min(phase + bricks_a_phase, p.column_bricks);
+    const int bricks = min(bricks_a_phase, p.column_bricks - phase);
     if (phase > 0) __syncthreads();
     float squares[kXRows] = {};
     if (p.norm_weight) {
-      make_integers<true, kXRows, kWarps>(p, memory, phase, end - phase, warp, lane, squares);
+      make_integers<true, kXRows, kWarps>(p, shared, phase, bricks, warp, lane, squares);
 #pragma unroll
       for (int i = 0; i < kXRows; ++i) {
 #pragma unroll
@@ -266,13 +261,10 @@ __global__ void __launch_bounds__(32 * kWarps, 16 / kWarps) decode_kernel(const 
         if (lane == 0) squares_of[warp][i] = phase > 0 ? squares_of[warp][i] + squares[i] : squares[i];
       }
     } else {
-      make_integers<false, kXRows, kWarps>(p, memory, phase, end - phase, warp, lane, squares);
+      make_integers<false, kXRows, kWarps>(p, shared, phase, bricks, warp, lane, squares);
     }
     __syncthreads();
-    if constexpr (kOneRow)
-      for_formats(p, [&](auto zeros, auto halves) { add_up(phase, end, zeros, halves); });
-    else
-      add_up(phase, end, p.zeros != nullptr, p.scales_are_half);
+    for_formats(p, [&](auto zeros, auto halves) { add_up(bricks, zeros, halves); });
   }
 
   float* const parts = reinterpret_cast<float*>(shared);
@@ -303,11 +295,11 @@ void launch(const PackedParams& p, CUstream_st* stream) {
   constexpr int kDepth = kRows >= 4 ? 1 : (kBits == 8 || kSegments == 1 ? 2 : 4) / kRows;
   constexpr int kMostXWords = 96 * 1024 / 4 * kWarps / 16;  // of two kernels at a time a multiprocessor has both
   constexpr int kBricks = kWarps * kDepth;
-  const int x_words = XMemory::words(1, p.num_x_rows);
+  const int x_words = p.num_x_rows * kXWords;
   const int bricks_a_phase =
       std::min((p.column_bricks + kBricks - 1) / kBricks, std::max(1, kMostXWords / x_words / kBricks)) * kBricks;
-  const int words = std::max(XMemory::words(std::min(bricks_a_phase, p.column_bricks), p.num_x_rows),
-                             kWarps * p.num_x_rows * kRows * kBrickRows);
+  const int words =
+      std::max(std::min(bricks_a_phase, p.column_bricks) * x_words, kWarps * p.num_x_rows * kRows * kBrickRows);
   launch_early(decode_kernel<kBits, kSegments, kRows, kWarps, kXRows, kDepth>, (p.row_bricks + kRows - 1) / kRows,
                32 * kWarps, 4 * words, p, stream, bricks_a_phase);
 }

@@ -37,6 +37,15 @@ __device__ __forceinline__ void for_each(const Function& f) {
   (std::make_integer_sequence<int, kCount>{});
 }
 
+/// The same until f says false.
+template <int kCount, class Function>
+__device__ __forceinline__ void for_each_while(const Function& f) {
+  [&]<int... kI>(std::integer_sequence<int, kI...>) {
+    static_cast<void>((f(std::integral_constant<int, kI>{}) && ...));
+  }
+  (std::make_integer_sequence<int, kCount>{});
+}
+
 template <int kShift>
 __device__ __forceinline__ uint32_t shifted_right(uint32_t x) {
   if constexpr (kShift >= 0)
@@ -247,10 +256,14 @@ struct No {
 /// f(are there zeros, are scales half), as types: of a loop that is compiled for each.
 template <class Function>
 __device__ __forceinline__ void for_formats(const PackedParams& p, const Function& f) {
+#if defined(__CUDACC__)
   if (p.zeros)
     p.scales_are_half ? f(Yes{}, Yes{}) : f(Yes{}, No{});
   else
     p.scales_are_half ? f(No{}, Yes{}) : f(No{}, No{});
+#else  // one version is compiled faster
+  f(p.zeros != nullptr, p.scales_are_half);
+#endif
 }
 
 inline PackedParams params_of(const DecodeArgs& args) {

@@ -2,10 +2,10 @@
 //
 // Codes become bfloat16 numbers without a conversion: a code that is put into the mantissa of 2^7 at bit p is
 // 2^7 + 2^p code. With x 2^-p as the other operand of mma.m16n8k16, a sum is sum (2^(7-p) x) + sum (code x), of which
-// the first depends on x alone: it is computed once for all rows, with the sum of x that a zero point takes off, and
-// taken off where sums begin. All numbers are exact, sums are fp32. 8-bit codes are two of 4 bits.
-// Blocks, reading ahead and sums over warps as in packed_decode.cu.
-// Source: the numbers, Kim et al. 2022 (arXiv 2211.10017); their sum apart is ours.
+// the first depends on x alone: it is computed once for a block's rows, with the sum of x that a zero point takes off,
+// and taken off where sums begin. All numbers are exact, sums are fp32. 8-bit codes are two of 4 bits. Blocks, reading
+// ahead and sums over warps as in packed_decode.cu; x is read ahead too, each warp its bricks' columns. Source: the
+// numbers, Kim et al. 2022 (arXiv 2211.10017); their sum apart is ours.
 #include "kernels/cuda/packed_device.cuh"
 #include "kernels/cuda/packed_numbers.cuh"
 
@@ -53,17 +53,18 @@ class XAhead {
   unsigned at_[kTiles];  ///< of 16 bytes each
 };
 
-/// kTiles: of 8 rows of x.
-template <int kBits, int kSegments, int kRows, int kWarps, int kTiles>
+/// kTiles: of 8 rows of x. kDepth: bricks a warp asks for ahead.
+template <int kBits, int kSegments, int kRows, int kWarps, int kTiles, int kDepth>
 __global__ void __launch_bounds__(32 * kWarps, 16 / kWarps) skinny_kernel(const PackedParams p) {
   using Number = Numbers<kBits>;
   constexpr int kGroups = 4 / kSegments;
+  constexpr int kRowsAtOnce = kTiles == 2 && (kBits == 8 || kSegments == 1) ? 1 : kRows;  ///< as registers allow
   let_dependents_start();
   float* const parts = launched_shared<float>();
   const int thread = static_cast<int>(threadIdx.x), warp = thread / kLanes, lane = thread % kLanes, g = lane / 4,
             q = lane % 4, m = p.num_x_rows, row_brick = static_cast<int>(blockIdx.x) * kRows;
-  BricksAhead<kBits, kSegments, kRows, kWarps, 1, true> ahead(p, row_brick, warp, lane);
-  ahead.template load<0>(p.zeros != nullptr);
+  BricksAhead<kBits, kSegments, kRows, kWarps, kDepth, true> ahead(p, row_brick, warp, lane);
+  for_each<kDepth>([&](auto depth) { ahead.template load<decltype(depth)::value>(p.zeros != nullptr); });
   ahead.advance();
   wait_for_dependencies();
   XAhead<kTiles, kWarps> x_ahead(p, warp, g, q);
@@ -73,80 +74,88 @@ __global__ void __launch_bounds__(32 * kWarps, 16 / kWarps) skinny_kernel(const 
 
   float total[kRows][kTiles][4] = {};
   for_formats(p, [&](auto with_zeros, auto halves) {
-    for (int brick = warp; brick < p.column_bricks; brick += kWarps) {
-      uint32_t(&x)[kTiles][4][4] = x_ahead.x;
-      for_each<kGroups>([&](auto group) {
-        constexpr int kGroup = decltype(group)::value;
-        // For all rows: sums of magic x 2^-p (c0, c1) and of x (c2, c3).
-        float of_x[kTiles][4] = {};
-        for_each<kSegments>([&](auto in_group) {
-          constexpr int s = kGroup * kSegments + decltype(in_group)::value, p_of_s = Number::position(s);
-          const uint32_t power = bits_as<uint32_t>(both(static_cast<float>(1 << p_of_s)));
-          const uint32_t a[4] = {kMagic, power, kMagic, power};
+    for (int first = warp; first < p.column_bricks; first += kDepth * kWarps) {
+      for_each_while<kDepth>([&](auto depth) {
+        constexpr int kAt = decltype(depth)::value;
+        if (kAt > 0 && first + kAt * kWarps >= p.column_bricks) return false;
+        uint32_t(&x)[kTiles][4][4] = x_ahead.x;
+        for_each<kGroups>([&](auto group) {
+          constexpr int kGroup = decltype(group)::value;
+          // For all rows: sums of magic x 2^-p (c0, c1) and of x (c2, c3).
+          float of_x[kTiles][4] = {};
+          for_each<kSegments>([&](auto in_group) {
+            constexpr int s = kGroup * kSegments + decltype(in_group)::value, p_of_s = Number::position(s);
+            const uint32_t power = bits_as<uint32_t>(both(static_cast<float>(1 << p_of_s)));
+            const uint32_t a[4] = {kMagic, power, kMagic, power};
 #pragma unroll
-          for (int n = 0; n < kTiles; ++n) {
-            if constexpr (p_of_s > 0)
+            for (int n = 0; n < kTiles; ++n) {
+              if constexpr (p_of_s > 0)
 #pragma unroll
-              for (int i = 0; i < 4; ++i)
-                x[n][s][i] =
-                    bits_as<uint32_t>(__hmul2(bits_as<Two>(x[n][s][i]), both(1.f / static_cast<float>(1 << p_of_s))));
+                for (int i = 0; i < 4; ++i)
+                  x[n][s][i] =
+                      bits_as<uint32_t>(__hmul2(bits_as<Two>(x[n][s][i]), both(1.f / static_cast<float>(1 << p_of_s))));
 #pragma unroll
-            for (int four = 0; four < 2; ++four) multiply_add(of_x[n], a, x[n][s][2 * four], x[n][s][2 * four + 1]);
-          }
-        });
-        float2 scale[kRows];
-        float part[kRows][Number::kParts][kTiles][4];
-#pragma unroll
-        for (int r = 0; r < kRows; ++r) {
-          scale[r] = pair_of(ahead.scales[0][r][kGroup], halves);
-          float2 zero{p.zero, p.zero};
-          if (with_zeros) {
-            const uint32_t zeros = ahead.zeros[0][r][kGroup];
-            zero = {static_cast<float>(zeros & 0xff), static_cast<float>(zeros >> 8)};
-          }
-#pragma unroll
-          for (int n = 0; n < kTiles; ++n) {
-            const float(&s)[4] = of_x[n];
-#pragma unroll
-            for (int i = 0; i < 2; ++i) {
-              part[r][0][n][i] = fmaf(-zero.x, s[2 + i], -s[i]);
-              part[r][0][n][2 + i] = fmaf(-zero.y, s[2 + i], -s[i]);
-              if constexpr (Number::kParts == 2) part[r][1][n][i] = part[r][1][n][2 + i] = -s[i];
-            }
-          }
-        }
-        for_each<kSegments>([&](auto in_group) {
-          constexpr int s = kGroup * kSegments + decltype(in_group)::value;
-          for_each<2 * Number::kParts>([&](auto index) {
-            constexpr int kPart = decltype(index)::value / 2, kFour = decltype(index)::value % 2;
-#pragma unroll
-            for (int r = 0; r < kRows; ++r) {
-              const uint32_t(&words)[2 * kBits] = ahead.words[0][r];
-              const uint32_t a[4] = {Number::template pair<s, 0, kFour, 0, kPart>(words),
-                                     Number::template pair<s, 1, kFour, 0, kPart>(words),
-                                     Number::template pair<s, 0, kFour, 1, kPart>(words),
-                                     Number::template pair<s, 1, kFour, 1, kPart>(words)};
-#pragma unroll
-              for (int n = 0; n < kTiles; ++n)
-                multiply_add(part[r][kPart][n], a, x[n][s][2 * kFour], x[n][s][2 * kFour + 1]);
+              for (int four = 0; four < 2; ++four) multiply_add(of_x[n], a, x[n][s][2 * four], x[n][s][2 * four + 1]);
             }
           });
-          x_ahead.load(s);
-        });
+          for_each<kRows / kRowsAtOnce>([&](auto turn) {
+            constexpr int kFirst = decltype(turn)::value * kRowsAtOnce, kEnd = kFirst + kRowsAtOnce;
+            float2 scale[kRowsAtOnce];
+            float part[kRowsAtOnce][Number::kParts][kTiles][4];
 #pragma unroll
-        for (int r = 0; r < kRows; ++r)
+            for (int r = 0; r < kRowsAtOnce; ++r) {
+              scale[r] = pair_of(ahead.scales[kAt][kFirst + r][kGroup], halves);
+              float2 zero{p.zero, p.zero};
+              if (with_zeros) {
+                const uint32_t zeros = ahead.zeros[kAt][kFirst + r][kGroup];
+                zero = {static_cast<float>(zeros & 0xff), static_cast<float>(zeros >> 8)};
+              }
 #pragma unroll
-          for (int n = 0; n < kTiles; ++n)
+              for (int n = 0; n < kTiles; ++n) {
+                const float(&s)[4] = of_x[n];
 #pragma unroll
-            for (int i = 0; i < 4; ++i) {
-              float sum = part[r][0][n][i];
-              if constexpr (Number::kParts == 2) sum += 16 * part[r][1][n][i];
-              total[r][n][i] += (i < 2 ? scale[r].x : scale[r].y) * sum;
+                for (int i = 0; i < 2; ++i) {
+                  part[r][0][n][i] = fmaf(-zero.x, s[2 + i], -s[i]);
+                  part[r][0][n][2 + i] = fmaf(-zero.y, s[2 + i], -s[i]);
+                  if constexpr (Number::kParts == 2) part[r][1][n][i] = part[r][1][n][2 + i] = -s[i];
+                }
+              }
             }
+            for_each<kSegments>([&](auto in_group) {
+              constexpr int s = kGroup * kSegments + decltype(in_group)::value;
+              for_each<2 * Number::kParts>([&](auto index) {
+                constexpr int kPart = decltype(index)::value / 2, kFour = decltype(index)::value % 2;
+#pragma unroll
+                for (int r = 0; r < kRowsAtOnce; ++r) {
+                  const uint32_t(&words)[2 * kBits] = ahead.words[kAt][kFirst + r];
+                  const uint32_t a[4] = {Number::template pair<s, 0, kFour, 0, kPart>(words),
+                                         Number::template pair<s, 1, kFour, 0, kPart>(words),
+                                         Number::template pair<s, 0, kFour, 1, kPart>(words),
+                                         Number::template pair<s, 1, kFour, 1, kPart>(words)};
+#pragma unroll
+                  for (int n = 0; n < kTiles; ++n)
+                    multiply_add(part[r][kPart][n], a, x[n][s][2 * kFour], x[n][s][2 * kFour + 1]);
+                }
+              });
+              if constexpr (kEnd == kRows) x_ahead.load(s);
+            });
+#pragma unroll
+            for (int r = 0; r < kRowsAtOnce; ++r)
+#pragma unroll
+              for (int n = 0; n < kTiles; ++n)
+#pragma unroll
+                for (int i = 0; i < 4; ++i) {
+                  float sum = part[r][0][n][i];
+                  if constexpr (Number::kParts == 2) sum += 16 * part[r][1][n][i];
+                  total[kFirst + r][n][i] += (i < 2 ? scale[r].x : scale[r].y) * sum;
+                }
+          });
+        });
+        ahead.template load<kAt>(with_zeros);
+        x_ahead.advance();
+        return true;
       });
-      ahead.template load<0>(with_zeros);
       ahead.advance();
-      x_ahead.advance();
     }
   });
 #pragma unroll
@@ -161,8 +170,10 @@ __global__ void __launch_bounds__(32 * kWarps, 16 / kWarps) skinny_kernel(const 
 
 template <int kBits, int kSegments, int kRows, int kWarps, int kTiles>
 void launch(const PackedParams& p, CUstream_st* stream) {
-  launch_early(skinny_kernel<kBits, kSegments, kRows, kWarps, kTiles>, (p.row_bricks + kRows - 1) / kRows, 32 * kWarps,
-               static_cast<int>(sizeof(float)) * kWarps * p.num_x_rows * kRows * kBrickRows, p, stream);
+  constexpr bool kMany = kBits == 8 || kSegments == 1 || kRows * kTiles == 4 || (kBits == 3 && kRows == 2);
+  constexpr int kDepth = kMany ? 1 : 2;  // as registers allow
+  launch_early(skinny_kernel<kBits, kSegments, kRows, kWarps, kTiles, kDepth>, (p.row_bricks + kRows - 1) / kRows,
+               32 * kWarps, static_cast<int>(sizeof(float)) * kWarps * p.num_x_rows * kRows * kBrickRows, p, stream);
 }
 
 }  // namespace
