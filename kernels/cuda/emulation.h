@@ -71,6 +71,7 @@ class Block {
     for (unsigned i = 0; i < num_threads; ++i) ++warps_[i / 32].running;
     for (Fiber& fiber : fibers_) {
       fiber.done = false;
+      fiber.waits_for = nullptr;
       getcontext(&fiber.context);
       fiber.context.uc_stack.ss_sp = fiber.stack.get();
       fiber.context.uc_stack.ss_size = kStackBytes;
@@ -80,8 +81,10 @@ class Block {
     for (bool some = true; some;) {  // each round takes every fiber to its next wait, or to its end
       some = false;
       for (index_ = 0; index_ < fibers_.size(); ++index_) {
-        if (fibers_[index_].done) continue;
+        const Fiber& fiber = fibers_[index_];
+        if (fiber.done) continue;
         some = true;
+        if (fiber.waits_for && fiber.waits_for->generation == fiber.generation) continue;
         threadIdx.x = static_cast<unsigned>(index_);
         swapcontext(&scheduler_, &fibers_[index_].context);
       }
@@ -98,11 +101,6 @@ class Block {
   }
 
  private:
-  struct Fiber {
-    ucontext_t context;
-    std::unique_ptr<char[]> stack;
-    bool done;
-  };
   struct Barrier {
     unsigned running = 0, arrived = 0, generation = 0;
     void open_when_full() {
@@ -110,6 +108,13 @@ class Block {
       arrived = 0;
       ++generation;
     }
+  };
+  struct Fiber {
+    ucontext_t context;
+    std::unique_ptr<char[]> stack;
+    bool done;
+    const Barrier* waits_for;
+    unsigned generation;  ///< of what it waits for
   };
   static void enter() {
     Block& block = *current();
@@ -124,7 +129,12 @@ class Block {
     const unsigned generation = barrier.generation;
     ++barrier.arrived;
     barrier.open_when_full();
-    while (barrier.generation == generation) swapcontext(&fibers_[index_].context, &scheduler_);
+    if (barrier.generation != generation) return;
+    Fiber& fiber = fibers_[index_];
+    fiber.waits_for = &barrier;
+    fiber.generation = generation;
+    swapcontext(&fiber.context, &scheduler_);
+    fiber.waits_for = nullptr;
   }
 
   std::function<void()> body_;

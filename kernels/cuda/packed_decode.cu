@@ -2,18 +2,23 @@
 //
 // Codes are 8-bit integers as they lie: one AND gives four of them, at bit p of each byte, and mma.m16n8k32 multiplies
 // them with x as integers. x is made 16-bit integers, a scale for 128 columns, and these two bytes each, which are two
-// columns of the product: 256 high + low. Sums of codes at different p are brought together as integers, so nothing is
-// rounded before a group's scale. A zero point takes off zero * sum x, and sums of x are known before.
+// columns of the product: 256 high + low. Nothing is rounded before a group's scale. A zero point takes off
+// zero * sum x; a product with ones is that sum.
+//
+// One row of x takes two of the product's eight columns, and a brick's four segments the others: B of segment s is
+// zeros but for columns 2 s and 2 s + 1, so four products into one sum leave each segment's in columns, that is in
+// lanes, of its own. A lane then has one scale and one zero point a brick, of its segment and rows, whatever the group,
+// and sums of lanes are brought together once at the end. Two to four rows fill the columns; sums of codes at different
+// p are brought together as integers.
 //
 // A block of warps owns kRows bricks of rows and all columns, dealt to its warps brick by brick; a warp asks for its
-// next kRows bricks before it computes with the last ones. What does not depend on the kernel before (weights, scales)
-// is asked for before that one has ended (programmatic dependent launch). Sums over warps are made in a fixed order.
+// next kDepth columns of bricks before it computes with them. What does not depend on the kernel before (weights,
+// scales) is asked for before that one has ended (programmatic dependent launch). Sums over warps are made in a fixed
+// order.
 //
-// A layer's rows are short work: on an H200 a launch costs .6 us after the one before, and 2,048 x 2,048 in 2 bits
-// takes 2.4 us though its bytes take .3: x is made integers by every block, about 600 instructions a warp in all.
-// Blocks of 8 warps, which leave room for the next kernel's, were slower (2.9 us; 8,192 columns 6.7 us against 4.5).
 // Not bytes but chains of instructions are waited for: bricks that came through rings in shared memory, four times as
-// far ahead, one at a time, took 12.5 us where four in registers side by side take 8.9 (8,192 x 8,192, 2 bits).
+// far ahead, were slower. So the loop is short: about 50 instructions a brick of 2 bits and one row of x, of which 16
+// are the ANDs, and it is compiled for each format of scales and zeros.
 #include "kernels/cuda/packed_device.cuh"
 
 namespace satin::kernels {
@@ -23,14 +28,7 @@ constexpr int kMostIntegerRows = kMostHalfRows;  ///< of x: eight columns of the
 constexpr int kXStride = 40;                     ///< words of 128 bytes of x in shared memory: rows fall on other banks
 constexpr int kMostX = 32639;                    ///< 127 * 256 + 127: both bytes of it are signed ones
 constexpr float kMagic = 12582912;  ///< 1.5 * 2^23: added to an integer's bits, they are the bits of kMagic + integer
-constexpr int kMagicBits = 0x4b400000;
-
-/// c += a b; a: bytes without a sign, b: with one.
-__device__ __forceinline__ void multiply_add(int (&c)[4], const uint32_t (&a)[4], uint2 b) {
-  asm("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-      : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b.x), "r"(b.y));
-}
+constexpr float kLeastX = 1e-33f;   ///< smaller ones are zeros: what divides by them has no float
 
 /// The codes of a lane's words (packed_weight.h) as A operands.
 template <int kBits>
@@ -72,20 +70,8 @@ constexpr __host__ __device__ int most_position(int first, int count) {
   return most;
 }
 
-/// x in shared memory: bytes [brick][row of x][high, low][kXStride words], sums [brick][row][4], scales and sums of
-/// squares [brick][row].
-struct XMemory {
-  uint32_t* bytes;
-  float* sums;
-  float* scales;
-  float* squares;
-  static __host__ __device__ int words(int bricks, int rows) { return bricks * rows * (2 * kXStride + 6); }
-  __device__ XMemory(uint32_t* at, int bricks, int rows)
-      : bytes(at),
-        sums(reinterpret_cast<float*>(at + bricks * rows * 2 * kXStride)),
-        scales(sums + bricks * rows * 4),
-        squares(scales + bricks * rows) {}
-};
+/// x in shared memory: [brick][row of x][high, low][kXStride words], bytes and, after the high ones, the scale.
+constexpr int kXWords = 2 * kXStride, kScaleAt = kBrickColumns / 4;
 
 /// Four columns of x before they are made: one load, or of a normed one two.
 template <bool kNormed>
@@ -117,177 +103,205 @@ struct Four<true> {
   }
 };
 
-/// A warp's share of x: 128 columns of a row at a time, kAtOnce of these together. Lane l has columns 4 l ... 4 l + 3.
-template <bool kNormed, int kAtOnce, int kWarps>
-__device__ __forceinline__ void make_integers(const PackedParams& p, const XMemory& memory, int first_brick, int count,
-                                              int warp, int lane) {
-  const int m = p.num_x_rows;
-  for (int begin = warp; begin < count; begin += kAtOnce * kWarps) {
+/// A warp's share of x: 128 columns of a row at a time, of kAtOnce bricks (one row of x) or rows together. Lane l has
+/// columns 4 l ... 4 l + 3. Adds up a normed one's squares, of the lane's columns.
+template <bool kNormed, int kXRows, int kWarps>
+__device__ __forceinline__ void make_integers(const PackedParams& p, uint32_t* shared, int first_brick, int count,
+                                              int warp, int lane, float (&squares)[kXRows]) {
+  constexpr int kAtOnce = 4, kBricks = kXRows == 1 ? kAtOnce : 1;
+  const int m = kXRows == 1 ? 1 : p.num_x_rows;
+  const auto brick_of = [&](int begin, int i) { return kXRows == 1 ? begin + i * kWarps : begin; };
+  const auto is_one = [&](int begin, int i) { return kXRows == 1 ? brick_of(begin, i) < count : i < m; };
+  for (int begin = warp; begin < count; begin += kBricks * kWarps) {
     Four<kNormed> fours[kAtOnce];
 #pragma unroll
     for (int i = 0; i < kAtOnce; ++i) {
-      const int slot = begin + i * kWarps;
-      const int brick = m == 1 ? slot : slot / m, row = m == 1 ? 0 : slot % m;
-      const int column = (first_brick + brick) * kBrickColumns + 4 * lane;
-      if (slot < count && column < p.num_columns) fours[i].load(p, row, column);
-    }
-    float4 x[kAtOnce];
-    float most[kAtOnce];
-#pragma unroll
-    for (int i = 0; i < kAtOnce; ++i) {
-      x[i] = fours[i].made(p);
-      most[i] = fmaxf(fmaxf(fabsf(x[i].x), fabsf(x[i].y)), fmaxf(fabsf(x[i].z), fabsf(x[i].w)));
+      const int column = (first_brick + brick_of(begin, i)) * kBrickColumns + 4 * lane;
+      if (is_one(begin, i) && column < p.num_columns) fours[i].load(p, kXRows == 1 ? 0 : i, column);
     }
 #pragma unroll
-    for (int i = 0; i < kAtOnce; ++i)  // as bits: no float here has a sign
-      most[i] = __uint_as_float(__reduce_max_sync(~0u, __float_as_uint(most[i])));
-#pragma unroll
     for (int i = 0; i < kAtOnce; ++i) {
-      const int slot = begin + i * kWarps;
-      if (slot >= count) break;
-      const float inverse = most[i] > 0 ? __fdividef(kMostX, most[i]) : 0;
-      const int a = __float2int_rn(x[i].x * inverse), b = __float2int_rn(x[i].y * inverse),
-                c = __float2int_rn(x[i].z * inverse), d = __float2int_rn(x[i].w * inverse);
+      if (!is_one(begin, i)) break;
+      const float4 x = fours[i].made(p);
+      const float most_here = fmaxf(fmaxf(fabsf(x.x), fabsf(x.y)), fmaxf(fabsf(x.z), fabsf(x.w)));
+      // As bits: no float here has a sign.
+      const float most = __uint_as_float(__reduce_max_sync(~0u, __float_as_uint(most_here)));
+      const float inverse = most > kLeastX ? __fdividef(kMostX, most) : 0;
+      // The integers' low 16 bits, as they stand in kMagic + integer.
+      const auto integer = [&](float number) { return __float_as_uint(fmaf(number, inverse, kMagic)); };
+      const uint32_t a = integer(x.x), b = integer(x.y), c = integer(x.z), d = integer(x.w);
       // In the bytes' order c0 c2 c1 c3; + 128 rounds the high byte to the nearest, and leaves a signed low one.
-      const auto bytes = [](int c0, int c1, int c2, int c3) {
-        return __byte_perm(__byte_perm(c0, c2, 0x0040), __byte_perm(c1, c3, 0x0040), 0x5410);
-      };
-      uint32_t* const to = memory.bytes + slot * 2 * kXStride + lane;
-      to[0] = bytes((a + 128) >> 8, (b + 128) >> 8, (c + 128) >> 8, (d + 128) >> 8);
-      to[kXStride] = bytes(a, b, c, d);
-      int sum = a + b + c + d;
-#pragma unroll
-      for (int distance = 4; distance > 0; distance /= 2) sum += __shfl_xor_sync(~0u, sum, distance);
-      if (lane % 8 == 0) memory.sums[slot * 4 + lane / 8] = static_cast<float>(sum);
-      if (lane == 0) memory.scales[slot] = most[i] / kMostX;
-      if constexpr (kNormed) {
-        float squares = fours[i].squares();
-#pragma unroll
-        for (int distance = kLanes / 2; distance > 0; distance /= 2) squares += __shfl_xor_sync(~0u, squares, distance);
-        if (lane == 0) memory.squares[slot] = squares;
-      }
+      const int slot = kXRows == 1 ? brick_of(begin, i) : begin * m + i;
+      uint32_t* const to = shared + slot * kXWords + lane;
+      to[0] = __byte_perm(__byte_perm(a + 128, c + 128, 0x0051), __byte_perm(b + 128, d + 128, 0x0051), 0x5410);
+      to[kXStride] = __byte_perm(__byte_perm(a, c, 0x0040), __byte_perm(b, d, 0x0040), 0x5410);
+      if (lane == 0) to[kScaleAt] = __float_as_uint(most * (1.f / kMostX));
+      if constexpr (kNormed) squares[kXRows == 1 ? 0 : i] += fours[i].squares();
     }
   }
 }
 
-/// kSegments: of a brick's 32 columns that share a scale (4: a brick or more). kDepth: bricks a warp asks for ahead.
-template <int kBits, int kSegments, int kRows, int kWarps, int kDepth>
+__device__ __forceinline__ float sum_of_pairs(int high, int low) { return static_cast<float>(high * 256 + low); }
+
+/// kSegments: of a brick's 32 columns that share a scale (4: a brick or more). kXRows: rows of x, or the most of them.
+/// kDepth: bricks a warp asks for ahead.
+template <int kBits, int kSegments, int kRows, int kWarps, int kXRows, int kDepth>
 __global__ void __launch_bounds__(32 * kWarps, 16 / kWarps) decode_kernel(const PackedParams p, int bricks_a_phase) {
   using Code = Codes<kBits>;
+  constexpr bool kOneRow = kXRows == 1;
+  constexpr int kGroups = 4 / kSegments;
   let_dependents_start();
-  extern __shared__ __align__(16) uint32_t shared[];
-  __shared__ float squares_of[kMostIntegerRows];
+  uint32_t* const shared = launched_shared<uint32_t>();
+  __shared__ float squares_of[kWarps][kXRows];
   const int thread = static_cast<int>(threadIdx.x), warp = thread / kLanes, lane = thread % kLanes, g = lane / 4,
-            q = lane % 4, m = p.num_x_rows;
+            q = lane % 4, m = kOneRow ? 1 : p.num_x_rows;
   const int row_brick = static_cast<int>(blockIdx.x) * kRows;
 
-  BrickReader<kBits, kSegments, kRows, kWarps> reader(p, row_brick, warp, lane);
-  Bricks<kBits, kSegments, kRows> ahead[kDepth];
-#pragma unroll
-  for (int d = 0; d < kDepth; ++d) ahead[d] = reader.next();
-  const XMemory memory(shared, min(bricks_a_phase, p.column_bricks), m);
+  BricksAhead<kBits, kSegments, kRows, kWarps, kDepth, !kOneRow> ahead(p, row_brick, warp, lane);
+  for_each<kDepth>([&](auto depth) { ahead.template load<decltype(depth)::value>(p.zeros != nullptr); });
+  ahead.advance();
   wait_for_dependencies();
 
-  float total[kRows][2] = {};  // rows g and g + 8, row q of x
-  for (int phase = 0; phase < p.column_bricks; phase += bricks_a_phase) {
-    const int end = min(phase + bricks_a_phase, p.column_bricks), slots = (end - phase) * m;
-    if (phase > 0) __syncthreads();
-    const auto make = [&](auto at_once) {
-      constexpr int kAtOnce = decltype(at_once)::value;
-      if (p.norm_weight)
-        make_integers<true, kAtOnce, kWarps>(p, memory, phase, slots, warp, lane);
-      else
-        make_integers<false, kAtOnce, kWarps>(p, memory, phase, slots, warp, lane);
-    };
-    slots <= kWarps ? make(std::integral_constant<int, 1>{}) : make(std::integral_constant<int, 4>{});
-    __syncthreads();
-    if (p.norm_weight && warp < m) {
-      float squares = 0;
-      for (int slot = m * lane + warp; slot < slots; slot += m * kLanes) squares += memory.squares[slot];
+  // B operand. Column g of one row is the high (even g) or the low bytes of its segment g / 2, and of the others zeros:
+  // sums of a brick's segments are the product's columns. Else it is those bytes of row g / 2, in all segments.
+  uint2 b[4] = {};
+  const auto has_b = [&](int s) { return kOneRow ? g / 2 == s : g / 2 < m; };
+  const int b_at = (kOneRow ? 0 : min(g / 2, m - 1)) * kXWords + g % 2 * kXStride + (kOneRow ? 8 * (g / 2) : 0) + 2 * q;
+  const int scale_at = (kOneRow ? 0 : min(q, m - 1)) * kXWords + kScaleAt;
+  const uint32_t ones[4] = {0x01010101, 0x01010101, 0x01010101, 0x01010101};
+  // One row's sums are 2^p those of codes, p of segment q.
+  float unit = 1;
+  if constexpr (kOneRow)
 #pragma unroll
-      for (int distance = kLanes / 2; distance > 0; distance /= 2) squares += __shfl_xor_sync(~0u, squares, distance);
-      if (lane == 0) squares_of[warp] = phase > 0 ? squares_of[warp] + squares : squares;
-    }
-    for (int first = phase + warp; first < end; first += kDepth * kWarps) {
-      for_each<kDepth>([&](auto depth) {
+    for (int s = 0; s < 4; ++s) unit = q == s ? static_cast<float>(1 << Code::position(s)) : unit;
+
+  float total[kRows][2] = {};  // rows g and g + 8, of segment q or of row q of x
+  const auto add_up = [&](int bricks, auto with_zeros, auto halves) {
+    for (int first = warp; first < bricks; first += kDepth * kWarps) {
+      for_each_while<kDepth>([&](auto depth) {
         constexpr int kAt = decltype(depth)::value;
-        const int brick = first + kAt * kWarps;
-        if (brick >= end) return;
-        const auto now = ahead[kAt];
-        ahead[kAt] = reader.next();
-        // B operand: column g is the high (even g) or the low bytes of row g / 2.
-        uint2 b[4] = {};
-        if (g / 2 < m) {
-          const uint32_t* const from = memory.bytes + (((brick - phase) * m + g / 2) * 2 + g % 2) * kXStride + 2 * q;
+        if (kAt > 0 && first + kAt * kWarps >= bricks) return false;
+        const int slot = (first + kAt * kWarps) * m;
+        const SharedAt from(shared + slot * kXWords + b_at);
+        const float x_scale = __uint_as_float(shared[slot * kXWords + scale_at]);
+        const auto add = [&](int r, int pair, int(&sum)[4], float x_factor, float minus_x) {
+          float2 zero{p.zero, p.zero};
+          if (with_zeros) {
+            const uint32_t zeros = ahead.zeros[kAt][r][pair];
+            zero = {static_cast<float>(zeros & 0xff), static_cast<float>(zeros >> 8)};
+          }
+          const float2 scale = pair_of(ahead.scales[kAt][r][pair], halves);
+          total[r][0] += scale.x * x_factor * fmaf(zero.x, minus_x, sum_of_pairs(sum[0], sum[1]));
+          total[r][1] += scale.y * x_factor * fmaf(zero.y, minus_x, sum_of_pairs(sum[2], sum[3]));
+        };
+        if constexpr (kOneRow) {
+          uint2 whole{};
+          from.load_if(true, whole);
 #pragma unroll
-          for (int s = 0; s < 4; ++s) b[s] = *reinterpret_cast<const uint2*>(from + 8 * s);
-        }
-        // Of row q, whose high and low sums this lane has.
-        const int slot = (brick - phase) * m + min(q, m - 1);
-        const float x_scale = memory.scales[slot];
-        const float4 sums = *reinterpret_cast<const float4*>(memory.sums + 4 * slot);
-        const float sum_of[4] = {sums.x, sums.y, sums.z, sums.w};
-        for_each<4 / kSegments>([&](auto group) {
-          constexpr int kGroup = decltype(group)::value, kFirst = kGroup * kSegments;
-          constexpr int kMost = most_position<Code>(kFirst, kSegments);
-          float sum_x = 0;
-#pragma unroll
-          for (int s = 0; s < kSegments; ++s) sum_x += sum_of[kFirst + s];
+          for (int s = 0; s < 4; ++s) from.load_if(has_b(s), b[s]);
+          int sum_x[4] = {};
+          multiply_add(sum_x, ones, whole);
+          const float minus_x = sum_of_pairs(sum_x[0], sum_x[1]) * -unit;
 #pragma unroll
           for (int r = 0; r < kRows; ++r) {
-            int sum[8][4] = {};  // by position of the codes; unused ones cost nothing
-#pragma unroll
-            for (int i = 0; i < 4; ++i) sum[kMost][i] = kMagicBits;
-            for_each<kSegments>([&](auto in_group) {
-              constexpr int s = kFirst + decltype(in_group)::value;
-              const uint32_t a[4] = {
-                  Code::template four<s, 0, 0>(now.words[r]), Code::template four<s, 1, 0>(now.words[r]),
-                  Code::template four<s, 0, 1>(now.words[r]), Code::template four<s, 1, 1>(now.words[r])};
-              multiply_add(sum[Code::position(s)], a, b[s]);
+            int sum[4] = {};
+            for_each<4>([&](auto segment) {
+              constexpr int s = decltype(segment)::value;
+              const uint32_t(&words)[2 * kBits] = ahead.words[kAt][r];
+              const uint32_t a[4] = {Code::template four<s, 0, 0>(words), Code::template four<s, 1, 0>(words),
+                                     Code::template four<s, 0, 1>(words), Code::template four<s, 1, 1>(words)};
+              multiply_add(sum, a, b[s]);
             });
-            float of[4];
-#pragma unroll
-            for (int i = 0; i < 4; ++i) {
-              int all = sum[kMost][i];
-#pragma unroll
-              for (int place = 0; place < kMost; ++place) all += sum[place][i] << (kMost - place);
-              of[i] = __int_as_float(all) - kMagic;
-            }
-            const auto [scale, zero] = now.scale_and_zero(p, r, kGroup, g);
-            constexpr float kUnit = 1.f / (1 << kMost);
-            const float lower = (256 * of[0] + of[1]) * kUnit - zero.x * sum_x;
-            const float upper = (256 * of[2] + of[3]) * kUnit - zero.y * sum_x;
-            total[r][0] += scale.x * x_scale * lower;
-            total[r][1] += scale.y * x_scale * upper;
+            add(r, 0, sum, x_scale, minus_x);
           }
-        });
+        } else {
+#pragma unroll
+          for (int s = 0; s < 4; ++s) from.plus(8 * s).load_if(has_b(s), b[s]);
+          for_each<kGroups>([&](auto group) {
+            constexpr int kFirst = decltype(group)::value * kSegments, kMost = most_position<Code>(kFirst, kSegments);
+            int sum_x[4] = {};
+#pragma unroll
+            for (int s = kFirst; s < kFirst + kSegments; ++s) multiply_add(sum_x, ones, b[s]);
+            const float minus_x = sum_of_pairs(sum_x[0], sum_x[1]) * -(1 << kMost);
+#pragma unroll
+            for (int r = 0; r < kRows; ++r) {
+              int sum[8][4] = {};  // by position of the codes; unused ones cost nothing
+              for_each<kSegments>([&](auto in_group) {
+                constexpr int s = kFirst + decltype(in_group)::value;
+                const uint32_t(&words)[2 * kBits] = ahead.words[kAt][r];
+                const uint32_t a[4] = {Code::template four<s, 0, 0>(words), Code::template four<s, 1, 0>(words),
+                                       Code::template four<s, 0, 1>(words), Code::template four<s, 1, 1>(words)};
+                multiply_add(sum[Code::position(s)], a, b[s]);
+              });
+#pragma unroll
+              for (int i = 0; i < 4; ++i)
+#pragma unroll
+                for (int place = 0; place < kMost; ++place) sum[kMost][i] += sum[place][i] << (kMost - place);
+              add(r, decltype(group)::value, sum[kMost], x_scale * (1.f / (1 << kMost)), minus_x);
+            }
+          });
+        }
+        ahead.template load<kAt>(with_zeros);
+        return true;
       });
+      ahead.advance();
     }
+  };
+  for (int phase = 0; phase < p.column_bricks; phase += bricks_a_phase) {
+    const int bricks = min(bricks_a_phase, p.column_bricks - phase);
+    if (phase > 0) __syncthreads();
+    float squares[kXRows] = {};
+    if (p.norm_weight) {
+      make_integers<true, kXRows, kWarps>(p, shared, phase, bricks, warp, lane, squares);
+#pragma unroll
+      for (int i = 0; i < kXRows; ++i) {
+#pragma unroll
+        for (int distance = kLanes / 2; distance > 0; distance /= 2)
+          squares[i] += __shfl_xor_sync(~0u, squares[i], distance);
+        if (lane == 0) squares_of[warp][i] = phase > 0 ? squares_of[warp][i] + squares[i] : squares[i];
+      }
+    } else {
+      make_integers<false, kXRows, kWarps>(p, shared, phase, bricks, warp, lane, squares);
+    }
+    __syncthreads();
+    for_formats(p, [&](auto zeros, auto halves) { add_up(bricks, zeros, halves); });
   }
 
   float* const parts = reinterpret_cast<float*>(shared);
   __syncthreads();
-  if (q < m)
 #pragma unroll
-    for (int r = 0; r < kRows; ++r) put_sums<kRows>(parts, m, warp, q, r, g, total[r][0], total[r][1]);
+  for (int r = 0; r < kRows; ++r) {
+    if constexpr (kOneRow)
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        total[r][i] /= unit;  // a power of two
+        total[r][i] += __shfl_xor_sync(~0u, total[r][i], 1);
+        total[r][i] += __shfl_xor_sync(~0u, total[r][i], 2);
+      }
+    if (q < m) put_sums<kRows>(parts, m, warp, q, r, g, total[r][0], total[r][1]);
+  }
   add_and_store<kRows, kWarps>(p, parts, row_brick, [&](int x_row) {
-    return p.norm_weight ? rsqrtf(squares_of[x_row] / static_cast<float>(p.num_columns) + p.norm_eps) : 1;
+    if (!p.norm_weight) return 1.f;
+    float squares = 0;
+#pragma unroll
+    for (int w = 0; w < kWarps; ++w) squares += squares_of[w][x_row];
+    return rsqrtf(squares / static_cast<float>(p.num_columns) + p.norm_eps);
   });
 }
 
-template <int kBits, int kSegments, int kRows, int kWarps>
+template <int kBits, int kSegments, int kRows, int kWarps, int kXRows>
 void launch(const PackedParams& p, CUstream_st* stream) {
   // So many that what a block has asked for is always about as much.
   constexpr int kDepth = kRows >= 4 ? 1 : (kBits == 8 || kSegments == 1 ? 2 : 4) / kRows;
   constexpr int kMostXWords = 96 * 1024 / 4 * kWarps / 16;  // of two kernels at a time a multiprocessor has both
   constexpr int kBricks = kWarps * kDepth;
-  const int x_words = XMemory::words(1, p.num_x_rows);
+  const int x_words = p.num_x_rows * kXWords;
   const int bricks_a_phase =
       std::min((p.column_bricks + kBricks - 1) / kBricks, std::max(1, kMostXWords / x_words / kBricks)) * kBricks;
-  const int words = std::max(XMemory::words(std::min(bricks_a_phase, p.column_bricks), p.num_x_rows),
-                             kWarps * p.num_x_rows * kRows * kBrickRows);
-  launch_early(decode_kernel<kBits, kSegments, kRows, kWarps, kDepth>, (p.row_bricks + kRows - 1) / kRows, 32 * kWarps,
-               4 * words, p, stream, bricks_a_phase);
+  const int words =
+      std::max(std::min(bricks_a_phase, p.column_bricks) * x_words, kWarps * p.num_x_rows * kRows * kBrickRows);
+  launch_early(decode_kernel<kBits, kSegments, kRows, kWarps, kXRows, kDepth>, (p.row_bricks + kRows - 1) / kRows,
+               32 * kWarps, 4 * words, p, stream, bricks_a_phase);
 }
 
 }  // namespace
@@ -299,7 +313,11 @@ void packed_decode_cuda(const DecodeArgs& args, CUstream_st* stream) {
   for_bits_and_group(args.w.shape.bits, p.group_shift, [&](auto bits, auto segments) {
     constexpr int kBits = decltype(bits)::value, kSegments = decltype(segments)::value;
     for_tile<num_decode_tiles(kBits == 8 || kSegments == 1, false)>(args, [&](auto rows, auto warps) {
-      launch<kBits, kSegments, decltype(rows)::value, decltype(warps)::value>(p, stream);
+      constexpr int kRows = decltype(rows)::value, kWarps = decltype(warps)::value;
+      if (p.num_x_rows == 1)
+        launch<kBits, kSegments, kRows, kWarps, 1>(p, stream);
+      else
+        launch<kBits, kSegments, kRows, kWarps, kMostIntegerRows>(p, stream);
     });
   });
 }

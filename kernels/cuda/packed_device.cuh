@@ -1,9 +1,5 @@
 // What the kernels on packed weights share: how a warp reads its bricks ahead, sums over a block's warps, launches.
 #pragma once
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-#include <cuda_runtime.h>
-
 #include <algorithm>
 #include <stdexcept>
 #include <string>
@@ -11,6 +7,7 @@
 #include <utility>
 
 #include "kernels/cuda/packed_bits.cuh"
+#include "kernels/cuda/ptx.cuh"
 #include "kernels/packed_matmul.h"
 
 namespace satin::kernels {
@@ -41,41 +38,13 @@ __device__ __forceinline__ void for_each(const Function& f) {
   (std::make_integer_sequence<int, kCount>{});
 }
 
-/// The kernel before this one in the stream has ended, and its results can be seen.
-__device__ __forceinline__ void wait_for_dependencies() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
-/// The next one may begin with what does not depend on this one.
-__device__ __forceinline__ void let_dependents_start() { asm volatile("griddepcontrol.launch_dependents;"); }
-
-__device__ __forceinline__ uint4 load_once(const uint4* from) {
-  uint4 v;
-  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-               : "l"(from));
-  return v;
-}
-__device__ __forceinline__ uint2 load_once(const uint2* from) {
-  uint2 v;
-  asm volatile("ld.global.nc.L1::no_allocate.v2.u32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "l"(from));
-  return v;
-}
-
-template <int kBits>
-__device__ __forceinline__ void load_brick(uint32_t (&words)[2 * kBits], const uint32_t* brick, int lane) {
-  if constexpr (kBits == 1) {
-    const uint2 v = load_once(reinterpret_cast<const uint2*>(brick) + lane);
-    words[0] = v.x, words[1] = v.y;
-  } else {
-    constexpr int kFours = kBits == 3 ? 1 : kBits / 2;
-#pragma unroll
-    for (int i = 0; i < kFours; ++i) {
-      const uint4 v = load_once(reinterpret_cast<const uint4*>(brick) + i * kLanes + lane);
-      words[4 * i] = v.x, words[4 * i + 1] = v.y, words[4 * i + 2] = v.z, words[4 * i + 3] = v.w;
-    }
-    if constexpr (kBits == 3) {
-      const uint2 v = load_once(reinterpret_cast<const uint2*>(brick + 4 * kLanes) + lane);
-      words[4] = v.x, words[5] = v.y;
-    }
+/// The same until f says false.
+template <int kCount, class Function>
+__device__ __forceinline__ void for_each_while(const Function& f) {
+  [&]<int... kI>(std::integer_sequence<int, kI...>) {
+    static_cast<void>((f(std::integral_constant<int, kI>{}) && ...));
   }
+  (std::make_integer_sequence<int, kCount>{});
 }
 
 __device__ __forceinline__ float2 pair_of(uint32_t bits, bool is_half) {
@@ -83,82 +52,91 @@ __device__ __forceinline__ float2 pair_of(uint32_t bits, bool is_half) {
   return {__uint_as_float(bits << 16), __uint_as_float(bits & 0xffff0000u)};
 }
 
-/// A lane's words of a warp's next kRows bricks, and of their pairs of scales and zeros, [row brick][group][8], one a
-/// lane.
-template <int kBits, int kSegments, int kRows>
-struct Bricks {
-  static constexpr int kGroups = 4 / kSegments, kPairWords = (kRows * kGroups * 8 + kLanes - 1) / kLanes;
-  uint32_t words[kRows][2 * kBits] = {};
-  uint32_t scales[kPairWords] = {};
-  uint32_t zeros[kPairWords] = {};
-
-  struct ScaleAndZero {
-    float2 scale, zero;  ///< of rows g and g + 8
-  };
-  /// All lanes call it together; r and group are constants after unrolling.
-  __device__ __forceinline__ ScaleAndZero scale_and_zero(const PackedParams& p, int r, int group, int g) const {
-    const int pair = 8 * (kGroups * r + group);
-    ScaleAndZero found{pair_of(__shfl_sync(~0u, scales[pair / kLanes], pair % kLanes + g), p.scales_are_half),
-                       {p.zero, p.zero}};
-    if (p.zeros) {
-      const uint32_t z = __shfl_sync(~0u, zeros[pair / kLanes], pair % kLanes + g);
-      found.zero = {static_cast<float>(z & 0xff), static_cast<float>(z >> 8)};
-    }
-    return found;
-  }
-};
-
 /// Row brick number i of those a block counts from `first`, a multiple of kRows.
 __device__ __forceinline__ int row_brick_of(const PackedParams& p, int first, int i) {
   return p.pair_bricks ? first / 2 + i / 2 + i % 2 * p.pair_bricks : first + i;
 }
 
-/// The bricks of a warp: kRows of them one above the other, then kWarps columns of bricks on.
-template <int kBits, int kSegments, int kRows, int kWarps>
-class BrickReader {
+/// The bricks of a warp: kRows of them one above the other, then kWarps columns of bricks on; kDepth of these are asked
+/// for ahead. Each is asked for into the registers whose last words were just used, so that none are moved, and from
+/// an address that is made once for kDepth of them.
+/// kEach: a lane has a pair of scales, and of zeros, for each of a brick's groups; else for that of segment q.
+template <int kBits, int kSegments, int kRows, int kWarps, int kDepth, bool kEach>
+class BricksAhead {
  public:
-  __device__ __forceinline__ BrickReader(const PackedParams& p, int row_brick, int warp, int lane)
-      : p_(p),
-        lane_(lane),
-        row_brick_(row_brick),
-        num_here_(min(kRows, p.row_bricks - row_brick)),
-        brick_(warp),
-        row_words_(p.column_bricks * kBrickWords),
-        pair_words_(static_cast<int64_t>(p.pair_bricks ? p.pair_bricks : 1) * row_words_),
-        at_(p.words + static_cast<int64_t>(row_brick_of(p, row_brick, 0)) * row_words_ + warp * kBrickWords) {}
+  static constexpr int kGroups = 4 / kSegments, kPairs = kEach ? kGroups : 1;
+  uint32_t words[kDepth][kRows][2 * kBits] = {};
+  uint32_t scales[kDepth][kRows][kPairs] = {};  ///< of rows g and g + 8
+  uint32_t zeros[kDepth][kRows][kPairs] = {};
 
-  /// Asks for them; zeros outside the matrix.
-  __device__ __forceinline__ Bricks<kBits, kSegments, kRows> next() {
-    Bricks<kBits, kSegments, kRows> to;
-    if (brick_ < p_.column_bricks) {
+  __device__ __forceinline__ BricksAhead(const PackedParams& p, int row_brick, int warp, int lane)
+      : p_(p),
+        brick_(warp),
+        bricks_left_(p.column_bricks - warp),
+        groups_left_(p.groups - warp * kGroups - (kEach ? 0 : lane % 4 / kSegments)),
+        group_shift_(p.group_shift - 2) {
+    const int num_here = min(kRows, p.row_bricks - row_brick);
 #pragma unroll
-      for (int r = 0; r < kRows; ++r)
-        if (r < num_here_)
-          load_brick<kBits>(to.words[r], at_ + (r / 2 * (p_.pair_bricks ? 1 : 2)) * row_words_ + r % 2 * pair_words_,
-                            lane_);
+    for (int r = 0; r < kRows; ++r) {  // those outside the matrix are another's: nothing is stored of them
+      const int row = row_brick_of(p, row_brick, min(r, num_here - 1));
+      words_at_[r] = static_cast<unsigned>(row * p.column_bricks + warp) * (kBrickWords / kLaneWords) +
+                     static_cast<unsigned>(lane);
+      pairs_at_[r] = (row * p.groups + (kSegments < 4 ? p.groups - groups_left_ : 0)) * 8 + lane / 4;
+    }
+    high_words_ = 4 * kLanes - 2 * lane;
+  }
+
+  /// Asks for number kAt of the next kDepth. What lies outside the matrix stays what it is: of no x but zeros.
+  template <int kAt>
+  __device__ __forceinline__ void load(bool with_zeros) {
+    constexpr int kWordsOn = kAt * kWarps * kBrickWords;
+    const bool is_here = bricks_left_ > kAt * kWarps;
 #pragma unroll
-      for (int i = 0; i < to.kPairWords; ++i) {
-        const int at = i * kLanes + lane_, r = at / (8 * to.kGroups), in_row = at % (8 * to.kGroups);
-        const int pair = ((4 * brick_) >> p_.group_shift) * 8 + in_row;
-        if (r >= num_here_ || pair >= p_.groups * 8) continue;  // what fills the matrix up is 0 times 0
-        const int64_t from = static_cast<int64_t>(row_brick_of(p_, row_brick_, r)) * p_.groups * 8 + pair;
-        to.scales[i] = __ldg(p_.scales + from);
-        if (p_.zeros) to.zeros[i] = __ldg(p_.zeros + from);
+    for (int r = 0; r < kRows; ++r) {
+      uint32_t(&to)[2 * kBits] = words[kAt][r];
+      const uint32_t* const from = p_.words + uint64_t{words_at_[r]} * kLaneWords + kWordsOn;
+      if constexpr (kBits == 1) {
+        load_once_if(is_here, to[0], to[1], from);
+      } else {
+#pragma unroll
+        for (int i = 0; i < 2 * kBits / 4; ++i)
+          load_once_if(is_here, to[4 * i], to[4 * i + 1], to[4 * i + 2], to[4 * i + 3], from + 4 * kLanes * i);
+        if constexpr (kBits == 3) load_once_if(is_here, to[4], to[5], from + high_words_);
       }
     }
-    at_ += kWarps * kBrickWords;
-    brick_ += kWarps;
-    return to;
+    const int group = kSegments == 4 ? (brick_ + kAt * kWarps) >> group_shift_ : 0;
+    constexpr int kPairsOn = kSegments == 4 ? 0 : 8 * kAt * kWarps * kGroups;
+#pragma unroll
+    for (int i = 0; i < kPairs; ++i) {
+      const bool has_group = kSegments == 4 ? is_here : groups_left_ > kAt * kWarps * kGroups + i;
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) {
+        const int pair = pairs_at_[r] + 8 * group;
+        load_if(has_group, scales[kAt][r][i], p_.scales + pair + kPairsOn + 8 * i);
+        load_if(has_group && with_zeros, zeros[kAt][r][i], p_.zeros + pair + kPairsOn + 8 * i);
+      }
+    }
+  }
+  __device__ __forceinline__ void advance() {
+    constexpr int kBricks = kDepth * kWarps;
+    brick_ += kBricks;
+    bricks_left_ -= kBricks;
+    groups_left_ -= kBricks * kGroups;
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      words_at_[r] += kBricks * kBrickWords / kLaneWords;
+      if constexpr (kSegments < 4) pairs_at_[r] += 8 * kBricks * kGroups;
+    }
   }
 
  private:
-  static constexpr int kBrickWords = 2 * kBits * kLanes;
+  static constexpr int kBrickWords = 2 * kBits * kLanes, kLaneWords = kBits == 1 ? 2 : 4;
   const PackedParams& p_;
-  const int lane_, row_brick_, num_here_;
-  int brick_;
-  const int row_words_;
-  const int64_t pair_words_;
-  const uint32_t* at_;
+  int brick_, bricks_left_, groups_left_;
+  const int group_shift_;
+  unsigned words_at_[kRows];  ///< a lane's words at a load; numbers, not pointers: these take half the registers
+  int pairs_at_[kRows];
+  int high_words_;  ///< from there to its words of the high bit
 };
 
 /// A lane's sums of rows g and g + 8 of row brick r, for row `x_row` of x: parts [warp][row of x][16 kRows].
@@ -226,16 +204,21 @@ inline void require(cudaError_t status) {
 }
 
 inline int num_multiprocessors() {
+#if defined(__CUDACC__)
   int device = 0, processors = 0;
   require(cudaGetDevice(&device));
   require(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device));
   return processors;
+#else
+  return 132;
+#endif
 }
 
 /// May begin while the kernel before it runs.
 template <class Kernel, class... Arguments>
-void launch_early(Kernel kernel, int blocks, int threads, int shared_bytes, const PackedParams& p, CUstream_st* stream,
-                  const Arguments&... arguments) {
+void launch_early(Kernel kernel, int blocks, int threads, int shared_bytes, const PackedParams& p,
+                  [[maybe_unused]] CUstream_st* stream, const Arguments&... arguments) {
+#if defined(__CUDACC__)
   require(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
   cudaLaunchAttribute early{};
   early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
@@ -248,6 +231,32 @@ void launch_early(Kernel kernel, int blocks, int threads, int shared_bytes, cons
   config.attrs = &early;
   config.numAttrs = 1;
   require(cudaLaunchKernelEx(&config, kernel, p, arguments...));
+#else
+  emulation::Block block(static_cast<unsigned>(threads), [&] { kernel(p, arguments...); });
+  for (blockIdx.x = 0; blockIdx.x < static_cast<unsigned>(blocks); ++blockIdx.x) {
+    emulation::launched_memory().assign(static_cast<size_t>(shared_bytes) / 8 + 1, ~uint64_t{0});
+    block.run();
+  }
+#endif
+}
+
+struct Yes {
+  constexpr __host__ __device__ operator bool() const { return true; }
+};
+struct No {
+  constexpr __host__ __device__ operator bool() const { return false; }
+};
+/// f(are there zeros, are scales half), as types: of a loop that is compiled for each.
+template <class Function>
+__device__ __forceinline__ void for_formats(const PackedParams& p, const Function& f) {
+#if defined(__CUDACC__)
+  if (p.zeros)
+    p.scales_are_half ? f(Yes{}, Yes{}) : f(Yes{}, No{});
+  else
+    p.scales_are_half ? f(No{}, Yes{}) : f(No{}, No{});
+#else  // one version is compiled faster
+  f(p.zeros != nullptr, p.scales_are_half);
+#endif
 }
 
 inline PackedParams params_of(const DecodeArgs& args) {

@@ -5,7 +5,6 @@
 // "four f" for "columns 16 f to 16 f + 15 of the segment", whose pair 0 is 2 q, 2 q + 1 and pair 1 the one 8 further.
 // Then a number (packed_numbers.cuh) becomes round(scale * level) by a fused multiply-add and a product, or by a
 // difference too where each group has a zero point; all but the last product is exact.
-// Compiles as C++ too, as packed_numbers.cuh.
 #pragma once
 #include <bit>
 

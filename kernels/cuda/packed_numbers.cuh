@@ -1,14 +1,9 @@
 // Packed codes as bfloat16 numbers, without a conversion: a code that is put into the mantissa of 2^7 at bit p is
-// 2^7 + 2^p code. Compiles as C++ too, with the intrinsics that a test gives.
+// 2^7 + 2^p code.
 // Source: Kim et al. 2022 (arXiv 2211.10017).
 #pragma once
-#if defined(__CUDACC__)
-#include <cuda_bf16.h>
-#endif
-
-#include <cstdint>
-
 #include "kernels/cuda/packed_bits.cuh"
+#include "kernels/cuda/ptx.cuh"
 
 namespace satin::kernels {
 
@@ -21,18 +16,6 @@ template <class To, class From>
 __device__ __forceinline__ To bits_as(const From& from) {
   static_assert(sizeof(To) == sizeof(From));
   return *reinterpret_cast<const To*>(&from);
-}
-
-/// (a & mask) | b in one instruction.
-template <uint32_t kMask, uint32_t kB>
-__device__ __forceinline__ uint32_t masked_or(uint32_t a) {
-#if defined(__CUDACC__)
-  uint32_t result;
-  asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(result) : "r"(a), "n"(kMask), "n"(kB));
-  return result;
-#else
-  return (a & kMask) | kB;
-#endif
 }
 
 /// The codes of a lane's words (packed_weight.h) as 16-bit numbers: magic + 2^position(segment) code.

@@ -2,111 +2,162 @@
 //
 // Codes become bfloat16 numbers without a conversion: a code that is put into the mantissa of 2^7 at bit p is
 // 2^7 + 2^p code. With x 2^-p as the other operand of mma.m16n8k16, a sum is sum (2^(7-p) x) + sum (code x), of which
-// the first depends on x alone: it is computed once for all rows, with the sum of x that a zero point takes off, and
-// taken off where sums begin. All numbers are exact, sums are fp32. 8-bit codes are two of 4 bits.
-// Blocks, reading ahead and sums over warps as in packed_decode.cu.
-// Source: the numbers, Kim et al. 2022 (arXiv 2211.10017); their sum apart is ours.
+// the first depends on x alone: it is computed once for a block's rows, with the sum of x that a zero point takes off,
+// and taken off where sums begin. All numbers are exact, sums are fp32. 8-bit codes are two of 4 bits. Blocks, reading
+// ahead and sums over warps as in packed_decode.cu; x is read ahead too, each warp its bricks' columns. Source: the
+// numbers, Kim et al. 2022 (arXiv 2211.10017); their sum apart is ours.
 #include "kernels/cuda/packed_device.cuh"
 #include "kernels/cuda/packed_numbers.cuh"
 
 namespace satin::kernels {
 namespace {
 
-constexpr int kTiles = 2;  ///< of 8 rows of x
+/// x of a brick's columns, of rows 8 n + g: [n][segment][columns 8 q + 0 1, 2 3, 4 5, 6 7]; zeros outside. A segment of
+/// the warp's next brick is asked for as soon as the last one's was used.
+template <int kTiles, int kWarps>
+class XAhead {
+ public:
+  uint32_t x[kTiles][4][4] = {};
 
-__device__ __forceinline__ void multiply_add(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
-/// x of a brick's columns: [segment][columns 8 q + 0 1, 2 3, 4 5, 6 7], of row 8 tile + g; zeros outside.
-__device__ __forceinline__ void load_x(uint32_t (&x)[4][4], const PackedParams& p, int brick, int tile, int g, int q) {
-  const int row = 8 * tile + g;
+  __device__ __forceinline__ XAhead(const PackedParams& p, int warp, int g, int q)
+      : x_(static_cast<const uint32_t*>(p.x)), columns_left_(p.num_columns - warp * kBrickColumns - 8 * q) {
 #pragma unroll
-  for (int s = 0; s < 4; ++s) {
-    const int column = brick * kBrickColumns + 32 * s + 8 * q;
-    uint4 v{};
-    if (row < p.num_x_rows && column < p.num_columns)
-      v = __ldg(reinterpret_cast<const uint4*>(static_cast<const uint16_t*>(p.x) +
-                                               static_cast<int64_t>(row) * p.num_columns + column));
-    x[s][0] = v.x, x[s][1] = v.y, x[s][2] = v.z, x[s][3] = v.w;
+    for (int n = 0; n < kTiles; ++n)  // rows that there are not become columns of the product that nothing reads
+      at_[n] = static_cast<unsigned>(min(8 * n + g, p.num_x_rows - 1)) * static_cast<unsigned>(p.num_columns / 8) +
+               static_cast<unsigned>(warp * kBrickColumns / 8 + q);
   }
-}
+  __device__ __forceinline__ void load(int segment) {
+    const bool is_here = columns_left_ > 32 * segment;
+#pragma unroll
+    for (int n = 0; n < kTiles; ++n) {
+      uint32_t(&to)[4] = x[n][segment];
+      load_if(is_here, to[0], to[1], to[2], to[3], x_ + uint64_t{at_[n]} * 4 + 16 * segment);
+    }
+  }
+  /// After all four segments.
+  __device__ __forceinline__ void advance() {
+    if (columns_left_ <= 96)
+#pragma unroll
+      for (int s = 0; s < 4; ++s)
+        if (columns_left_ <= 32 * s)
+#pragma unroll
+          for (int n = 0; n < kTiles; ++n) clear(x[n][s]);
+    columns_left_ -= kWarps * kBrickColumns;
+#pragma unroll
+    for (int n = 0; n < kTiles; ++n) at_[n] += kWarps * kBrickColumns / 8;
+  }
 
-template <int kBits, int kSegments, int kRows, int kWarps>
+ private:
+  const uint32_t* const x_;
+  int columns_left_;
+  unsigned at_[kTiles];  ///< of 16 bytes each
+};
+
+/// kTiles: of 8 rows of x. kDepth: bricks a warp asks for ahead.
+template <int kBits, int kSegments, int kRows, int kWarps, int kTiles, int kDepth>
 __global__ void __launch_bounds__(32 * kWarps, 16 / kWarps) skinny_kernel(const PackedParams p) {
   using Number = Numbers<kBits>;
   constexpr int kGroups = 4 / kSegments;
+  constexpr int kRowsAtOnce = kTiles == 2 && (kBits == 8 || kSegments == 1) ? 1 : kRows;  ///< as registers allow
   let_dependents_start();
-  extern __shared__ __align__(16) float parts[];
+  float* const parts = launched_shared<float>();
   const int thread = static_cast<int>(threadIdx.x), warp = thread / kLanes, lane = thread % kLanes, g = lane / 4,
             q = lane % 4, m = p.num_x_rows, row_brick = static_cast<int>(blockIdx.x) * kRows;
-  BrickReader<kBits, kSegments, kRows, kWarps> reader(p, row_brick, warp, lane);
-  auto ahead = reader.next();
+  BricksAhead<kBits, kSegments, kRows, kWarps, kDepth, true> ahead(p, row_brick, warp, lane);
+  for_each<kDepth>([&](auto depth) { ahead.template load<decltype(depth)::value>(p.zeros != nullptr); });
+  ahead.advance();
   wait_for_dependencies();
+  XAhead<kTiles, kWarps> x_ahead(p, warp, g, q);
+#pragma unroll
+  for (int s = 0; s < 4; ++s) x_ahead.load(s);
+  x_ahead.advance();
 
   float total[kRows][kTiles][4] = {};
-  for (int brick = warp; brick < p.column_bricks; brick += kWarps) {
-    uint32_t x[kTiles][4][4];
+  for_formats(p, [&](auto with_zeros, auto halves) {
+    for (int first = warp; first < p.column_bricks; first += kDepth * kWarps) {
+      for_each_while<kDepth>([&](auto depth) {
+        constexpr int kAt = decltype(depth)::value;
+        if (kAt > 0 && first + kAt * kWarps >= p.column_bricks) return false;
+        uint32_t(&x)[kTiles][4][4] = x_ahead.x;
+        for_each<kGroups>([&](auto group) {
+          constexpr int kGroup = decltype(group)::value;
+          // For all rows: sums of magic x 2^-p (c0, c1) and of x (c2, c3).
+          float of_x[kTiles][4] = {};
+          for_each<kSegments>([&](auto in_group) {
+            constexpr int s = kGroup * kSegments + decltype(in_group)::value, p_of_s = Number::position(s);
+            const uint32_t power = bits_as<uint32_t>(both(static_cast<float>(1 << p_of_s)));
+            const uint32_t a[4] = {kMagic, power, kMagic, power};
 #pragma unroll
-    for (int n = 0; n < kTiles; ++n) load_x(x[n], p, brick, n, g, q);
-    const auto now = ahead;
-    ahead = reader.next();
-    // Of each group, for all rows: sums of magic x 2^-p (c0, c1) and of x (c2, c3).
-    float of_x[kGroups][kTiles][4] = {};
-    for_each<4>([&](auto segment) {
-      constexpr int s = decltype(segment)::value, p_of_s = Number::position(s);
-      const uint32_t power = bits_as<uint32_t>(both(static_cast<float>(1 << p_of_s)));
-      const uint32_t a[4] = {kMagic, power, kMagic, power};
+            for (int n = 0; n < kTiles; ++n) {
+              if constexpr (p_of_s > 0)
 #pragma unroll
-      for (int n = 0; n < kTiles; ++n) {
-        if constexpr (p_of_s > 0)
+                for (int i = 0; i < 4; ++i)
+                  x[n][s][i] =
+                      bits_as<uint32_t>(__hmul2(bits_as<Two>(x[n][s][i]), both(1.f / static_cast<float>(1 << p_of_s))));
 #pragma unroll
-          for (int i = 0; i < 4; ++i)
-            x[n][s][i] =
-                bits_as<uint32_t>(__hmul2(bits_as<Two>(x[n][s][i]), both(1.f / static_cast<float>(1 << p_of_s))));
+              for (int four = 0; four < 2; ++four) multiply_add(of_x[n], a, x[n][s][2 * four], x[n][s][2 * four + 1]);
+            }
+          });
+          for_each<kRows / kRowsAtOnce>([&](auto turn) {
+            constexpr int kFirst = decltype(turn)::value * kRowsAtOnce, kEnd = kFirst + kRowsAtOnce;
+            float2 scale[kRowsAtOnce];
+            float part[kRowsAtOnce][Number::kParts][kTiles][4];
 #pragma unroll
-        for (int half = 0; half < 2; ++half) multiply_add(of_x[s / kSegments][n], a, x[n][s][half], x[n][s][2 + half]);
-      }
-    });
-    for_each<kGroups>([&](auto group) {
-      constexpr int kGroup = decltype(group)::value;
+            for (int r = 0; r < kRowsAtOnce; ++r) {
+              scale[r] = pair_of(ahead.scales[kAt][kFirst + r][kGroup], halves);
+              float2 zero{p.zero, p.zero};
+              if (with_zeros) {
+                const uint32_t zeros = ahead.zeros[kAt][kFirst + r][kGroup];
+                zero = {static_cast<float>(zeros & 0xff), static_cast<float>(zeros >> 8)};
+              }
 #pragma unroll
-      for (int r = 0; r < kRows; ++r) {
-        const auto [scale, zero] = now.scale_and_zero(p, r, kGroup, g);
-        float part[Number::kParts][kTiles][4];
+              for (int n = 0; n < kTiles; ++n) {
+                const float(&s)[4] = of_x[n];
 #pragma unroll
-        for (int n = 0; n < kTiles; ++n) {
-          const float(&s)[4] = of_x[kGroup][n];
+                for (int i = 0; i < 2; ++i) {
+                  part[r][0][n][i] = fmaf(-zero.x, s[2 + i], -s[i]);
+                  part[r][0][n][2 + i] = fmaf(-zero.y, s[2 + i], -s[i]);
+                  if constexpr (Number::kParts == 2) part[r][1][n][i] = part[r][1][n][2 + i] = -s[i];
+                }
+              }
+            }
+            for_each<kSegments>([&](auto in_group) {
+              constexpr int s = kGroup * kSegments + decltype(in_group)::value;
+              for_each<2 * Number::kParts>([&](auto index) {
+                constexpr int kPart = decltype(index)::value / 2, kFour = decltype(index)::value % 2;
 #pragma unroll
-          for (int i = 0; i < 2; ++i) {
-            part[0][n][i] = -(s[i] + zero.x * s[2 + i]);
-            part[0][n][2 + i] = -(s[i] + zero.y * s[2 + i]);
-            if constexpr (Number::kParts == 2) part[1][n][i] = part[1][n][2 + i] = -s[i];
-          }
-        }
-        for_each<2 * kSegments * Number::kParts>([&](auto index) {
-          constexpr int kIndex = decltype(index)::value, kPart = kIndex / (2 * kSegments);
-          constexpr int s = kGroup * kSegments + kIndex % (2 * kSegments) / 2, kHalf = kIndex % 2;
-          const uint32_t a[4] = {Number::template pair<s, 0, 0, kHalf, kPart>(now.words[r]),
-                                 Number::template pair<s, 1, 0, kHalf, kPart>(now.words[r]),
-                                 Number::template pair<s, 0, 1, kHalf, kPart>(now.words[r]),
-                                 Number::template pair<s, 1, 1, kHalf, kPart>(now.words[r])};
+                for (int r = 0; r < kRowsAtOnce; ++r) {
+                  const uint32_t(&words)[2 * kBits] = ahead.words[kAt][kFirst + r];
+                  const uint32_t a[4] = {Number::template pair<s, 0, kFour, 0, kPart>(words),
+                                         Number::template pair<s, 1, kFour, 0, kPart>(words),
+                                         Number::template pair<s, 0, kFour, 1, kPart>(words),
+                                         Number::template pair<s, 1, kFour, 1, kPart>(words)};
 #pragma unroll
-          for (int n = 0; n < kTiles; ++n) multiply_add(part[kPart][n], a, x[n][s][kHalf], x[n][s][2 + kHalf]);
+                  for (int n = 0; n < kTiles; ++n)
+                    multiply_add(part[r][kPart][n], a, x[n][s][2 * kFour], x[n][s][2 * kFour + 1]);
+                }
+              });
+              if constexpr (kEnd == kRows) x_ahead.load(s);
+            });
+#pragma unroll
+            for (int r = 0; r < kRowsAtOnce; ++r)
+#pragma unroll
+              for (int n = 0; n < kTiles; ++n)
+#pragma unroll
+                for (int i = 0; i < 4; ++i) {
+                  float sum = part[r][0][n][i];
+                  if constexpr (Number::kParts == 2) sum += 16 * part[r][1][n][i];
+                  total[kFirst + r][n][i] += (i < 2 ? scale[r].x : scale[r].y) * sum;
+                }
+          });
         });
-#pragma unroll
-        for (int n = 0; n < kTiles; ++n)
-#pragma unroll
-          for (int i = 0; i < 4; ++i) {
-            float sum = part[0][n][i];
-            if constexpr (Number::kParts == 2) sum += 16 * part[1][n][i];
-            total[r][n][i] += (i < 2 ? scale.x : scale.y) * sum;
-          }
-      }
-    });
-  }
+        ahead.template load<kAt>(with_zeros);
+        x_ahead.advance();
+        return true;
+      });
+      ahead.advance();
+    }
+  });
 #pragma unroll
   for (int n = 0; n < kTiles; ++n)
 #pragma unroll
@@ -117,10 +168,12 @@ __global__ void __launch_bounds__(32 * kWarps, 16 / kWarps) skinny_kernel(const 
   add_and_store<kRows, kWarps>(p, parts, row_brick, [](int) { return 1.f; });
 }
 
-template <int kBits, int kSegments, int kRows, int kWarps>
+template <int kBits, int kSegments, int kRows, int kWarps, int kTiles>
 void launch(const PackedParams& p, CUstream_st* stream) {
-  launch_early(skinny_kernel<kBits, kSegments, kRows, kWarps>, (p.row_bricks + kRows - 1) / kRows, 32 * kWarps,
-               static_cast<int>(sizeof(float)) * kWarps * p.num_x_rows * kRows * kBrickRows, p, stream);
+  constexpr bool kMany = kBits == 8 || kSegments == 1 || kRows * kTiles == 4 || (kBits == 3 && kRows == 2);
+  constexpr int kDepth = kMany ? 1 : 2;  // as registers allow
+  launch_early(skinny_kernel<kBits, kSegments, kRows, kWarps, kTiles, kDepth>, (p.row_bricks + kRows - 1) / kRows,
+               32 * kWarps, static_cast<int>(sizeof(float)) * kWarps * p.num_x_rows * kRows * kBrickRows, p, stream);
 }
 
 }  // namespace
@@ -130,7 +183,9 @@ void packed_skinny_cuda(const DecodeArgs& args, CUstream_st* stream) {
   for_bits_and_group(args.w.shape.bits, p.group_shift, [&](auto bits, auto segments) {
     constexpr int kBits = decltype(bits)::value, kSegments = decltype(segments)::value;
     for_tile<num_decode_tiles(kBits == 8 || kSegments == 1, true)>(args, [&](auto rows, auto warps) {
-      launch<kBits, kSegments, decltype(rows)::value, decltype(warps)::value>(p, stream);
+      constexpr int kRows = decltype(rows)::value, kWarps = decltype(warps)::value;
+      p.num_x_rows <= 8 ? launch<kBits, kSegments, kRows, kWarps, 1>(p, stream)
+                        : launch<kBits, kSegments, kRows, kWarps, 2>(p, stream);
     });
   });
 }

@@ -6,14 +6,9 @@
 #include <utility>
 #include <vector>
 
-#include "kernels/cuda/emulation.h"
+#include "kernels/cuda/ptx.cuh"
 
-// What packed_fragments.cuh takes from CUDA's headers.
-struct __nv_bfloat162 {
-  __nv_bfloat16 x, y;
-};
-inline __nv_bfloat162 __float2bfloat162_rn(float x) { return {__float2bfloat16_rn(x), __float2bfloat16_rn(x)}; }
-/// One rounding: what is rounded here has fewer digits than a float.
+// What packed_fragments.cuh takes from CUDA's headers beyond what is emulated. One rounding: what is rounded here has fewer digits than a float.
 inline __nv_bfloat162 __hfma2(__nv_bfloat162 a, __nv_bfloat162 b, __nv_bfloat162 c) {
   const auto one = [](__nv_bfloat16 u, __nv_bfloat16 v, __nv_bfloat16 w) {
     const double exact = double{__bfloat162float(u)} * __bfloat162float(v) + __bfloat162float(w);
@@ -23,14 +18,6 @@ inline __nv_bfloat162 __hfma2(__nv_bfloat162 a, __nv_bfloat162 b, __nv_bfloat162
   return {one(a.x, b.x, c.x), one(a.y, b.y, c.y)};
 }
 inline __nv_bfloat162 __hadd2(__nv_bfloat162 a, __nv_bfloat162 b) { return __hfma2(a, __float2bfloat162_rn(1), b); }
-inline __nv_bfloat162 __hmul2(__nv_bfloat162 a, __nv_bfloat162 b) { return __hfma2(a, b, __float2bfloat162_rn(0)); }
-inline uint32_t __byte_perm(uint32_t a, uint32_t b, uint32_t selector) {
-  const uint64_t both = uint64_t{b} << 32 | a;
-  uint32_t result = 0;
-  for (int i = 0; i < 4; ++i)
-    result |= static_cast<uint32_t>(both >> (8 * (selector >> (4 * i) & 7)) & 0xff) << (8 * i);
-  return result;
-}
 
 #include "kernels/cuda/packed_fragments.cuh"
 #include "kernels/packed_weight.h"

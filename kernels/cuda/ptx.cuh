@@ -1,0 +1,110 @@
+// Instructions that C++ has no words for, as functions: what a kernel is written in, so that a test on the CPU
+// (kernels/cuda/emulation.h) has the same kernel with other functions under it.
+#pragma once
+#include <cstdint>
+
+#if defined(__CUDACC__)
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+namespace satin::kernels {
+
+/// A block's memory of a size that the launch says; 16-byte aligned.
+template <class T>
+__device__ __forceinline__ T* launched_shared() {
+  extern __shared__ __align__(16) unsigned char launched_shared_bytes[];
+  return reinterpret_cast<T*>(launched_shared_bytes);
+}
+
+/// The kernel before this one in the stream has ended, and its results can be seen.
+__device__ __forceinline__ void wait_for_dependencies() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+/// The next one may begin with what does not depend on this one.
+__device__ __forceinline__ void let_dependents_start() { asm volatile("griddepcontrol.launch_dependents;"); }
+
+/// Of what is read once, and where `is_here` alone: else `to` stays.
+__device__ __forceinline__ void load_once_if(bool is_here, uint32_t& x, uint32_t& y, uint32_t& z, uint32_t& w,
+                                             const uint32_t* from) {
+  asm volatile(
+      "{.reg .pred here; setp.ne.s32 here, %5, 0;"
+      "@here ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];}"
+      : "+r"(x), "+r"(y), "+r"(z), "+r"(w)
+      : "l"(from), "r"(static_cast<int>(is_here)));
+}
+__device__ __forceinline__ void load_once_if(bool is_here, uint32_t& x, uint32_t& y, const uint32_t* from) {
+  asm volatile(
+      "{.reg .pred here; setp.ne.s32 here, %3, 0;"
+      "@here ld.global.nc.L1::no_allocate.v2.u32 {%0, %1}, [%2];}"
+      : "+r"(x), "+r"(y)
+      : "l"(from), "r"(static_cast<int>(is_here)));
+}
+/// Of what is read again.
+__device__ __forceinline__ void load_if(bool is_here, uint32_t& x, uint32_t& y, uint32_t& z, uint32_t& w,
+                                        const uint32_t* from) {
+  asm volatile(
+      "{.reg .pred here; setp.ne.s32 here, %5, 0;"
+      "@here ld.global.v4.u32 {%0, %1, %2, %3}, [%4];}"
+      : "+r"(x), "+r"(y), "+r"(z), "+r"(w)
+      : "l"(from), "r"(static_cast<int>(is_here))
+      : "memory");
+}
+__device__ __forceinline__ void load_if(bool is_here, uint32_t& to, const uint32_t* from) {
+  asm volatile("{.reg .pred here; setp.ne.s32 here, %2, 0; @here ld.global.nc.u32 %0, [%1];}"
+               : "+r"(to)
+               : "l"(from), "r"(static_cast<int>(is_here)));
+}
+__device__ __forceinline__ void load_if(bool is_here, uint32_t& to, const uint16_t* from) {
+  asm volatile("{.reg .pred here; setp.ne.s32 here, %2, 0; @here ld.global.nc.u16 %0, [%1];}"
+               : "+r"(to)
+               : "l"(from), "r"(static_cast<int>(is_here)));
+}
+
+/// x = 0, in a branch of its own: what is seldom done takes no instructions of what is done always.
+__device__ __forceinline__ void clear(uint32_t (&x)[4]) {
+  asm volatile("mov.b32 %0, 0; mov.b32 %1, 0; mov.b32 %2, 0; mov.b32 %3, 0;"
+               : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3]));
+}
+
+/// A place in the block's memory, as its loads take it.
+class SharedAt {
+ public:
+  __device__ __forceinline__ explicit SharedAt(const void* at)
+      : at_(static_cast<uint32_t>(__cvta_generic_to_shared(at))) {}
+  __device__ __forceinline__ SharedAt plus(int words) const { return SharedAt(at_ + 4 * words, 0); }
+  /// Where `is_here` alone: else `to` stays. A load of its own, though another of the same place be near.
+  __device__ __forceinline__ void load_if(bool is_here, uint2& to) const {
+    asm volatile("{.reg .pred here; setp.ne.s32 here, %3, 0; @here ld.volatile.shared.v2.u32 {%0, %1}, [%2];}"
+                 : "+r"(to.x), "+r"(to.y)
+                 : "r"(at_), "r"(static_cast<int>(is_here)));
+  }
+
+ private:
+  __device__ __forceinline__ SharedAt(uint32_t at, int) : at_(at) {}
+  uint32_t at_;
+};
+
+/// (a & mask) | b in one instruction.
+template <uint32_t kMask, uint32_t kB>
+__device__ __forceinline__ uint32_t masked_or(uint32_t a) {
+  uint32_t result;
+  asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(result) : "r"(a), "n"(kMask), "n"(kB));
+  return result;
+}
+
+/// c += a b; a: bytes without a sign, b: with one.
+__device__ __forceinline__ void multiply_add(int (&c)[4], const uint32_t (&a)[4], uint2 b) {
+  asm("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b.x), "r"(b.y));
+}
+/// The same of bfloat16 numbers.
+__device__ __forceinline__ void multiply_add(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+}  // namespace satin::kernels
+#else
+#include "kernels/cuda/emulated_ptx.h"
+#endif
