@@ -16,6 +16,7 @@ void check_a16(const PackedMatrix& w, int64_t num_rows);
 /// Rows of W and of x that a block multiplies at once.
 struct A16Tile {
   int rows = 0, tokens = 0;  ///< 0: by rule
+  int splits = 1;            ///< blocks that share its columns: 1 or 2, at most ceil(K / 128)
   bool operator==(const A16Tile&) const = default;
 };
 inline constexpr A16Tile kA16Tiles[] = {{128, 256}, {128, 128}, {128, 64}, {64, 64}};

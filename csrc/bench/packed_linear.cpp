@@ -18,11 +18,13 @@ struct Matrix {
 };
 constexpr int64_t kGroupSize = 64;
 
-ops::PackedWeight random_weight(const Matrix& matrix, int bits) {
-  const int64_t groups = matrix.columns / kGroupSize;
-  return ops::pack_weight(at::randint(1 << bits, {matrix.rows, matrix.columns}, at::kByte),
-                          (at::rand({matrix.rows, groups}) * .01).to(at::kBFloat16),
-                          at::randint(1 << bits, {matrix.rows, groups}, at::kInt), bits, 1, at::kBFloat16);
+/// With a zero point a group.
+ops::PackedWeight random_weight(at::Device device, const Matrix& matrix, int bits) {
+  const at::TensorOptions on(device);
+  const std::vector<int64_t> groups{matrix.rows, matrix.columns / kGroupSize};
+  return ops::pack_codes(at::randint(1 << bits, {matrix.rows, matrix.columns}, on.dtype(at::kByte)),
+                         at::rand(groups, on) * .01, at::randint(1 << bits, groups, on.dtype(at::kInt)), 0, bits, 1,
+                         at::kBFloat16, at::kBFloat16);
 }
 
 std::string gigabytes(double bytes, double us) { return cat(fixed(bytes / us * 1e-3, 1), " GB/s of weights"); }
@@ -44,7 +46,7 @@ void measure_dense(const Options& options, const Matrix& matrix, const at::Tenso
 
 void measure_packed(const Options& options, const Matrix& matrix, int bits, const at::Tensor& x,
                     const std::string& name, ops::PackedPath path, double bandwidth) {
-  std::vector<ops::PackedWeight> copies{random_weight(matrix, bits).to(options.device)};
+  std::vector<ops::PackedWeight> copies{random_weight(options.device, matrix, bits)};
   const auto bytes = static_cast<double>(copies[0].bytes());
   while (copies.size() < copies_beyond_caches(options.device, bytes)) {
     ops::PackedWeight copy = copies[0];
@@ -65,9 +67,9 @@ void measure_int8(const Options& options, const Matrix& matrix, int bits, int64_
                   const std::string& name, double dense_us) {
   const int64_t groups = matrix.columns / group_size;
   const ops::PackedWeight packed =
-      ops::pack_codes(at::randint(1 << bits, {matrix.rows, matrix.columns}, at::kByte).to(options.device),
-                      (at::rand({matrix.rows, groups}) * .01).to(options.device), {}, 1 << (bits - 1), bits, 1,
-                      at::kBFloat16, at::kBFloat16);
+      ops::pack_codes(at::randint(1 << bits, {matrix.rows, matrix.columns}, x.options().dtype(at::kByte)),
+                      at::rand({matrix.rows, groups}, x.options().dtype(at::kFloat)) * .01, {}, 1 << (bits - 1), bits,
+                      1, at::kBFloat16, at::kBFloat16);
   const at::Tensor weight = at::zeros({matrix.rows, matrix.columns}, x.options());
   Measurement m =
       time_calls(options.device, 1, [&](int) { return std::vector<at::Tensor>{ops::a8_linear(x, packed, weight)}; });
@@ -101,15 +103,13 @@ void bench_tokens(const Options& options) {
         const at::Tensor weight = at::randn({matrix.rows, matrix.columns}, x.options());
         dense_us = measure_product(options, name, 0, [&] { return at::linear(x, weight); });
       }
+      // Of the same weights: how fast a product is depends on how often its operands' bits change.
       for (const int bits : {1, 2, 3, 4, 8})
         for (const auto& [path, path_name] :
              {std::pair{ops::PackedPath::kPacked, "packed"}, {ops::PackedPath::kFallback, "in pieces"}}) {
-          if (path == ops::PackedPath::kFallback && bits != 2) continue;  // it takes the same time with any
-          const std::string name = path == ops::PackedPath::kPacked
-                                       ? cat("tokens packed ", bits, " bits group ", kGroupSize, " ", of)
-                                       : cat("tokens in pieces ", bits, " bits ", of);
+          const std::string name = cat("tokens ", path_name, " ", bits, " bits group ", kGroupSize, " ", of);
           if (!wanted(name)) continue;
-          const ops::PackedWeight packed = random_weight(matrix, bits).to(options.device);
+          const ops::PackedWeight packed = random_weight(options.device, matrix, bits);
           measure_product(options, name, dense_us, [&] { return ops::packed_linear(x, packed, {}, path); });
         }
       for (const int bits : {2, 4})
@@ -125,7 +125,7 @@ void bench_tokens(const Options& options) {
         dense_gradient_us = measure_product(options, name, 0, [&] { return at::mm(grad, weight); });
       }
       if (const std::string name = cat("tokens input gradient 2 bits ", of); wanted(name)) {
-        const ops::PackedWeight packed = random_weight(matrix, 2).to(options.device);  // made dense, then multiplied
+        const ops::PackedWeight packed = random_weight(options.device, matrix, 2);  // made dense, then multiplied
         measure_product(options, name, dense_gradient_us,
                         [&] { return at::mm(grad, ops::dequantize_rows(packed, 0, matrix.rows, grad.scalar_type())); });
       }

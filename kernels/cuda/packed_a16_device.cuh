@@ -20,6 +20,7 @@ struct A16Params {
   int group_shift;  // segment T of brick b lies in group (4 b + T) >> group_shift
   int brick_groups;
   int row_tiles, token_tiles;
+  int splits;     // blocks of a cluster, which share a tile's columns; more than one: a tile a cluster
   uint32_t zero;  // of all groups, where has_zeros is false
   bool has_zeros;
 };
@@ -47,7 +48,20 @@ struct Shape {
   static constexpr int kBytes = kFixedBytes + kXSlots * kXBytes + kBrickSlots * kBrickBytes;
   static constexpr int kThreads = 128 * (kWarpgroups + 1);
   static constexpr int kMathRegisters = 240, kCopyRegisters = 24;
+  // of a split tile, over the slots: [kTokens][kRows, 4 of padding], fp32
+  static constexpr int kPartStride = kRows + 4;
   static_assert(kXSlots >= 4 && kBrickBytes % 128 == 0);
+  static_assert(kTokens * kPartStride * 4 <= kXSlots * kXBytes + kBrickSlots * kBrickBytes);
+};
+
+/// Columns of bricks of a block.
+struct Columns {
+  int begin, end;
+  __device__ __forceinline__ explicit Columns(const A16Params& p)
+      : begin(part(p, blockIdx.x % p.splits)), end(part(p, blockIdx.x % p.splits + 1)) {}
+
+ private:
+  static __device__ __forceinline__ int part(const A16Params& p, int i) { return p.column_bricks * i / p.splits; }
 };
 
 /// Shared memory of a block.
@@ -84,10 +98,11 @@ __device__ __forceinline__ void copy_tiles(const A16Params& p, const Storage<S>&
   Position<S::kBrickSlots> bricks;
   const uint32_t pairs = S::kBricks * 8 * p.brick_groups;  // of 4 bytes of scales, 2 of zeros
   const uint32_t brick_bytes = S::kWordBytes + (p.has_zeros ? 6 : 4) * pairs;
-  for (int t = blockIdx.x; t < p.row_tiles * p.token_tiles; t += gridDim.x) {
+  const Columns columns(p);
+  for (int t = blockIdx.x / p.splits; t < p.row_tiles * p.token_tiles; t += gridDim.x / p.splits) {
     const Tile tile = tile_of<S>(p, t);
     const int row_brick = tile.row / kBrickRows;
-    for (int k = 0; k < p.column_bricks; ++k, bricks.next()) {
+    for (int k = columns.begin; k < columns.end; ++k, bricks.next()) {
       wait_for(at.bricks_empty(bricks.slot), bricks.round ^ 1);
       const uint32_t full = at.bricks_full(bricks.slot);
       arrive_expecting(full, brick_bytes);
@@ -115,10 +130,11 @@ class Math {
         group_(threadIdx.x / 128),
         warp_(threadIdx.x / 32 % 4),
         lane_(threadIdx.x % 32),
-        quad_lane_(lane_) {}
+        quad_lane_(lane_),
+        columns_(p) {}
 
   __device__ __forceinline__ void run() {
-    for (int t = blockIdx.x; t < p_.row_tiles * p_.token_tiles; t += gridDim.x) {
+    for (int t = blockIdx.x / p_.splits; t < p_.row_tiles * p_.token_tiles; t += gridDim.x / p_.splits) {
       tile_ = tile_of<S>(p_, t);
       multiply();
     }
@@ -154,7 +170,8 @@ class Math {
     float sums[S::kTokens / 2];
     uint32_t a[2][16];
     uint32_t before = 0;  // of the slot that products may still read
-    for (int k = 0; k < p_.column_bricks; ++k, bricks_.next()) {
+    const int first = columns_.begin;
+    for (int k = first; k < columns_.end; ++k, bricks_.next()) {
       wait_for(at_.bricks_full(bricks_.slot), bricks_.round);
       uint32_t words[2 * S::kBits];
       load_words<S::kBits>(words, at_.words(bricks_.slot) + (group_ * 4 + warp_) * S::kBrickWords * 4, lane_);
@@ -166,11 +183,11 @@ class Math {
         const uint64_t b = operand_b(at_.x(x_.slot));
         begin_products();
 #pragma unroll
-        for (int i = 0; i < 4; ++i) add_product(sums, a[kHalf] + 4 * i, b + 2 * i, k > 0 || kHalf > 0 || i > 0);
+        for (int i = 0; i < 4; ++i) add_product(sums, a[kHalf] + 4 * i, b + 2 * i, k > first || kHalf > 0 || i > 0);
         commit_products();
         wait_for_products<1>();
         keep(a[1 - kHalf]);
-        if (k > 0 || kHalf > 0) release(before);
+        if (k > first || kHalf > 0) release(before);
         before = at_.x_empty(x_.slot);
         x_.next();
       });
@@ -179,7 +196,65 @@ class Math {
     wait_for_products<0>();
     keep(sums);
     release(before);
-    store(sums);
+    if (p_.splits > 1)
+      add_up_and_store(sums);
+    else
+      store(sums);
+  }
+
+  /// Sums of the cluster's two blocks through shared memory, which nothing is copied to any more: each block adds up
+  /// half of the tokens.
+  __device__ __forceinline__ void add_up_and_store(const float (&sums)[S::kTokens / 2]) const {
+    constexpr int kFours = S::kRows / 4;
+    const auto place = [&](int token, int row) { return at_.base + (token * S::kPartStride + row) * 4; };
+    cluster_barrier();  // the other warpgroup too has read its slots
+    const int row = group_ * 64 + warp_ * 16 + lane_ / 4;
+#pragma unroll
+    for (int i = 0; i < S::kTokens / 2; ++i)
+      store_shared(place(i / 4 * 8 + lane_ % 4 * 2 + i % 2, row + i % 4 / 2 * 8), sums[i]);
+    cluster_barrier();
+    constexpr int kThreads = 128 * S::kWarpgroups, kAtOnce = 4;
+    static_assert(S::kTokens / 2 * kFours % (kThreads * kAtOnce) == 0);
+    const int first = static_cast<int>(blockIdx.x) % 2 * (S::kTokens / 2);
+#pragma unroll 1
+    for (int begin = threadIdx.x; begin < S::kTokens / 2 * kFours; begin += kThreads * kAtOnce) {
+      float4 parts[kAtOnce][2];
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i)
+#pragma unroll
+        for (int block = 0; block < 2; ++block) {
+          const int at = begin + i * kThreads;
+          parts[i][block] = load_of_block(place(first + at / kFours, at % kFours * 4), block);
+        }
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        const int at = begin + i * kThreads;
+        store_four(first + at / kFours, at % kFours * 4, parts[i][0], parts[i][1]);
+      }
+    }
+    __syncwarp();
+    cluster_barrier();  // a block's memory is there as long as others read it
+  }
+
+  /// Bias and two blocks' sums of four rows of a token, of the tile.
+  __device__ __forceinline__ void store_four(int token, int row, float4 a, float4 b) const {
+    const int first_row = tile_.row + row;
+    if (tile_.token + token >= p_.num_tokens || first_row >= p_.num_rows) return;
+    float y[4] = {a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w};
+    if (p_.bias)
+#pragma unroll
+      for (int i = 0; i < 4; ++i)
+        if (first_row + i < p_.num_rows) y[i] += __uint_as_float(uint32_t{p_.bias[first_row + i]} << 16);
+    uint16_t* const to = p_.y + static_cast<int64_t>(tile_.token + token) * p_.num_rows + first_row;
+    const uint32_t all[2] = {bits_as<uint32_t>(__floats2bfloat162_rn(y[0], y[1])),
+                             bits_as<uint32_t>(__floats2bfloat162_rn(y[2], y[3]))};
+    if (p_.num_rows % 4 == 0) {
+      *reinterpret_cast<uint2*>(to) = {all[0], all[1]};
+    } else {
+#pragma unroll
+      for (int i = 0; i < 4; ++i)
+        if (first_row + i < p_.num_rows) to[i] = static_cast<uint16_t>(all[i / 2] >> (16 * (i % 2)));
+    }
   }
 
   /// The warpgroup's 64 rows: bias, [rows][tokens] -> [tokens][rows], some tokens at a time.
@@ -233,6 +308,7 @@ class Math {
   const Storage<S> at_;
   const int group_, warp_, lane_;
   const QuadLane quad_lane_;
+  const Columns columns_;
   Position<S::kXSlots> x_;
   Position<S::kBrickSlots> bricks_;
   Tile tile_{};

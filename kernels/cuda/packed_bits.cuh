@@ -1,6 +1,6 @@
 // Shifts of packed words by constants of either sign.
 #pragma once
-#include <cstdint>
+#include "kernels/cuda/ptx.cuh"
 
 namespace satin::kernels {
 

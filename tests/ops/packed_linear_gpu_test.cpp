@@ -131,11 +131,12 @@ TEST(PackedLinearGpu, MultipliesManyRowsWithTheWeightItselfInEveryTile) {
       const PackedWeight moved = weight.to(device);
       const at::Tensor expected = dequantize_rows(weight, 0, rows, at::kBFloat16).to(device);
       const at::Tensor product = at::mm(x.to(at::kDouble), expected.to(at::kDouble).t());
-      for (const kernels::A16Tile& tile : kernels::kA16Tiles) {
-        SCOPED_TRACE(cat(name, ", a tile of ", tile.rows, " x ", tile.tokens));
-        EXPECT_TRUE(packed_a16(identity, moved, {}, tile).t().equal(expected));
-        EXPECT_LT(relative_error(packed_a16(x, moved, {}, tile), product), 4e-3);
-      }
+      for (kernels::A16Tile tile : kernels::kA16Tiles)
+        for (tile.splits = 1; tile.splits <= 2; ++tile.splits) {
+          SCOPED_TRACE(cat(name, ", a tile of ", tile.rows, " x ", tile.tokens, " split ", tile.splits, " times"));
+          EXPECT_TRUE(packed_a16(identity, moved, {}, tile).t().equal(expected));
+          EXPECT_LT(relative_error(packed_a16(x, moved, {}, tile), product), 4e-3);
+        }
     });
   }
 }
