@@ -20,8 +20,9 @@ namespace {
 /// On the CPU more rows than this are computed faster once the weight is dequantized (`satin bench packed_linear`).
 constexpr int64_t kMostCpuRows = 64;
 constexpr int64_t kMostDecodeRows = kernels::kMostDecodeRows;
-/// Of the kernel for many rows; beyond them the weight is dequantized.
-constexpr int64_t kLeastA16Rows = kMostDecodeRows + 1, kMostA16Rows = std::numeric_limits<int>::max();
+constexpr int64_t kLeastA16Rows = kMostDecodeRows + 1;
+/// Of 8 bits more are slower than dequantizing them first; of fewer bits none (`satin bench packed_linear`).
+constexpr int64_t kMostA16RowsOf8Bits = 1024;
 /// Weights of the fallback's pieces: what a processor's caches hold, and on a GPU a layer's whole matrix.
 constexpr int64_t kPieceWeights = int64_t{1} << 22;
 constexpr int64_t kPieceWeightsCuda = int64_t{1} << 26;
@@ -29,7 +30,7 @@ constexpr int64_t kPieceWeightsCuda = int64_t{1} << 26;
 /// Why no packed kernel computes it for more rows than decoding has, on a GPU; empty: one does.
 std::string cannot_many(const PackedProblem& p) {
   const std::string rows = cat("more than ", kMostDecodeRows, " rows at once");
-  if (p.num_rows > kMostA16Rows) return cat("more than ", kMostA16Rows, " rows at once");
+  if (p.num_rows > std::numeric_limits<int>::max()) return "more rows than an int counts";
   if (p.dtype != at::kBFloat16) return cat(rows, " in ", p.dtype);
   if (p.scale_dtype != at::kBFloat16) return cat(rows, " with scales in ", p.scale_dtype);
   if (p.dequant_dtype != at::kBFloat16) return cat(rows, " of a weight in ", p.dequant_dtype);
@@ -93,6 +94,7 @@ PackedProblem problem_of(const at::Tensor& x, const PackedWeight& weight, at::Sc
           .num_columns = weight.shape.num_columns,
           .num_groups = weight.shape.num_groups(),
           .group_size = weight.shape.group_size,
+          .bits = weight.shape.bits,
           .dtype = dtype,
           .scale_dtype = weight.scales.scalar_type(),
           .dequant_dtype = weight.dequant_dtype};
@@ -106,6 +108,8 @@ PackedChoice choose_packed_path(const PackedProblem& problem, PackedPath wanted)
     return {wanted, "asked for"};
   }
   if (!why_not.empty()) return {PackedPath::kFallback, why_not};
+  if (problem.is_cuda && problem.bits == 8 && problem.num_rows > kMostA16RowsOf8Bits)
+    return {PackedPath::kFallback, cat("8 bits, more than ", kMostA16RowsOf8Bits, " rows at once")};
   if (problem.is_cuda)
     return {PackedPath::kPacked,
             cat(problem.num_rows < kLeastA16Rows ? "up to " : "more than ", kMostDecodeRows, " rows at once")};

@@ -4,10 +4,18 @@
 // the tensor cores read x alone from there, 64 columns a slot as the copy engine swizzles them. A warpgroup has 64 rows
 // and kTokens columns of Y^T in fp32; a warp's 16 rows are one row of bricks.
 //
-// Floor: 2 M N K operations; 8192^3 in bfloat16 runs at about 790 TFLOP/s at best. Predicted near it for many tokens:
-// of a brick of columns, 2,048 cycles of products stand over less than 400 instructions a warp, two warps a scheduler,
-// for 256 tokens (1,024 for 128); what is left are a tile's first loads and its store, a few percent of long rows. The
-// dense product after dequantizing has the same floor, and writes and reads the weight before.
+// Two blocks of a cluster may share a tile's columns where tiles are fewer than multiprocessors. What is stored leaves
+// by the copy engine while the next tile is multiplied.
+//
+// Predicted: 2 M N K operations at about 790 TFLOP/s (8192^3 in bfloat16 at best); of a column of bricks, 2,048 cycles
+// of products for 256 tokens stand over less than 400 instructions a warp, two warps a scheduler. The dense product
+// after dequantizing has the same floor, and writes and reads the weight before.
+// Measured (H200, groups of 64 with zero points): M = 4096 on 8,192 x 8,192, 1 to 4 bits 736 to 853 us, dense 814,
+// dequantized first 841 to 910; M = 64 25 to 29 us, dense 38, first 111 to 114. A column of bricks takes 1.15 us for
+// 256 tokens, as predicted, and .49 to .77 us for 64 and 128, where products would take .15 to .58: a warp's chain of
+// making weights is waited for. More bits are slower at the same count of instructions, and so is the dense product of
+// their values: numbers that change more bits take more power. Four blocks a tile took longer than two (33 us against
+// 27 for 256 tokens on 4,096 x 4,096), as if 32 clusters of four did not run at the same time.
 #include <algorithm>
 #include <iterator>
 #include <limits>
@@ -47,7 +55,10 @@ void launch(const PackedA16Args& args, int splits, CUstream_st* stream) {
   if (p.has_zeros) p.zeros = map_of(CU_TENSOR_MAP_DATA_TYPE_UINT16, 2, args.w.zeros, pairs, box, false);
   p.zero = static_cast<uint32_t>(args.w.zero);
   for (int s = 0; s < 4; ++s) p.lines[s] = level_line<S::kBits>(s, args.w.step, S::kZeros ? 0 : args.w.zero);
-  p.y = static_cast<uint16_t*>(args.y);
+  p.out = static_cast<uint16_t*>(args.y);
+  p.copies_out = S::kCopiesOut && p.num_rows % 8 == 0 && reinterpret_cast<uintptr_t>(args.y) % 16 == 0;
+  if (p.copies_out)
+    p.y = map_of(CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, args.y, {shape.num_rows, args.num_rows}, {64, S::kTokens}, true);
   p.bias = static_cast<const uint16_t*>(args.bias);
   p.row_tiles = (p.num_rows + S::kRows - 1) / S::kRows;
   p.token_tiles = (p.num_tokens + S::kTokens - 1) / S::kTokens;

@@ -12,9 +12,9 @@
 namespace satin::kernels::a16 {
 
 struct A16Params {
-  CUtensorMap x, words, scales, zeros;
+  CUtensorMap x, words, scales, zeros, y;
   LevelLine lines[4];  // of a brick's segments
-  uint16_t* y;
+  uint16_t* out;
   const uint16_t* bias;
   int num_tokens, num_rows, column_bricks;
   int group_shift;  // segment T of brick b lies in group (4 b + T) >> group_shift
@@ -23,10 +23,11 @@ struct A16Params {
   int splits;     // blocks of a cluster, which share a tile's columns; more than one: a tile a cluster
   uint32_t zero;  // of all groups, where has_zeros is false
   bool has_zeros;
+  bool copies_out;  // y by the copy engine
 };
 
 constexpr int kSlotColumns = 64;  // of x, 128 bytes
-constexpr int kOutTokens = 32;    // that are stored at once
+constexpr int kOutTokens = 32;    // that are stored at once where the copy engine does not
 
 /// kZeros: zeros are not part of the lines (packed_fragments.cuh).
 template <int kNumBits, bool kHasZeros, int kNumTokens, int kNumWarpgroups>
@@ -39,9 +40,11 @@ struct Shape {
   static constexpr int kXBytes = kTokens * 2 * kSlotColumns, kWordBytes = kBricks * kBrickWords * 4;
   static constexpr int kScaleBytes = kBricks * 4 * 32, kZeroBytes = kScaleBytes / 2;
   static constexpr int kBrickBytes = kWordBytes + kScaleBytes + kZeroBytes;
-  // a warpgroup's outputs, [kOutTokens][64 rows, 8 of padding]
-  static constexpr int kOutStride = 72, kOutBytes = kOutTokens * kOutStride * 2;
-  static constexpr int kFixedBytes = 1024 + 1024 + kWarpgroups * kOutBytes;  // alignment, barriers
+  // A warpgroup's outputs: [kTokens][64 rows], swizzled, for the copy engine, where there is room for them; else
+  // [kOutTokens][64 rows, 8 of padding].
+  static constexpr bool kCopiesOut = kBits < 8;
+  static constexpr int kOutStride = 72, kOutBytes = kCopiesOut ? kTokens * 128 : kOutTokens * kOutStride * 2;
+  static constexpr int kFixedBytes = 3 * 1024 + kWarpgroups * kOutBytes;  // twice alignment, barriers
   static constexpr int kFreeBytes = kSharedBytes - kFixedBytes;
   static constexpr int kBrickSlots = std::clamp(kFreeBytes / (2 * kXBytes + kBrickBytes), 3, 8);
   static constexpr int kXSlots = std::min(2 * kBrickSlots, (kFreeBytes - kBrickSlots * kBrickBytes) / kXBytes);
@@ -80,7 +83,9 @@ struct Storage {
   __device__ __forceinline__ uint32_t x_empty(int slot) const { return barriers() + 16 * slot + 8; }
   __device__ __forceinline__ uint32_t bricks_full(int slot) const { return x_full(S::kXSlots + slot); }
   __device__ __forceinline__ uint32_t bricks_empty(int slot) const { return x_empty(S::kXSlots + slot); }
-  __device__ __forceinline__ uint32_t outputs(int group) const { return barriers() + 1024 + group * S::kOutBytes; }
+  __device__ __forceinline__ uint32_t outputs(int group) const {
+    return ((barriers() + 2047) & ~1023u) + group * S::kOutBytes;
+  }
 };
 
 template <int kSlots>
@@ -138,6 +143,7 @@ class Math {
       tile_ = tile_of<S>(p_, t);
       multiply();
     }
+    if (S::kCopiesOut && copies()) wait_for_stores();
   }
 
  private:
@@ -196,10 +202,47 @@ class Math {
     wait_for_products<0>();
     keep(sums);
     release(before);
-    if (p_.splits > 1)
-      add_up_and_store(sums);
-    else
-      store(sums);
+    if (p_.splits > 1) return add_up_and_store(sums);
+    if constexpr (S::kCopiesOut)
+      if (p_.copies_out) return copy_out(sums);
+    store(sums);
+  }
+
+  /// One thread of a warpgroup asks the copy engine.
+  __device__ __forceinline__ bool copies() const { return threadIdx.x % 128 == 0; }
+
+  __device__ __forceinline__ void load_bias(float (&bias)[2]) const {
+    const int row = tile_.row + group_ * 64 + warp_ * 16 + lane_ / 4;
+#pragma unroll
+    for (int i = 0; i < 2; ++i)
+      bias[i] = p_.bias && row + 8 * i < p_.num_rows ? __uint_as_float(uint32_t{p_.bias[row + 8 * i]} << 16) : 0;
+  }
+  /// Of tokens 8 j ... 8 j + 15, as matrices of 8 rows x 8 tokens.
+  static __device__ __forceinline__ void store_matrices(uint32_t to, const float* sums, const float (&bias)[2]) {
+    uint32_t packed[4];
+#pragma unroll
+    for (int n = 0; n < 2; ++n) {
+      const float* const s = sums + 4 * n;
+      packed[2 * n] = bits_as<uint32_t>(__floats2bfloat162_rn(s[0] + bias[0], s[1] + bias[0]));
+      packed[2 * n + 1] = bits_as<uint32_t>(__floats2bfloat162_rn(s[2] + bias[1], s[3] + bias[1]));
+    }
+    store_transposed(to, packed[0], packed[1], packed[2], packed[3]);
+  }
+
+  /// The warpgroup's 64 rows: bias, [rows][tokens] -> [tokens][rows], which leave while the next tile is multiplied.
+  __device__ __forceinline__ void copy_out(const float (&sums)[S::kTokens / 2]) const {
+    const uint32_t out = at_.outputs(group_);
+    float bias[2];
+    load_bias(bias);
+    if (copies()) wait_for_stores();
+    warpgroup_barrier(1 + group_);  // the outputs before these have left
+    const int lane_token = lane_ / 16 * 8 + lane_ % 8, eight = warp_ * 2 + lane_ / 8 % 2;  // of rows
+    const uint32_t to = out + lane_token * 128 + (eight ^ lane_ % 8) * 16;
+#pragma unroll
+    for (int j = 0; j < S::kTokens / 8; j += 2) store_matrices(to + j * 8 * 128, sums + 4 * j, bias);
+    fence_copies();
+    warpgroup_barrier(1 + group_);
+    if (copies()) store_box(p_.y, tile_.row + group_ * 64, tile_.token, out);
   }
 
   /// Sums of the cluster's two blocks through shared memory, which nothing is copied to any more: each block adds up
@@ -245,7 +288,7 @@ class Math {
 #pragma unroll
       for (int i = 0; i < 4; ++i)
         if (first_row + i < p_.num_rows) y[i] += __uint_as_float(uint32_t{p_.bias[first_row + i]} << 16);
-    uint16_t* const to = p_.y + static_cast<int64_t>(tile_.token + token) * p_.num_rows + first_row;
+    uint16_t* const to = p_.out + static_cast<int64_t>(tile_.token + token) * p_.num_rows + first_row;
     const uint32_t all[2] = {bits_as<uint32_t>(__floats2bfloat162_rn(y[0], y[1])),
                              bits_as<uint32_t>(__floats2bfloat162_rn(y[2], y[3]))};
     if (p_.num_rows % 4 == 0) {
@@ -260,11 +303,9 @@ class Math {
   /// The warpgroup's 64 rows: bias, [rows][tokens] -> [tokens][rows], some tokens at a time.
   __device__ __forceinline__ void store(const float (&sums)[S::kTokens / 2]) const {
     const uint32_t out = at_.outputs(group_);
-    const int first_row = tile_.row + group_ * 64, row = first_row + warp_ * 16 + lane_ / 4;
-    float bias[2] = {0, 0};
-#pragma unroll
-    for (int i = 0; i < 2; ++i)
-      if (p_.bias && row + 8 * i < p_.num_rows) bias[i] = __uint_as_float(uint32_t{p_.bias[row + 8 * i]} << 16);
+    const int first_row = tile_.row + group_ * 64;
+    float bias[2];
+    load_bias(bias);
     // Matrices of 8 rows x 8 tokens: rows g and g + 8 of tokens 8 j, then of 8 (j + 1).
     const int lane_token = lane_ / 16 * 8 + lane_ % 8, lane_row = warp_ * 16 + lane_ / 8 % 2 * 8;
     const uint32_t to = out + (lane_token * S::kOutStride + lane_row) * 2;
@@ -275,23 +316,15 @@ class Math {
       if (first_token >= p_.num_tokens) break;
       warpgroup_barrier(1 + group_);  // the outputs before these have left
 #pragma unroll
-      for (int j = 0; j < kOutTokens / 8; j += 2) {
-        uint32_t packed[4];
-#pragma unroll
-        for (int n = 0; n < 2; ++n) {
-          const float* const s = sums + 4 * (pass * kOutTokens / 8 + j + n);
-          packed[2 * n] = bits_as<uint32_t>(__floats2bfloat162_rn(s[0] + bias[0], s[1] + bias[0]));
-          packed[2 * n + 1] = bits_as<uint32_t>(__floats2bfloat162_rn(s[2] + bias[1], s[3] + bias[1]));
-        }
-        store_transposed(to + j * 8 * S::kOutStride * 2, packed[0], packed[1], packed[2], packed[3]);
-      }
+      for (int j = 0; j < kOutTokens / 8; j += 2)
+        store_matrices(to + j * 8 * S::kOutStride * 2, sums + 4 * (pass * kOutTokens / 8 + j), bias);
       warpgroup_barrier(1 + group_);
 #pragma unroll
       for (int i = 0; i < kOutTokens * 8 / 128; ++i) {
         const int at = i * 128 + warp_ * 32 + lane_, token = first_token + at / 8, first = first_row + at % 8 * 8;
         if (token >= p_.num_tokens || first >= p_.num_rows) continue;
         const uint4 v = load_shared4(out + at / 8 * S::kOutStride * 2 + at % 8 * 16);
-        uint16_t* const y = p_.y + static_cast<int64_t>(token) * p_.num_rows + first;
+        uint16_t* const y = p_.out + static_cast<int64_t>(token) * p_.num_rows + first;
         if (vectors) {
           *reinterpret_cast<uint4*>(y) = v;
         } else {

@@ -8,7 +8,8 @@
 
 #include "kernels/cuda/ptx.cuh"
 
-// What packed_fragments.cuh takes from CUDA's headers beyond what is emulated. One rounding: what is rounded here has fewer digits than a float.
+// What packed_fragments.cuh takes from CUDA's headers beyond what is emulated. One rounding: what is rounded here has
+// fewer digits than a float.
 inline __nv_bfloat162 __hfma2(__nv_bfloat162 a, __nv_bfloat162 b, __nv_bfloat162 c) {
   const auto one = [](__nv_bfloat16 u, __nv_bfloat16 v, __nv_bfloat16 w) {
     const double exact = double{__bfloat162float(u)} * __bfloat162float(v) + __bfloat162float(w);

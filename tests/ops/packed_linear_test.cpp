@@ -133,6 +133,9 @@ TEST(PackedLinear, ChoosesByWhatItIsGiven) {
 
   const auto of_many = [&](auto change) { return changed([&](auto& o) { o.num_rows = 17, change(o); }); };
   EXPECT_EQ(of_many([](auto&) {}), PackedPath::kPacked);
+  EXPECT_EQ(of_many([](auto& o) { o.num_rows = 8192; }), PackedPath::kPacked);
+  EXPECT_EQ(of_many([](auto& o) { o.bits = 8; }), PackedPath::kPacked);
+  EXPECT_EQ(of_many([](auto& o) { o.bits = 8, o.num_rows = 1025; }), PackedPath::kFallback);
   EXPECT_EQ(of_many([](auto& o) { o.num_rows = 8192, o.group_size = 32, o.num_groups = 128; }), PackedPath::kPacked);
   EXPECT_EQ(of_many([](auto& o) { o.group_size = 4128, o.num_groups = 1; }), PackedPath::kPacked);
   EXPECT_EQ(of_many([](auto& o) { o.dtype = at::kHalf; }), PackedPath::kFallback);
