@@ -1,7 +1,9 @@
 #include <algorithm>
+#include <map>
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/log.h"
 #include "core/nearest.h"
 #include "export/format.h"
 #include "export/gguf.h"
@@ -73,6 +75,27 @@ void verify(const ShippedModel& written, const ShippedModel& read, const Format&
   in_parallel(sizes, compare, "verifying", progress);
 }
 
+/// Formats have one number of bits a layer: where columns have fewer, their codes are codes of the widest.
+ShippedModel without_columns(ShippedModel model) {
+  std::map<std::string, std::pair<std::string, size_t>> changed;  // the first layer and their number, by what is said
+  std::vector<ShippedTensor> narrow;
+  for (const auto& tensor : model.tensors)
+    if (tensor.scheme && tensor.scheme->has_columns()) narrow.push_back(tensor);
+  for (const ShippedTensor& tensor : narrow) {
+    auto& [first, count] = changed[quant::describe_columns(*tensor.scheme)];
+    if (count++ == 0) first = tensor.name;
+    model.tensors.erase(model.tensors.find(tensor.name));
+    model.add({tensor.name, tensor.shape, tensor.scheme->stored(), [tensor] {
+                 quant::QuantizedWeight weight = tensor.quantized();
+                 weight.scheme = weight.scheme.stored();
+                 return weight;
+               }});
+  }
+  for (const auto& [what, layers] : changed)
+    log_info(cat(what, ": ", layers.first, layers.second > 1 ? cat(" and ", layers.second - 1, " more") : ""));
+  return model;
+}
+
 /// Whether `inner` is `outer` or below it.
 bool is_within(const fs::path& inner, const fs::path& outer) {
   const fs::path relative = fs::weakly_canonical(inner).lexically_relative(fs::weakly_canonical(outer));
@@ -97,8 +120,9 @@ void check_output(const fs::path& output, bool is_file, const fs::path& source, 
 
 }  // namespace
 
-ExportReport export_model(const ShippedModel& model, const Format& format, const fs::path& output, bool force,
+ExportReport export_model(const ShippedModel& trained, const Format& format, const fs::path& output, bool force,
                           const WriteOptions& options) {
+  const ShippedModel model = without_columns(trained);
   const ShippedModel nearest = options.lossy ? nearest_model(model, format) : ShippedModel();
   const ShippedModel& shipped = options.lossy ? nearest : model;
   const std::vector<QuantizedLayer> layers = layers_of(shipped);
@@ -133,7 +157,7 @@ ExportReport export_model(const ShippedModel& model, const Format& format, const
     fs::rename(directory.path() / "model.gguf", output);  // synced when it was written
     sync_path(parent);
   } else {
-    write_file_atomically(directory.path() / "README.md", model_card(model, written, format, report));
+    write_file_atomically(directory.path() / "README.md", model_card(trained, written, format, report));
     directory.commit();
   }
   return report;
