@@ -84,6 +84,64 @@ TEST_F(CliAllocate, ByCurvature) {
       2, {"fisher looks at data.train alone"});
 }
 
+TEST_F(CliAllocate, ColumnsHaveBitsOfTheirOwnInEveryCommand) {
+  expect(satin("allocate " + settings("a",
+                                      "'allocate.candidates=[3]' allocate.average_bits=3 allocate.samples=4 "
+                                      "allocate.pareto_points=0 allocate.columns=true")),
+         0, {"linear layers get a bit more for some", "24 have inputs other than 2, 3, ... times 128", "columns.yaml"});
+  const auto lists = result("a")["lists"];
+  EXPECT_EQ(lists["columns"]["mean_bits"], 3);
+  EXPECT_EQ(lists["columns"]["effective_bits"], lists["allocation"]["effective_bits"]) << "the mean is kept";
+  std::string changed;
+  for (const auto& [name, module] : lists["columns"]["modules"].items()) {
+    EXPECT_TRUE(name.ends_with("mlp.down_proj")) << name;  // 384 inputs
+    EXPECT_LE(module["error_after"], module["error_before"]);
+    if (module["pairs"] == 1) changed = name;
+  }
+  EXPECT_EQ(lists["columns"]["modules"].size(), 4u);
+  ASSERT_FALSE(changed.empty()) << lists["columns"].dump(1);
+  EXPECT_EQ(test::read_file(dir / "a/allocation.yaml").find("column_bits"), std::string::npos) << "the control";
+
+  const std::string by_list =
+      "quantization.default.bits=3 quantization.overrides_from=" + (dir / "a/columns.yaml").string() + " ";
+  const std::string train = "train " + settings("t", by_list +
+                                                         "train.max_steps=4 checkpoint.every_n_steps=2 "
+                                                         "'export.formats=[compressed-tensors]' --resume auto");
+  expect(satin(train), 0,
+         {"columns of 2, 3 and 4 bits are stored in 4: model.layers.", "read back and equal bit for bit"});
+  // Two steps, and two more from their checkpoint, are the four.
+  const fs::path checkpoints = dir / "t/checkpoints";
+  const std::string whole = test::read_file(checkpoints / "step-4/model.safetensors");
+  fs::remove_all(checkpoints / "step-4");
+  fs::remove_all(dir / "t/export");
+  test::write_file(checkpoints / "latest", "step-2\n");
+  expect(satin(train), 0, {"read back and equal bit for bit"});
+  EXPECT_EQ(test::read_file(checkpoints / "step-4/model.safetensors"), whole);
+
+  const auto inspected = [&](const fs::path& model) {
+    const ProcessResult shown = satin("inspect --json " + model.string());
+    for (const auto& tensor : nlohmann::json::parse(shown.output)["tensors"])
+      if (tensor["name"] == changed + ".weight") return tensor;
+    return nlohmann::json();
+  };
+  const auto trained = inspected(checkpoints / "step-4");
+  EXPECT_EQ(trained["scheme"], "lsq_asymmetric 2, 3 and 4 bits, stored in 4, group 64 bfloat16");
+  EXPECT_EQ(trained["bits"], 3);
+  EXPECT_EQ(trained["stored_bits"], 4);
+  EXPECT_DOUBLE_EQ(trained["effective_bits"], 3 + 16.0 / 64 + 3.0 / 64);
+  EXPECT_EQ(inspected(dir / "t/export/compressed-tensors")["scheme"], "lsq_asymmetric 4 bits group 64 bfloat16");
+  expect(satin("eval --model " + (checkpoints / "step-4").string() + " --data " +
+               (quick / "text/valid.jsonl").string() + " --limit 2 --device cpu"),
+         0, {"perplexity"});
+
+  expect(satin("quantize " + settings("q", by_list + "ptq.method=gptq quantization.calibration_sequences=4")), 0,
+         {"columns of 2, 3 and 4 bits are stored in 4"});
+  expect(satin("quantize " + settings("x", by_list + "ptq.method=lwc")), 2,
+         {"column_bits: ptq.method lwc clips layers of one number of bits"});
+  expect(satin(allocate("x", by_list + "allocate.columns=true")), 2,
+         {"column_bits: satin allocate chooses bits of layers"});
+}
+
 TEST_F(CliAllocate, GoesOnFromWhatWasMeasured) {
   expect(satin(allocate("whole")), 0, {});
   fs::create_directories(dir / "part");
@@ -110,6 +168,8 @@ TEST_F(CliAllocate, ErrorsSayWhatToDo) {
   expect(satin("allocate " + config.string()), 2,
          {"c.yaml:4: quantization.overrides_from: there is no file", "c.yaml:7: allocate.average_bits: 3 is less than",
           "c.yaml:3: quantization.default.method: seq has one number of bits", "data.train"});
+  expect(satin(allocate("y", "allocate.columns=true quantization.default.group_size=-1")), 2,
+         {"allocate.columns: columns of other bits come in 128, which quantization.default.group_size must divide"});
 }
 
 }  // namespace
