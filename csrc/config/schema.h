@@ -33,11 +33,11 @@ struct QuantizationRule {
   std::string match = {};                 ///< glob over module names ("model.layers.*.mlp.*"); unused in `default`
   std::string method = "lsq_asymmetric";  ///< see fields.h
   double bits = 2;
-  std::vector<int64_t> column_bits = {};  ///< of each kBitColumns inputs, at most `bits`; empty: all have `bits`
   int64_t group_size = 64;                ///< weights a scale along the input dimension; -1: one a row, 0: one a tensor
   std::string scale_dtype = "bfloat16";   ///< bfloat16 | float16: scales are rounded to it before every forward
   std::string init = "mse";               ///< data (from extremes) | mse (clip search) | weighted_mse
   std::string activations = "none";       ///< none | int8 | int8_static | float8
+  std::vector<int64_t> column_bits = {};  ///< of each kBitColumns inputs, at most `bits`; empty: all have `bits`
   bool operator==(const QuantizationRule&) const = default;
 };
 

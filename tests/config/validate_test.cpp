@@ -51,7 +51,8 @@ TEST(Rules, BitsOfColumns) {
   EXPECT_EQ(override_of("bits: 4, column_bits: [3, 2, 4, 3]"), "");
   EXPECT_THAT(override_of("bits: 3, column_bits: [3, 2, 4, 3]"),
               HasSubstr("overrides.0.bits: codes are stored in it, so it is at least the 4 of column_bits; found 3"));
-  EXPECT_THAT(override_of("column_bits: [1, 3]"), HasSubstr("column_bits.0: expected a whole number"));
+  EXPECT_THAT(override_of("column_bits: [1, 3]"),
+              HasSubstr("column_bits.0: expected an integer (bits, 2 to 8), found '1'"));
   EXPECT_THAT(override_of("column_bits: [2, 3], method: lwc"), HasSubstr("need method lsq or lsq_asymmetric"));
   EXPECT_THAT(override_of("column_bits: [2, 3], method: seq"), HasSubstr("need method lsq or lsq_asymmetric"));
   for (const char* size : {"-1", "0", "96", "256"})
