@@ -77,13 +77,10 @@ void verify(const ShippedModel& written, const ShippedModel& read, const Format&
 
 /// Formats have one number of bits a layer: where columns have fewer, their codes are codes of the widest.
 ShippedModel without_columns(ShippedModel model) {
-  std::map<std::string, std::pair<std::string, size_t>> changed;  // the first layer and their number, by what is said
   std::vector<ShippedTensor> narrow;
   for (const auto& tensor : model.tensors)
     if (tensor.scheme && tensor.scheme->has_columns()) narrow.push_back(tensor);
   for (const ShippedTensor& tensor : narrow) {
-    auto& [first, count] = changed[quant::describe_columns(*tensor.scheme)];
-    if (count++ == 0) first = tensor.name;
     model.tensors.erase(model.tensors.find(tensor.name));
     model.add({tensor.name, tensor.shape, tensor.scheme->stored(), [tensor] {
                  quant::QuantizedWeight weight = tensor.quantized();
@@ -91,9 +88,20 @@ ShippedModel without_columns(ShippedModel model) {
                  return weight;
                }});
   }
-  for (const auto& [what, layers] : changed)
-    log_info(cat(what, ": ", layers.first, layers.second > 1 ? cat(" and ", layers.second - 1, " more") : ""));
   return model;
+}
+
+/// Says what codes such columns have in the files.
+void log_columns(const ShippedModel& trained, const ShippedModel& written) {
+  std::map<std::string, std::vector<std::string>> layers;  // by what is said
+  for (const auto& tensor : trained.tensors) {
+    const ShippedTensor* stored = written.find(tensor.name);
+    if (!tensor.scheme || !tensor.scheme->has_columns() || !stored || !stored->scheme) continue;
+    layers[cat(quant::describe_columns(*tensor.scheme), " are stored in ", stored->scheme->bits)].push_back(
+        tensor.name);
+  }
+  for (const auto& [what, names] : layers)
+    log_info(cat(what, ": ", names.front(), names.size() > 1 ? cat(" and ", names.size() - 1, " more") : ""));
 }
 
 /// Whether `inner` is `outer` or below it.
@@ -143,6 +151,7 @@ ExportReport export_model(const ShippedModel& trained, const Format& format, con
   }
   const ShippedModel written = open_model(directory.path());
   verify(shipped, written, format, options.progress);
+  log_columns(trained, written);
   ExportReport report;
   report.is_lossy = options.lossy;
   if (options.lossy) {

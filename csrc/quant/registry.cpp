@@ -57,7 +57,7 @@ void Registry::add(QuantLinear& linear, int64_t in_features, int64_t out_feature
                       scheme.group_size,
                       scheme.effective_bits(out_features, in_features),
                       "",
-                      describe_columns(scheme)});
+                      scheme.has_columns() ? cat(describe_columns(scheme), " are stored in ", scheme.bits) : ""});
 }
 
 void Registry::add_unquantized(const nn::LinearSpec& spec, const std::string& reason) {

@@ -123,7 +123,7 @@ std::string describe(const Scheme& scheme) {
 }
 
 std::string describe_columns(const Scheme& scheme) {
-  return scheme.has_columns() ? cat("columns of ", bits_of_columns(scheme), " are stored in ", scheme.bits) : "";
+  return scheme.has_columns() ? cat("columns of ", bits_of_columns(scheme)) : "";
 }
 
 }  // namespace satin::quant

@@ -103,7 +103,7 @@ std::optional<Activations> activations_from_string(const std::string& name);
 std::optional<Init> init_from_string(const std::string& name);
 /// "lsq_asymmetric 2 bits group 64 bfloat16", ", int8 activations"; "lsq 2, 3 and 4 bits, stored in 4, group 128 ...".
 std::string describe(const Scheme& scheme);
-/// "columns of 2 and 4 bits are stored in 4"; empty where all have the same.
+/// "columns of 2, 3 and 4 bits"; empty without column_bits.
 std::string describe_columns(const Scheme& scheme);
 
 }  // namespace satin::quant

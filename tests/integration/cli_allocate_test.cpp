@@ -136,7 +136,7 @@ TEST_F(CliAllocate, ColumnsHaveBitsOfTheirOwnInEveryCommand) {
   fs::remove_all(checkpoints / "step-2");
   fs::remove_all(dir / "t/export");
   test::write_file(checkpoints / "latest", "step-1\n");
-  expect(satin(train), 0, {"read back and equal bit for bit"});
+  expect(satin(train), 0, {"resuming from", "read back and equal bit for bit"});
   EXPECT_EQ(test::read_file(checkpoints / "step-2/model.safetensors"), whole);
 
   const auto inspected = [&](const fs::path& model) {

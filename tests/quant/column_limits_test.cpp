@@ -7,7 +7,9 @@
 
 #include <cmath>
 
+#include "ops/packed_linear.h"
 #include "quant/codes.h"
+#include "quant/low_bit_matmul.h"
 #include "quant/packed_rows.h"
 
 namespace satin::quant {
@@ -122,7 +124,9 @@ TEST(ColumnLimits, CodesAreThoseOfTheirBits) {
       EXPECT_TRUE(found.zero_point.narrow(1, group, 1).equal(wanted.zero_point + shift));
       EXPECT_TRUE(found.scale.narrow(1, group, 1).equal(wanted.scale));
     }
-    // What travels between processes.
+    // What int8 products multiply with, and what travels between processes.
+    EXPECT_TRUE(ops::dequantize_rows(pack_for_product(now.weight, now.state, scheme), 0, kRows, at::kFloat)
+                    .equal(fake_quantized(now.weight, now.state, scheme, at::kFloat)));
     const LimitedWeight in = limited(now.weight, now.state, scheme);
     const ops::FakeQuantGrid grid = kernel_grid(scheme, now.weight.size(1));
     EXPECT_TRUE(unpack_rows(pack_rows(in.weight, in.state.scale, in.state.zero_point, grid), grid, now.weight.size(1),

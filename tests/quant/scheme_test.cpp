@@ -26,7 +26,7 @@ TEST(Scheme, ColumnsCountAsTheyAre) {
   EXPECT_DOUBLE_EQ(scheme.effective_bits(8, 384), 3 + 16.0 / 64 + 3.0 / 64);
   EXPECT_DOUBLE_EQ(scheme.stored().effective_bits(8, 384), 4 + 16.0 / 64 + 4.0 / 64);
   EXPECT_EQ(describe(scheme), "lsq_asymmetric 2, 3 and 4 bits, stored in 4, group 64 bfloat16");
-  EXPECT_EQ(describe_columns(scheme), "columns of 2, 3 and 4 bits are stored in 4");
+  EXPECT_EQ(describe_columns(scheme), "columns of 2, 3 and 4 bits");
   EXPECT_EQ(describe_columns(scheme.stored()), "");
   EXPECT_FALSE(scheme == scheme.stored());
   EXPECT_EQ(scheme.of_groups(1, 2).column_bits, (std::vector<int>{2, 4}));
