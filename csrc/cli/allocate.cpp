@@ -21,7 +21,8 @@ void add_allocate(CLI::App& app) {
   add_resume_option(*command, options->resume, "auto: go on from what an interrupted run measured; or never");
   command->footer(
       "Example: satin allocate configs/quickstart/qat.yaml allocate.average_bits=3 train.output_dir=runs/bits\n"
-      "then:    satin train configs/quickstart/qat.yaml quantization.overrides_from=runs/bits/allocation.yaml");
+      "then:    satin train configs/quickstart/qat.yaml quantization.overrides_from=runs/bits/allocation.yaml\n"
+      "allocate.columns=true gives columns of a layer other bits as well, in runs/bits/columns.yaml.");
   command->callback([options] {
     install_interrupt_handlers();
     train::allocate(options->arguments.load(config::Job::allocate), train::Resume::parse(options->resume));

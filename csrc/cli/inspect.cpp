@@ -18,6 +18,10 @@ nlohmann::json describe(const exporting::ShippedModel& model) {
     if (tensor.scheme) {
       row["scheme"] = quant::describe(*tensor.scheme);
       row["bits"] = tensor.scheme->nominal_bits();
+      if (tensor.scheme->has_columns()) {
+        row["stored_bits"] = tensor.scheme->bits;
+        row["column_bits"] = tensor.scheme->column_bits;
+      }
     } else {
       row["scheme"] = c10::toString(tensor.dtype);
       row["bits"] = tensor.effective_bits;

@@ -27,7 +27,10 @@ inline QuantizationRule new_item(const Quantization& owner, const QuantizationRu
 template <class S>
 void complete(S&, const Node&) {}
 inline void complete(QuantizationRule& rule, const Node& node) {
-  if (!node.find("bits")) rule.bits = implied_bits(rule.method).value_or(rule.bits);
+  if (!node.find("bits")) {
+    rule.bits = implied_bits(rule.method).value_or(rule.bits);
+    if (!rule.column_bits.empty()) rule.bits = static_cast<double>(*std::ranges::max_element(rule.column_bits));
+  }
   if (!node.find("group_size") && rule.method == "onebit") rule.group_size = -1;
 }
 

@@ -45,9 +45,11 @@ class Writer {
     section(key + "[]", S{}, true);
   }
   void entry(const std::string& key, const std::vector<std::string>&, const Spec& spec) { line(key, "[]", spec); }
-  void entry(const std::string& key, const std::vector<double>& values, const Spec& spec) {
+  template <class Number>
+  requires std::is_arithmetic_v<Number>
+  void entry(const std::string& key, const std::vector<Number>& values, const Spec& spec) {
     std::string list;
-    for (const double value : values) list += (list.empty() ? "" : ", ") + format_value(value);
+    for (const Number value : values) list += (list.empty() ? "" : ", ") + format_value(value);
     line(key, "[" + list + "]", spec);
   }
   template <class T>

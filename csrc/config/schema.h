@@ -25,15 +25,19 @@ struct Teacher {
   bool operator==(const Teacher&) const = default;
 };
 
+/// Neighbouring inputs of a layer whose weights have the same bits where columns differ.
+inline constexpr int64_t kBitColumns = 128;
+
 /// What one tensor's quantizer is; a rule of the policy.
 struct QuantizationRule {
   std::string match = {};                 ///< glob over module names ("model.layers.*.mlp.*"); unused in `default`
   std::string method = "lsq_asymmetric";  ///< see fields.h
   double bits = 2;
-  int64_t group_size = 64;               ///< weights a scale along the input dimension; -1: one a row, 0: one a tensor
-  std::string scale_dtype = "bfloat16";  ///< bfloat16 | float16: scales are rounded to it before every forward
-  std::string init = "mse";              ///< data (from extremes) | mse (clip search) | weighted_mse
-  std::string activations = "none";      ///< none | int8 | int8_static | float8
+  int64_t group_size = 64;                ///< weights a scale along the input dimension; -1: one a row, 0: one a tensor
+  std::string scale_dtype = "bfloat16";   ///< bfloat16 | float16: scales are rounded to it before every forward
+  std::string init = "mse";               ///< data (from extremes) | mse (clip search) | weighted_mse
+  std::string activations = "none";       ///< none | int8 | int8_static | float8
+  std::vector<int64_t> column_bits = {};  ///< of each kBitColumns inputs, at most `bits`; empty: all have `bits`
   bool operator==(const QuantizationRule&) const = default;
 };
 
@@ -160,6 +164,7 @@ struct Allocate {
   double reasoning_weight = 0.7;                  ///< beta: of the answers against perplexity
   int64_t samples = 64;                           ///< sequences of general text, and questions
   std::string sensitivity = "losses";             ///< losses | fisher | hessian
+  bool columns = false;                           ///< other bits for some columns of a linear layer as well
   int64_t pareto_points = 7;                      ///< budgets whose allocations are measured for the report
   bool operator==(const Allocate&) const = default;
 };

@@ -13,6 +13,30 @@ namespace {
 
 namespace fs = std::filesystem;
 
+bool is_learned_integer_grid(const std::string& method) { return method == "lsq" || method == "lsq_asymmetric"; }
+
+/// Where columns differ in bits, these are groups' or several groups'.
+void check_columns_fit(const QuantizationRule& rule, const std::string& at, const std::string& key,
+                       const Report& report) {
+  if (!is_learned_integer_grid(rule.method))
+    report({key, at + ".method"}, cat(key, ": columns of other bits need method lsq or lsq_asymmetric, ", at,
+                                      ".method is ", rule.method, "; change it, or leave ", key, " out"));
+  else if (rule.group_size <= 0 || kBitColumns % rule.group_size != 0)
+    report({key, at + ".group_size"},
+           cat(key, ": columns of other bits come in ", kBitColumns, ", which ", at,
+               ".group_size must divide (8, 16, ... ", kBitColumns, "), found ", rule.group_size));
+}
+
+void check_column_bits(const QuantizationRule& rule, const std::string& at, const Report& report) {
+  if (rule.column_bits.empty()) return;
+  const std::string key = at + ".column_bits";
+  check_columns_fit(rule, at, key, report);
+  const int64_t most = *std::ranges::max_element(rule.column_bits);
+  if (static_cast<double>(most) > rule.bits)
+    report({at + ".bits", key}, cat(at, ".bits: codes are stored in it, so it is at least the ", most,
+                                    " of column_bits; found ", format_number(rule.bits), "; leave bits out"));
+}
+
 void check_rule(const QuantizationRule& rule, const std::string& at, const Report& report) {
   if (rule.method == "none") return;
   const std::string bits = at + ".bits", method = at + ".method", group = at + ".group_size";
@@ -31,6 +55,7 @@ void check_rule(const QuantizationRule& rule, const std::string& at, const Repor
            cat(group, ": expected a multiple of 8, -1 (one scale per output channel) or 0 (one per tensor), found ",
                rule.group_size));
   }
+  check_column_bits(rule, at, report);
   if (rule.method == "onebit" && rule.group_size != -1)
     report({group, method},
            cat(group, ": method onebit has one value per output channel (-1), found ", rule.group_size));
@@ -59,6 +84,11 @@ void check_hardening(const Quantization& quantization, const Report& report) {
     report({"quantization.hardening", "quantization.default.method"},
            cat("quantization.hardening: method ", quantization.default_rule.method,
                " has one number of bits; minmax, lsq and lwc can harden"));
+  for (size_t i = 0; i < quantization.overrides.size(); ++i)
+    if (!quantization.hardening.empty() && !quantization.overrides[i].column_bits.empty())
+      return report({"quantization.hardening", cat("quantization.overrides.", i, ".column_bits")},
+                    cat("quantization.hardening: layers whose columns differ in bits (quantization.overrides.", i,
+                        ".column_bits) have theirs from the start; leave hardening out"));
 }
 
 void check_quantization(const Quantization& quantization, const Report& report) {
@@ -97,6 +127,9 @@ void check_ptq(const Config& config, const Report& report) {
     if (rule.method == "none") return;
     std::string expected;
     if (ptq.method == "lwc" && !is_two_sided(rule.method)) expected = "lsq_asymmetric or lwc";
+    if (ptq.method == "lwc" && !rule.column_bits.empty())
+      report({at + ".column_bits", "ptq.method"}, cat(at, ".column_bits: ptq.method lwc clips layers of one number of ",
+                                                      "bits; expected rtn, gptq, awq or block_ap, or no column_bits"));
     if (ptq.method == "lwc" && rule.group_size == 0)
       report({at + ".group_size", "ptq.method"},
              cat(at, ".group_size: ptq.method lwc clips groups or rows, found 0 (one scale per tensor)"));
@@ -142,6 +175,11 @@ void check_allocate(const Config& config, const Report& report) {
     if (rule.method != "none" && implied_bits(rule.method))
       report({at + ".method"},
              cat(at, ".method: ", rule.method, " has one number of bits; expected minmax, lsq or lwc"));
+    if (!rule.column_bits.empty())
+      report({at + ".column_bits"}, cat(at, ".column_bits: satin allocate chooses bits of layers and, with ",
+                                        "allocate.columns, of columns; leave column_bits out"));
+    if (allocate.columns && rule.method != "none" && !implied_bits(rule.method))
+      check_columns_fit(rule, at, "allocate.columns", report);
   };
   check(config.quantization->default_rule, "quantization.default");
   for (size_t i = 0; i < config.quantization->overrides.size(); ++i)

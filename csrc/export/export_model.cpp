@@ -1,7 +1,9 @@
 #include <algorithm>
+#include <map>
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/log.h"
 #include "core/nearest.h"
 #include "export/format.h"
 #include "export/gguf.h"
@@ -73,6 +75,35 @@ void verify(const ShippedModel& written, const ShippedModel& read, const Format&
   in_parallel(sizes, compare, "verifying", progress);
 }
 
+/// Formats have one number of bits a layer: where columns have fewer, their codes are codes of the widest.
+ShippedModel without_columns(ShippedModel model) {
+  std::vector<ShippedTensor> narrow;
+  for (const auto& tensor : model.tensors)
+    if (tensor.scheme && tensor.scheme->has_columns()) narrow.push_back(tensor);
+  for (const ShippedTensor& tensor : narrow) {
+    model.tensors.erase(model.tensors.find(tensor.name));
+    model.add({tensor.name, tensor.shape, tensor.scheme->stored(), [tensor] {
+                 quant::QuantizedWeight weight = tensor.quantized();
+                 weight.scheme = weight.scheme.stored();
+                 return weight;
+               }});
+  }
+  return model;
+}
+
+/// Says what codes such columns have in the files.
+void log_columns(const ShippedModel& trained, const ShippedModel& written) {
+  std::map<std::string, std::vector<std::string>> layers;  // by what is said
+  for (const auto& tensor : trained.tensors) {
+    const ShippedTensor* stored = written.find(tensor.name);
+    if (!tensor.scheme || !tensor.scheme->has_columns() || !stored || !stored->scheme) continue;
+    layers[cat(quant::describe_columns(*tensor.scheme), " are stored in ", stored->scheme->bits)].push_back(
+        tensor.name);
+  }
+  for (const auto& [what, names] : layers)
+    log_info(cat(what, ": ", names.front(), names.size() > 1 ? cat(" and ", names.size() - 1, " more") : ""));
+}
+
 /// Whether `inner` is `outer` or below it.
 bool is_within(const fs::path& inner, const fs::path& outer) {
   const fs::path relative = fs::weakly_canonical(inner).lexically_relative(fs::weakly_canonical(outer));
@@ -97,8 +128,9 @@ void check_output(const fs::path& output, bool is_file, const fs::path& source, 
 
 }  // namespace
 
-ExportReport export_model(const ShippedModel& model, const Format& format, const fs::path& output, bool force,
+ExportReport export_model(const ShippedModel& trained, const Format& format, const fs::path& output, bool force,
                           const WriteOptions& options) {
+  const ShippedModel model = without_columns(trained);
   const ShippedModel nearest = options.lossy ? nearest_model(model, format) : ShippedModel();
   const ShippedModel& shipped = options.lossy ? nearest : model;
   const std::vector<QuantizedLayer> layers = layers_of(shipped);
@@ -119,6 +151,7 @@ ExportReport export_model(const ShippedModel& model, const Format& format, const
   }
   const ShippedModel written = open_model(directory.path());
   verify(shipped, written, format, options.progress);
+  log_columns(trained, written);
   ExportReport report;
   report.is_lossy = options.lossy;
   if (options.lossy) {
@@ -133,7 +166,7 @@ ExportReport export_model(const ShippedModel& model, const Format& format, const
     fs::rename(directory.path() / "model.gguf", output);  // synced when it was written
     sync_path(parent);
   } else {
-    write_file_atomically(directory.path() / "README.md", model_card(model, written, format, report));
+    write_file_atomically(directory.path() / "README.md", model_card(trained, written, format, report));
     directory.commit();
   }
   return report;

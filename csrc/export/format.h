@@ -101,7 +101,8 @@ struct ExportReport {
 };
 
 /// Writes, reads back from disk and compares every level, scale and value bit for bit (with what was trained or, when
-/// lossy, with what it was converted to), and adds a model card; the directory appears whole or not at all. Throws
+/// lossy, with what it was converted to), and adds a model card; the directory appears whole or not at all. Columns of
+/// fewer bits than their layer's codes are written as such codes, which is logged. Throws
 /// UserError as check_exact, for values that the format does not hold, when `output` exists and `force` is not set, and
 /// for a full disk; InternalError when what was read back differs.
 ExportReport export_model(const ShippedModel& model, const Format& format, const fs::path& output, bool force,

@@ -50,6 +50,7 @@ std::string layers_table(const ShippedModel& trained, const ShippedModel& writte
     Row found;
     found.method = tensor.scheme ? quant::to_string(tensor.scheme->method) : "not quantized";
     found.scales = tensor.scheme ? granularity(*tensor.scheme) : "";
+    if (tensor.scheme && tensor.scheme->has_columns()) found.scales += ", " + quant::describe_columns(*tensor.scheme);
     found.stored = stored->scheme ? cat(stored->scheme->bits, "-bit codes, ", granularity(*stored->scheme))
                                   : cat("dense ", c10::toString(stored->dtype));
     const double nominal =

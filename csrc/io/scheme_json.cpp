@@ -26,13 +26,15 @@ Storage to_storage(const std::string& name, const std::string& where) {
 }  // namespace
 
 nlohmann::json scheme_to_json(const quant::Scheme& scheme) {
-  return {{"method", quant::to_string(scheme.method)},
-          {"bits", scheme.bits},
-          {"group_size", scheme.group_size},
-          {"scale_dtype", to_name(scheme.scale_dtype)},
-          {"dequant_dtype", to_name(scheme.dequant_dtype)},
-          {"init", quant::to_string(scheme.init)},
-          {"activations", quant::to_string(scheme.activations)}};
+  nlohmann::json json = {{"method", quant::to_string(scheme.method)},
+                         {"bits", scheme.bits},
+                         {"group_size", scheme.group_size},
+                         {"scale_dtype", to_name(scheme.scale_dtype)},
+                         {"dequant_dtype", to_name(scheme.dequant_dtype)},
+                         {"init", quant::to_string(scheme.init)},
+                         {"activations", quant::to_string(scheme.activations)}};
+  if (scheme.has_columns()) json["column_bits"] = scheme.column_bits;
+  return json;
 }
 
 quant::Scheme scheme_from_json(const nlohmann::json& json, const std::string& where) {
@@ -48,6 +50,8 @@ quant::Scheme scheme_from_json(const nlohmann::json& json, const std::string& wh
     quant::Scheme scheme = *checked;
     scheme.scale_dtype = to_storage(json.at("scale_dtype").get<std::string>(), where + ": scale_dtype");
     scheme.dequant_dtype = to_storage(json.at("dequant_dtype").get<std::string>(), where + ": dequant_dtype");
+    if (json.contains("column_bits")) scheme.column_bits = json["column_bits"].get<std::vector<int>>();
+    quant::check_column_bits(scheme, where);
     return scheme;
   } catch (const nlohmann::json::exception& error) {
     throw UserError(cat(where, ": not a quantization scheme: ", error.what()));

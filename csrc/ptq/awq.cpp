@@ -4,7 +4,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include "core/error.h"
-#include "quant/codes.h"
+#include "quant/column_limits.h"
 
 namespace satin::ptq {
 namespace {
@@ -23,9 +23,7 @@ at::Tensor error_with(const quant::QuantLinear& linear, const at::Tensor& factor
   const at::Tensor importance = (moments.diagonal() / factor.square()).contiguous();
   const at::Tensor scaled = weight * factor.to(weight.scalar_type());
   const quant::QuantizerState state = quant::initial_state(scaled, linear.scheme(), importance);
-  const at::Tensor rounded =
-      ops::fake_quant(scaled, state.scale, state.zero_point.defined() ? std::optional(state.zero_point) : std::nullopt,
-                      linear.grid(), scaled.scalar_type());
+  const at::Tensor rounded = quant::fake_quantized(scaled, state, linear.scheme(), scaled.scalar_type());
   const at::Tensor error = (rounded / factor - weight).to(moments.scalar_type());
   return at::mm(error, moments).mul_(error).sum();
 }

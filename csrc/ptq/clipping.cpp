@@ -21,6 +21,7 @@ quant::Scheme free_scheme(quant::Scheme scheme) {
 }  // namespace
 
 Clips initial_clips(const at::Tensor& weight, const quant::Scheme& scheme, const at::Tensor& importance) {
+  SATIN_CHECK(!scheme.has_columns(), quant::describe(scheme), ": clips of columns with other bits");
   const at::NoGradGuard no_grad;
   quant::Scheme extremes = free_scheme(scheme);
   extremes.init = quant::Init::kData;

@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/log.h"
+#include "quant/column_limits.h"
 
 namespace satin::ptq {
 namespace {
@@ -30,13 +31,25 @@ at::Tensor inverse_factor(at::Tensor moments, const at::Tensor& order, double da
                       "(quantization.calibration_sequences)"));
 }
 
-/// One column [N, 1] with its group's state, as the layer's forward rounds it.
+/// Moments in fp64 that have an inverse as far as inputs that are always 0 are concerned.
+at::Tensor hessian_of(const at::Tensor& moments, const std::string& module) {
+  if (!at::isfinite(moments).all().item<bool>())
+    throw UserError(cat(module, ": its inputs on the calibration text are NaN or infinite: is the model damaged?"));
+  at::Tensor hessian = moments.to(at::kDouble, /*non_blocking=*/false, /*copy=*/true);
+  hessian.diagonal().masked_fill_(moments.diagonal() == 0, 1);
+  return hessian;
+}
+
+/// One column [N, 1] with its group's state and bits, as the layer's forward rounds it.
 at::Tensor round_column(const at::Tensor& column, const quant::QuantizerState& state, int64_t group,
-                        const ops::FakeQuantGrid& grid) {
-  const auto of_group = [&](const at::Tensor& values) { return values.narrow(1, group, 1).contiguous(); };
-  return ops::fake_quant(column, of_group(state.scale),
-                         state.zero_point.defined() ? std::optional(of_group(state.zero_point)) : std::nullopt, grid,
-                         column.scalar_type());
+                        const quant::Scheme& scheme) {
+  const auto of_group = [&](const at::Tensor& values) {
+    return values.defined() ? values.narrow(1, group, 1).contiguous() : values;
+  };
+  quant::Scheme of_column = scheme.of_groups(group, 1);
+  of_column.group_size = -1;
+  return quant::fake_quantized(column, {of_group(state.scale), of_group(state.zero_point)}, of_column,
+                               column.scalar_type());
 }
 
 }  // namespace
@@ -46,11 +59,8 @@ Rounded gptq(const at::Tensor& weight, const at::Tensor& moments, const quant::S
   const at::NoGradGuard no_grad;
   const int64_t N = weight.size(0), K = weight.size(1);
   SATIN_CHECK(scheme.learned_scale() && moments.size(0) == K, module, ": GPTQ with ", quant::describe(scheme));
-  if (!at::isfinite(moments).all().item<bool>())
-    throw UserError(cat(module, ": its inputs on the calibration text are NaN or infinite: is the model damaged?"));
-  at::Tensor hessian = moments.to(at::kDouble, /*non_blocking=*/false, /*copy=*/true);
+  at::Tensor hessian = hessian_of(moments, module);
   const at::Tensor importance = moments.diagonal().contiguous();
-  hessian.diagonal().masked_fill_(importance == 0, 1);
   at::Tensor w = weight.detach();
 
   const int64_t group_size = scheme.group_size <= 0 ? K : scheme.group_size;
@@ -71,9 +81,6 @@ Rounded gptq(const at::Tensor& weight, const at::Tensor& moments, const quant::S
     state.scale = at::empty({N, K / group_size}, w.options().dtype(state_dtype));
     if (scheme.has_zero_point()) state.zero_point = at::empty_like(state.scale);
   }
-  ops::FakeQuantGrid grid = quant::kernel_grid(scheme, K);
-  grid.group_size = 1;  // a column at a time
-
   at::Tensor latent = at::empty_like(w);
   w = w.index_select(1, order);
   // Blocks are groups where scales wait for the weights of their group.
@@ -82,7 +89,7 @@ Rounded gptq(const at::Tensor& weight, const at::Tensor& moments, const quant::S
     const int64_t count = std::min(step, K - first);
     if (!fixed_scales) {
       const int64_t group = first / group_size;
-      const auto found = quant::initial_state(w.narrow(1, first, count).contiguous(), scheme,
+      const auto found = quant::initial_state(w.narrow(1, first, count).contiguous(), scheme.of_groups(group, 1),
                                               importance.narrow(0, first, count).contiguous());
       state.scale.select(1, group).copy_(found.scale.select(1, 0));
       if (state.zero_point.defined()) state.zero_point.select(1, group).copy_(found.zero_point.select(1, 0));
@@ -91,7 +98,7 @@ Rounded gptq(const at::Tensor& weight, const at::Tensor& moments, const quant::S
     for (int64_t i = 0; i < count; ++i) {
       const int64_t at = first + i;
       const at::Tensor column = w.narrow(1, at, 1).contiguous();
-      const at::Tensor rounded = round_column(column, state, column_of[at] / group_size, grid);
+      const at::Tensor rounded = round_column(column, state, column_of[at] / group_size, scheme);
       const at::Tensor error = (column - rounded) / steps[at].item<double>();
       errors.narrow(1, i, 1).copy_(error);
       latent.narrow(1, column_of[at], 1).copy_(column);
@@ -103,6 +110,12 @@ Rounded gptq(const at::Tensor& weight, const at::Tensor& moments, const quant::S
           .addmm_(errors, factor.narrow(0, first, count).narrow(1, first + count, left), 1, -1);
   }
   return {latent, state};
+}
+
+at::Tensor inverse_diagonal(const at::Tensor& moments, double damping, const std::string& module) {
+  const at::NoGradGuard no_grad;
+  const at::Tensor order = at::arange(moments.size(0), moments.options().dtype(at::kLong));
+  return inverse_factor(hessian_of(moments, module), order, damping, module).square().sum(0);
 }
 
 }  // namespace satin::ptq

@@ -12,9 +12,13 @@ struct GptqOptions {
 };
 
 /// weight [N, K], moments [K, K] = E[x x^T]. Scales start as scheme.init says, weighted_mse with the moments' diagonal.
-/// Any grid with learned scales. Inputs that are always 0 are rounded to nearest. The factorisation is in fp64, the
-/// rest in the weight's dtype. Throws UserError when the moments are not finite.
+/// Any grid with learned scales, each column with the bits of its group. Inputs that are always 0 are rounded to
+/// nearest. The factorisation is in fp64, the rest in the weight's dtype. Throws UserError when the moments are not
+/// finite.
 Rounded gptq(const at::Tensor& weight, const at::Tensor& moments, const quant::Scheme& scheme,
              const GptqOptions& options, const std::string& module);
+
+/// The diagonal [K] of the inverse of `moments` [K, K], damped as gptq() damps them and with its errors; fp64.
+at::Tensor inverse_diagonal(const at::Tensor& moments, double damping, const std::string& module);
 
 }  // namespace satin::ptq

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "quant/column_limits.h"
 #include "quant/policy.h"
 
 namespace satin::quant {
@@ -22,9 +23,7 @@ bool is_finite(const at::Tensor& values) {
 QuantizedWeight take_apart(const at::Tensor& weight, const QuantizerState& state, const Scheme& scheme,
                            const std::string& module) {
   const at::NoGradGuard no_grad;
-  const ops::FakeQuantCodes parts = ops::fake_quant_codes(
-      weight, state.scale, state.zero_point.defined() ? std::optional(state.zero_point) : std::nullopt,
-      kernel_grid(scheme, weight.size(1)));
+  const ops::FakeQuantCodes parts = codes_of(weight, state, scheme);
   // NaN and infinity have no code.
   if (!is_finite(weight) || !is_finite(parts.scale))
     throw UserError(cat(module, ": the weight or its scales hold NaN or infinite values, which have no integer codes"));

@@ -13,7 +13,7 @@ namespace satin::quant {
 
 struct QuantizedWeight {
   Scheme scheme;
-  at::Tensor codes;  ///< [N, K] uint8, 0 .. 2^bits - 1 (three levels: 0 .. 2)
+  at::Tensor codes;  ///< [N, K] uint8, 0 .. 2^bits - 1 (three levels: 0 .. 2; fewer in narrow columns)
   at::Tensor scale;  ///< [N, G] in the storage dtype (a scale a tensor: in every row): a, a/4 (SEQ) or 2a/3 (ternary)
                      ///< of the learned scale a
   at::Tensor zero_point;  ///< [N, G] int32; symmetric integer grids 2^(bits-1), SEQ 3, others 1

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "quant/column_limits.h"
 
 namespace satin::quant {
 namespace {
@@ -62,13 +63,15 @@ std::vector<LayerHealth> HealthMonitor::measure(dist::Communicator* shards) {
   for (size_t i = 0; i < last_.size(); ++i) {
     const QuantLinear& linear = *registry_.modules()[i].linear;
     const at::Tensor weight = linear.master_weight().detach();
-    const QuantizerState state = linear.state();
-    const at::Tensor scale = state.scale.detach();
-    const auto zero_point = state.zero_point.defined() ? std::optional(state.zero_point.detach()) : std::nullopt;
-    const ops::FakeQuantCodes now = ops::fake_quant_codes(weight, scale, zero_point, linear.grid());
+    const LimitedWeight in = limited(weight, linear.state(), linear.scheme());
+    const at::Tensor scale = in.state.scale.detach();
+    const auto zero_point = in.state.zero_point.defined() ? std::optional(in.state.zero_point.detach()) : std::nullopt;
+    const ops::FakeQuantCodes now = ops::fake_quant_codes(in.weight, scale, zero_point, linear.grid());
     // The gradient of a sum of weights is 1 inside the range and 0 where clipped.
-    counts.push_back(at::count_nonzero(
-        ops::fake_quant_backward(at::ones_like(weight), weight, scale, zero_point, linear.grid()).weight));
+    at::Tensor inside =
+        ops::fake_quant_backward(at::ones_like(weight), in.weight, scale, zero_point, linear.grid()).weight;
+    if (in.inside.defined()) inside = inside * in.inside;
+    counts.push_back(at::count_nonzero(inside));
     counts.push_back(first || last_[i].bits != linear.scheme().bits ? at::zeros({}, counts.back().options())
                                                                     : now.codes.ne(last_[i].codes).sum());
     for (int level = 0; level < num_levels(linear.scheme()); ++level) counts.push_back(now.codes.eq(level).sum());

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "quant/column_limits.h"
 #include "quant/low_bit_matmul.h"
 
 namespace satin::quant {
@@ -69,10 +70,12 @@ void HeldWeights::quantize(Batch& batch) {
   for (size_t i = 0; i < quantized.size(); ++i) {
     Layer& layer = batch.layers[i];
     layer.own = quantized[i];
-    if (sharing_.gathers_codes && layer.linear->is_split())
-      layer.packed = pack_rows(layer.linear->master_weight().detach(), layer.state.scale.detach(),
-                               layer.state.zero_point.defined() ? layer.state.zero_point.detach() : at::Tensor(),
+    if (sharing_.gathers_codes && layer.linear->is_split()) {
+      const LimitedWeight now = limited(layer.linear->master_weight(), layer.state, layer.linear->scheme());
+      layer.packed = pack_rows(now.weight.detach(), now.state.scale.detach(),
+                               now.state.zero_point.defined() ? now.state.zero_point.detach() : at::Tensor(),
                                layer.linear->grid());
+    }
   }
   if (low_bit_) pack_products(batch);
 }
@@ -113,9 +116,10 @@ ops::FakeQuantBatch HeldWeights::inputs(const Batch& batch, const std::vector<co
   ops::FakeQuantBatch in;
   in.grid = batch.grid;
   for (const Layer* layer : layers) {
-    in.weights.push_back(layer->linear->master_weight().detach());
-    in.scales.push_back(layer->state.scale.detach());
-    if (layer->state.zero_point.defined()) in.zero_points.push_back(layer->state.zero_point.detach());
+    const LimitedWeight now = limited(layer->linear->master_weight(), layer->state, layer->linear->scheme());
+    in.weights.push_back(now.weight.detach());
+    in.scales.push_back(now.state.scale.detach());
+    if (now.state.zero_point.defined()) in.zero_points.push_back(now.state.zero_point.detach());
     in.group_sizes.push_back(layer->linear->grid().group_size);
   }
   return in;
@@ -151,7 +155,10 @@ void HeldWeights::fold_slice(Batch& batch, size_t begin, size_t end, double damp
   for (size_t i = 0; i < used.size(); ++i) {
     const Layer& layer = *used[i];
     const at::Tensor& master = layer.linear->master_weight();
-    at::Tensor gradient = found.weights[i];
+    const ops::FakeQuantGradients back = through_limits(
+        master, layer.state, layer.linear->scheme(),
+        {found.weights[i], found.scales[i], found.zero_points.empty() ? at::Tensor() : found.zero_points[i]});
+    at::Tensor gradient = back.weight;
     if (damping > 0) gradient.addcmul_(master - layer.own, gradient.ne(0).to(master.scalar_type()), 2 * damping);
     add_gradient(master, gradient);
     const auto add_state = [&](const at::Tensor& state, const at::Tensor& of_state) {
@@ -160,8 +167,8 @@ void HeldWeights::fold_slice(Batch& batch, size_t begin, size_t end, double damp
       states.push_back(state);
       state_gradients.push_back(of_state);
     };
-    add_state(layer.state.scale, found.scales[i]);
-    if (!found.zero_points.empty()) add_state(layer.state.zero_point, found.zero_points[i]);
+    add_state(layer.state.scale, back.scale);
+    if (back.zero_point.defined()) add_state(layer.state.zero_point, back.zero_point);
   }
   if (!states.empty()) torch::autograd::backward(states, state_gradients);
 }

@@ -10,6 +10,7 @@
 #include "core/log.h"
 #include "ops/device.h"
 #include "quant/codes.h"
+#include "quant/column_limits.h"
 #include "quant/packed_linear.h"
 #include "quant/packed_rows.h"
 
@@ -56,10 +57,8 @@ void say_low_bit_once(const Scheme& scheme, const std::string& why_not) {
 ops::PackedWeight pack_for_product(const at::Tensor& weight, const QuantizerState& state, const Scheme& scheme) {
   const at::NoGradGuard no_grad;
   const ops::FakeQuantGrid grid = kernel_grid(scheme, weight.size(1));
-  const bool has_zeros = state.zero_point.defined();
-  const ops::FakeQuantCodes parts = ops::fake_quant_codes(
-      weight, state.scale.detach(), has_zeros ? std::optional(state.zero_point.detach()) : std::nullopt, grid);
-  return ops::pack_codes(parts.codes, parts.scale, has_zeros ? parts.zero : at::Tensor(),
+  const ops::FakeQuantCodes parts = codes_of(weight, state, scheme);
+  return ops::pack_codes(parts.codes, parts.scale, state.zero_point.defined() ? parts.zero : at::Tensor(),
                          static_cast<int>(constant_zero(grid)), scheme.bits, static_cast<int>(step_of(grid)),
                          storage_dtype(scheme.scale_dtype, at::kFloat),
                          storage_dtype(scheme.dequant_dtype, at::kFloat));

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "core/error.h"
 #include "core/nearest.h"
@@ -87,10 +88,45 @@ std::optional<Scheme> scheme_from_rule(const config::QuantizationRule& rule, con
     throw UserError(
         cat(where, ".activations: expected none, int8, int8_static or float8, found \"", rule.activations, "\""));
   scheme.activations = *activations;
+  if (!rule.column_bits.empty()) {
+    if (rule.group_size > 0)
+      scheme.column_bits = bits_of_groups(rule.column_bits, rule.group_size);
+    else
+      scheme.column_bits.assign(rule.column_bits.begin(), rule.column_bits.end());
+    check_column_bits(scheme, where);
+  }
   return scheme;
 }
 
+std::vector<int> bits_of_groups(const std::vector<int64_t>& column_bits, int64_t group_size) {
+  std::vector<int> found;
+  for (const int64_t bits : column_bits)
+    found.insert(found.end(), static_cast<size_t>(std::max<int64_t>(1, config::kBitColumns / group_size)),
+                 static_cast<int>(bits));
+  return found;
+}
+
+void check_column_bits(const Scheme& scheme, const std::string& where) {
+  if (!scheme.has_columns()) return;
+  const auto refuse = [&](const auto&... parts) { throw UserError(cat(where, ".column_bits: ", parts...)); };
+  if (scheme.method != Method::kLsq && scheme.method != Method::kLsqAsymmetric)
+    refuse("method ", to_string(scheme.method), " has one number of bits; expected lsq or lsq_asymmetric");
+  if (scheme.group_size <= 0 || config::kBitColumns % scheme.group_size != 0)
+    refuse("expected a group_size that divides ", config::kBitColumns, ", found ", scheme.group_size);
+  const auto [least, most] = std::ranges::minmax(scheme.column_bits);
+  if (least < 2 || most > scheme.bits)
+    refuse("expected 2 to ", scheme.bits, " bits, which codes are stored in, found ", least < 2 ? least : most,
+           "; correct it, or raise bits");
+}
+
 void check_fits(const Scheme& scheme, const std::string& module, int64_t in_features) {
+  const auto num_bits = static_cast<int64_t>(scheme.column_bits.size()) * scheme.group_size;
+  if (scheme.has_columns() && num_bits != in_features)
+    throw UserError(cat("quantization: column_bits are one for each ", config::kBitColumns, " inputs; those of ",
+                        module, " are for ", num_bits, " inputs, it has ", in_features,
+                        in_features % config::kBitColumns
+                            ? "; leave column_bits out"
+                            : cat("; give ", in_features / config::kBitColumns, ", or leave column_bits out")));
   if (scheme.group_size <= 0 || in_features % scheme.group_size == 0) return;
   std::string sizes;
   for (int64_t size = 8; size <= 1024; size *= 2)

@@ -13,7 +13,14 @@ namespace satin::quant {
 /// Throws UserError, beginning with `where` ("quantization.default"), for values that no quantizer has.
 std::optional<Scheme> scheme_from_rule(const config::QuantizationRule& rule, const std::string& where);
 
-/// Throws UserError naming the module and the group sizes that divide its in_features.
+/// Throws UserError, beginning with `where`, for column_bits that the rest of the scheme does not go with.
+void check_column_bits(const Scheme& scheme, const std::string& where);
+
+/// column_bits of a rule or a list, one for each config::kBitColumns inputs, as a scheme has them: one a group.
+std::vector<int> bits_of_groups(const std::vector<int64_t>& column_bits, int64_t group_size);
+
+/// Throws UserError naming the module and the group sizes that divide its in_features, or how many column_bits it
+/// needs.
 void check_fits(const Scheme& scheme, const std::string& module, int64_t in_features);
 
 class Policy {

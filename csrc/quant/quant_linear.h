@@ -40,6 +40,7 @@ class QuantLinear : public nn::Linear {
   /// for a weight or inputs that are not finite.
   void initialise();
   void set_bits(int bits, bool keep_range) { quantizer_.set_bits(bits, keep_range); }
+  void set_column_bits(const std::vector<int>& column_bits) { quantizer_.set_column_bits(column_bits); }
 
   /// Off: the layer multiplies with its master weight, in full precision.
   void enable(bool on) { enabled_ = on; }

@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "quant/clip.h"
+#include "quant/column_limits.h"
 #include "quant/wrapped_linear.h"
 
 namespace satin::quant {
@@ -47,10 +48,6 @@ ops::Grid grid_kind(const Scheme& scheme) {
       return ops::Grid::kOneBit;
   }
   throw InternalError("unknown quantization method");
-}
-
-std::optional<at::Tensor> optional_tensor(const at::Tensor& tensor) {
-  return tensor.defined() ? std::optional(tensor) : std::nullopt;
 }
 
 /// [1, 2] with the statistics that a scale is made of, for a scale a tensor: its ends, or its mean twice.
@@ -133,6 +130,7 @@ QuantizerState state_from_data(const at::Tensor& weight, const Scheme& scheme) {
 }
 
 QuantizerState initial_state(const at::Tensor& weight, const Scheme& scheme, const at::Tensor& importance) {
+  if (scheme.has_columns()) return initial_state_of_columns(weight, scheme, importance);
   if (scheme.method == Method::kOneBit) return {rank_one(weight).rows.unsqueeze(1), {}};
   const bool searched = scheme.learned_scale() && scheme.init != Init::kData;
   if (!searched || scheme.method == Method::kBinary)  // mean|w| is what a search would find
@@ -162,8 +160,7 @@ Quantizer::Quantizer(const std::string& module, int64_t out_features, int64_t in
 }
 
 at::Tensor Quantizer::quantize(const at::Tensor& weight, at::ScalarType dtype) const {
-  const QuantizerState now = state(weight);
-  return ops::fake_quant(weight, now.scale, optional_tensor(now.zero_point), grid_, dtype);
+  return fake_quantized(weight, state(weight), scheme_, dtype);
 }
 
 void Quantizer::initialise(const at::Tensor& weight, const at::Tensor& importance) {
@@ -183,6 +180,7 @@ void Quantizer::initialise(const at::Tensor& weight, const at::Tensor& importanc
 
 void Quantizer::set_bits(int bits, bool keep_range) {
   SATIN_CHECK(scheme_.has_integer_grid(), module_, ": ", describe(scheme_), " has one number of bits");
+  SATIN_CHECK(!keep_range || !scheme_.has_columns(), module_, ": ", describe(scheme_), " has no other range");
   const double ratio = std::exp2(scheme_.bits - bits);
   if (keep_range && parameters_.scale.defined()) {
     const at::NoGradGuard no_grad;
@@ -190,6 +188,12 @@ void Quantizer::set_bits(int bits, bool keep_range) {
     if (parameters_.zero_point.defined()) parameters_.zero_point.div_(ratio);
   }
   scheme_.bits = grid_.bits = bits;
+  scheme_.column_bits.clear();
+}
+
+void Quantizer::set_column_bits(const std::vector<int>& column_bits) {
+  scheme_.column_bits = column_bits;
+  scheme_.bits = grid_.bits = *std::ranges::max_element(column_bits);
 }
 
 }  // namespace satin::quant

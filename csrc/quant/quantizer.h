@@ -73,7 +73,10 @@ class Quantizer {
   void initialise(const at::Tensor& weight, const at::Tensor& importance = {});
   /// Integer grids: from now on codes of `bits`. With `keep_range` learned scales and zero points are converted, so
   /// that the coarser grid's levels are levels of the finer one (nested: -2^(b-1) a is the same weight).
+  /// All columns have them then.
   void set_bits(int bits, bool keep_range);
+  /// Learned integer grids, before initialise(): bits of each group (Scheme::column_bits), in codes of the widest.
+  void set_column_bits(const std::vector<int>& column_bits);
 
  private:
   std::string module_;

@@ -56,7 +56,8 @@ void Registry::add(QuantLinear& linear, int64_t in_features, int64_t out_feature
                       scheme.nominal_bits(),
                       scheme.group_size,
                       scheme.effective_bits(out_features, in_features),
-                      ""});
+                      "",
+                      scheme.has_columns() ? cat(describe_columns(scheme), " are stored in ", scheme.bits) : ""});
 }
 
 void Registry::add_unquantized(const nn::LinearSpec& spec, const std::string& reason) {

@@ -24,6 +24,7 @@ struct TableRow {
   int64_t group_size = 0;       ///< -1: one scale a row; 0: one a tensor, or left in full precision
   double effective_bits = 16;   ///< stored bits a weight, scales and zero points included
   std::string reason;           ///< why it is not quantized; empty when it is
+  std::string columns = {};     ///< "columns of 2 and 4 bits are stored in 4"; empty where all have the same
 };
 
 struct QuantizedModule {

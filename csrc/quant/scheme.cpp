@@ -1,6 +1,9 @@
 #include "quant/scheme.h"
 
+#include <algorithm>
 #include <cmath>
+#include <numeric>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -44,20 +47,50 @@ std::string storage_name(Storage storage) {
   return storage == Storage::kBFloat16 ? "bfloat16" : storage == Storage::kFloat16 ? "float16" : "exact";
 }
 
+/// "2, 3 and 4 bits".
+std::string bits_of_columns(const Scheme& scheme) {
+  const std::set<int> all(scheme.column_bits.begin(), scheme.column_bits.end());
+  std::string text;
+  for (const int bits : all) text += cat(text.empty() ? "" : bits == *all.rbegin() ? " and " : ", ", bits);
+  return text + " bits";
+}
+
 }  // namespace
 
-double Scheme::nominal_bits() const { return has_three_levels() ? std::log2(3.0) : bits; }
+bool Scheme::has_narrow_columns() const {
+  return std::any_of(column_bits.begin(), column_bits.end(), [this](int own) { return own < bits; });
+}
+
+Scheme Scheme::stored() const {
+  Scheme plain = *this;
+  plain.column_bits.clear();
+  return plain;
+}
+
+Scheme Scheme::of_groups(int64_t first, int64_t count) const {
+  Scheme part = *this;
+  if (has_columns()) part.column_bits = {column_bits.begin() + first, column_bits.begin() + first + count};
+  return part;
+}
+
+double Scheme::nominal_bits() const {
+  if (has_columns())
+    return std::accumulate(column_bits.begin(), column_bits.end(), 0.0) / static_cast<double>(column_bits.size());
+  return has_three_levels() ? std::log2(3.0) : bits;
+}
 
 double Scheme::effective_bits(int64_t out_features, int64_t in_features) const {
   const auto rows = static_cast<double>(out_features), columns = static_cast<double>(in_features);
   const double num_groups = per_tensor() ? 1 : rows * static_cast<double>(groups(in_features));
   const double vector_bits = method == Method::kOneBit ? 16 * columns : 0;  // the second value vector
-  return bits + ((16 + (has_zero_point() ? bits : 0)) * num_groups + vector_bits) / (rows * columns);
+  const double code_bits = has_columns() ? nominal_bits() : bits;
+  return code_bits + ((16 + (has_zero_point() ? code_bits : 0)) * num_groups + vector_bits) / (rows * columns);
 }
 
 bool operator==(const Scheme& a, const Scheme& b) {
   return a.method == b.method && a.bits == b.bits && a.group_size == b.group_size && a.scale_dtype == b.scale_dtype &&
-         a.dequant_dtype == b.dequant_dtype && a.init == b.init && a.activations == b.activations;
+         a.dequant_dtype == b.dequant_dtype && a.init == b.init && a.activations == b.activations &&
+         a.column_bits == b.column_bits;
 }
 
 std::string to_string(Method method) { return name_of(kMethods, method); }
@@ -83,8 +116,14 @@ std::string describe(const Scheme& scheme) {
                                                       : cat("group ", scheme.group_size);
   const std::string inputs =
       scheme.activations == Activations::kNone ? "" : cat(", ", to_string(scheme.activations), " activations");
-  return cat(to_string(scheme.method), " ", scheme.has_three_levels() ? "1.58" : cat(scheme.bits),
-             scheme.bits == 1 ? " bit " : " bits ", sharing, " ", storage_name(scheme.scale_dtype), inputs);
+  const std::string bits = scheme.has_columns() ? cat(bits_of_columns(scheme), ", stored in ", scheme.bits, ",")
+                                                : cat(scheme.has_three_levels() ? "1.58" : cat(scheme.bits),
+                                                      scheme.bits == 1 ? " bit" : " bits");
+  return cat(to_string(scheme.method), " ", bits, " ", sharing, " ", storage_name(scheme.scale_dtype), inputs);
+}
+
+std::string describe_columns(const Scheme& scheme) {
+  return scheme.has_columns() ? cat("columns of ", bits_of_columns(scheme)) : "";
 }
 
 }  // namespace satin::quant

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace satin::quant {
 
@@ -48,6 +49,9 @@ struct Scheme {
   Storage dequant_dtype = Storage::kBFloat16;  ///< of the dequantised weight (config.json's dtype), on every device
   Init init = Init::kSearch;
   Activations activations = Activations::kNone;
+  /// Bits of each group of a row's weights, at most `bits`, whose grid they use a part of (column_limits.h); empty: all
+  /// groups have `bits`. Learned integer grids alone.
+  std::vector<int> column_bits = {};
 
   bool has_zero_point() const {
     return method == Method::kMinMaxAsymmetric || method == Method::kLsqAsymmetric || method == Method::kLwc;
@@ -73,9 +77,16 @@ struct Scheme {
   }
   bool needs_calibration() const { return searches_weighted() || activations == Activations::kInt8Static; }
   bool has_three_levels() const { return method == Method::kTernary || method == Method::kBitNet; }
-  /// log2 of the number of levels: 1.585 for three.
+  /// Whether groups have bits of their own; whether any has fewer than the grid.
+  bool has_columns() const { return !column_bits.empty(); }
+  bool has_narrow_columns() const;
+  /// What codes and scales look like to those who know no column_bits: every code is one of `bits` bits.
+  Scheme stored() const;
+  /// Of the groups from `first` on: the scheme of these columns alone.
+  Scheme of_groups(int64_t first, int64_t count) const;
+  /// log2 of the number of levels: 1.585 for three; the mean over columns.
   double nominal_bits() const;
-  /// Stored bits a weight of a matrix [out, in], with scales (16 bits each) and zero points (`bits` each).
+  /// Bits a weight of a matrix [out, in], with scales (16 bits each) and zero points (as many as their weights' codes).
   double effective_bits(int64_t out_features, int64_t in_features) const;
   /// Scales a row of the matrix that kernels see (one a tensor: the same in every row).
   int64_t groups(int64_t in_features) const { return group_size <= 0 ? 1 : in_features / group_size; }
@@ -90,7 +101,9 @@ std::string to_string(Init init);
 /// nullopt for an unknown name.
 std::optional<Activations> activations_from_string(const std::string& name);
 std::optional<Init> init_from_string(const std::string& name);
-/// "lsq_asymmetric 2 bits group 64 bfloat16", ", int8 activations".
+/// "lsq_asymmetric 2 bits group 64 bfloat16", ", int8 activations"; "lsq 2, 3 and 4 bits, stored in 4, group 128 ...".
 std::string describe(const Scheme& scheme);
+/// "columns of 2, 3 and 4 bits"; empty without column_bits.
+std::string describe_columns(const Scheme& scheme);
 
 }  // namespace satin::quant

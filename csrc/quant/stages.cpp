@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/error.h"
+
 namespace satin::quant {
 
 Stage stage_at(const config::Quantization& quantization, int64_t steps_done, int64_t total_steps) {
@@ -20,7 +22,9 @@ void enter(const Registry& registry, const Stage& stage, bool keep_range) {
   for (const QuantizedModule& module : registry.modules()) {
     if (!module.scheme.has_integer_grid()) continue;
     const int bits = std::max(module.scheme.bits, stage.bits);
-    if (bits != module.linear->scheme().bits) module.linear->set_bits(bits, keep_range);
+    if (bits == module.linear->scheme().bits) continue;
+    SATIN_CHECK(!module.scheme.has_columns(), module.name, ": columns of other bits cannot harden");
+    module.linear->set_bits(bits, keep_range);
   }
 }
 

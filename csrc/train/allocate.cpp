@@ -23,6 +23,7 @@
 #include "report/metrics.h"
 #include "report/progress.h"
 #include "train/allocation_text.h"
+#include "train/column_choice.h"
 #include "train/layer_curvature.h"
 #include "train/measured_layers.h"
 #include "train/training_data.h"
@@ -138,32 +139,34 @@ std::vector<int> bits_of(const std::vector<allocate::Layer>& layers, const alloc
   return bits;
 }
 
-/// What lists of bits take and give, each measured once: different budgets often get the same.
+/// What a list of bits takes and gives.
+nlohmann::ordered_json measured_list(const MeasuredLayers& model, const std::vector<int>& bits,
+                                     const ColumnBits& columns = {}) {
+  const LayerLosses losses = model.losses(bits, columns);
+  double total = 0, count = 0;
+  for (size_t i = 0; i < bits.size(); ++i) {
+    total += static_cast<double>(bits[i]) * static_cast<double>(model.num_parameters(i));
+    count += static_cast<double>(model.num_parameters(i));
+  }
+  return {{"bits", bits},
+          {"mean_bits", total / count},
+          {"effective_bits", model.effective_bits(bits, columns)},
+          {"perplexity", losses.perplexity},
+          {"answers", losses.answers}};
+}
+
+/// Each list is measured once: different budgets often get the same.
 class Results {
  public:
   explicit Results(const MeasuredLayers& model) : model_(model) {}
 
   const nlohmann::ordered_json& of(const std::vector<int>& bits) {
     const auto [at, is_new] = known_.try_emplace(bits);
-    if (is_new) at->second = measure(bits);
+    if (is_new) at->second = measured_list(model_, bits);
     return at->second;
   }
 
  private:
-  nlohmann::ordered_json measure(const std::vector<int>& bits) const {
-    const LayerLosses losses = model_.losses(bits);
-    double total = 0, count = 0;
-    for (size_t i = 0; i < bits.size(); ++i) {
-      total += static_cast<double>(bits[i]) * static_cast<double>(model_.num_parameters(i));
-      count += static_cast<double>(model_.num_parameters(i));
-    }
-    return {{"bits", bits},
-            {"mean_bits", total / count},
-            {"effective_bits", model_.effective_bits(bits)},
-            {"perplexity", losses.perplexity},
-            {"answers", losses.answers}};
-  }
-
   const MeasuredLayers& model_;
   std::map<std::vector<int>, nlohmann::ordered_json> known_;
 };
@@ -244,6 +247,18 @@ void allocate(const config::Config& config, const Resume& resume) {
     write_file_atomically(directory.path() / (name + ".yaml"), override_list(bits));
     result["lists"][name] = std::move(list);
   }
+  if (config.allocate.columns) {  // the allocation's layers; its own list stays, as the control
+    const std::vector<int> bits = bits_of(layers, lists.front().second);
+    const auto choices = choose_columns(config, model, bits);
+    const ColumnBits columns = changed_columns(choices);
+    nlohmann::ordered_json list = measured_list(model, bits, columns);
+    table += allocation_line("columns", list["mean_bits"], list["effective_bits"], list["perplexity"],
+                             list["answers"].get<double>(), bits);
+    list["sensitivity"] = lists.front().second.sensitivity;
+    list["modules"] = choices_json(choices);
+    write_file_atomically(directory.path() / "columns.yaml", override_list(bits, columns));
+    result["lists"]["columns"] = std::move(list);
+  }
   for (const auto& layer : layers) {
     nlohmann::ordered_json row;
     for (const auto& choice : layer.choices) row[std::to_string(choice.bits)] = choice.sensitivity;
@@ -255,7 +270,8 @@ void allocate(const config::Config& config, const Resume& resume) {
   std::printf("%s", table.c_str());
   log_info(cat("peak memory ", report::bytes_text(ops::peak_memory_bytes(device))));
   log_info(cat("report: ", directory.report().string()));
-  log_info(cat("use it: quantization.overrides_from=", (directory.path() / "allocation.yaml").string()));
+  log_info(cat("use it: quantization.overrides_from=",
+               (directory.path() / (config.allocate.columns ? "columns.yaml" : "allocation.yaml")).string()));
   close_log_file();
 }
 

@@ -1,5 +1,6 @@
 #include "train/allocation_text.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 
@@ -21,10 +22,15 @@ std::string row(const std::string& name, const std::string& bits, const std::str
 
 }  // namespace
 
-std::string override_list(const std::vector<int>& bits_of_layers) {
+std::string override_list(const std::vector<int>& bits_of_layers, const ColumnBits& columns) {
   std::string text;
   for (size_t i = 0; i < bits_of_layers.size(); ++i)
     text += cat("- {match: \"model.layers.", i, ".*\", bits: ", bits_of_layers[i], "}\n");
+  for (const auto& [module, bits] : columns) {
+    std::string list;
+    for (const int64_t value : bits) list += cat(list.empty() ? "" : ", ", value);
+    text += cat("- {match: \"", module, "\", bits: ", std::ranges::max(bits), ", column_bits: [", list, "]}\n");
+  }
   return text;
 }
 

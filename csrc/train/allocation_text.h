@@ -3,10 +3,12 @@
 #include <string>
 #include <vector>
 
+#include "train/measured_layers.h"
+
 namespace satin::train {
 
-/// YAML for quantization.overrides_from: a rule a decoder layer.
-std::string override_list(const std::vector<int>& bits_of_layers);
+/// YAML for quantization.overrides_from: a rule a decoder layer, and one for each linear whose columns differ in bits.
+std::string override_list(const std::vector<int>& bits_of_layers, const ColumnBits& columns = {});
 
 std::string allocation_header();
 /// A line of the table; `answers` NaN: not measured.

@@ -96,7 +96,7 @@ Workload workload_of(const config::Config& config, const Student& student, const
     const at::Tensor& weight = module.linear->master_weight();
     const auto elements = static_cast<double>(weight.numel());
     w.held_elements += elements;
-    code_bits += elements * module.scheme.effective_bits(weight.size(0), weight.size(1));
+    code_bits += elements * module.scheme.stored().effective_bits(weight.size(0), weight.size(1));
   }
   if (w.held_elements > 0) w.code_bits = code_bits / w.held_elements;
   for (const nn::Parameter& parameter : student.decoder->parameters().all()) {

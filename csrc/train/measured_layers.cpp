@@ -54,12 +54,14 @@ int64_t MeasuredLayers::num_parameters(size_t layer) const {
   return count;
 }
 
-double MeasuredLayers::effective_bits(const std::vector<int>& bits) const {
+double MeasuredLayers::effective_bits(const std::vector<int>& bits, const ColumnBits& columns) const {
   double total = 0, count = 0;
   for (size_t layer = 0; layer < layers_.size(); ++layer)
     for (const auto* module : layers_[layer]) {
       quant::Scheme scheme = module->scheme;
       scheme.bits = bits[layer];
+      if (const auto found = columns.find(module->name); found != columns.end())
+        scheme.column_bits = quant::bits_of_groups(found->second, scheme.group_size);
       const at::Tensor weight = module->linear->master_weight();
       total += scheme.effective_bits(weight.size(0), weight.size(1)) * static_cast<double>(weight.numel());
       count += static_cast<double>(weight.numel());
@@ -67,21 +69,23 @@ double MeasuredLayers::effective_bits(const std::vector<int>& bits) const {
   return total / count;
 }
 
-void MeasuredLayers::round(const std::vector<int>& bits) const {
+void MeasuredLayers::round(const std::vector<int>& bits, const ColumnBits& columns) const {
   student_.registry->enable(false);
   for (size_t layer = 0; layer < layers_.size(); ++layer)
     for (const auto* module : layers_[layer]) {
       if (bits[layer] == 0) continue;
       module->linear->set_bits(bits[layer], /*keep_range=*/false);
+      if (const auto found = columns.find(module->name); found != columns.end())
+        module->linear->set_column_bits(quant::bits_of_groups(found->second, module->scheme.group_size));
       module->linear->initialise();
       module->enable(true);
     }
 }
 
-LayerLosses MeasuredLayers::losses(const std::vector<int>& bits) const {
+LayerLosses MeasuredLayers::losses(const std::vector<int>& bits, const ColumnBits& columns) const {
   if (const int signal = interrupt_signal())
     throw InterruptedError(cat("stopped by signal ", signal, "; --resume auto goes on from what was measured"));
-  round(bits);
+  round(bits, columns);
   return {eval::perplexity(*student_.decoder, general_, config_.train.sequence_length).perplexity(), answer_loss()};
 }
 

@@ -34,6 +34,9 @@ void check_schemes(const quant::Registry& registry, const std::map<std::string, 
       throw UserError(cat(where, ": ", module.name, " was trained as ",
                           found == stored.end() ? "full precision" : quant::describe(found->second),
                           ", the config now says ", quant::describe(scheme),
+                          found != stored.end() && quant::describe(found->second) == quant::describe(scheme)
+                              ? " for other columns"
+                              : "",
                           "; expected the quantization section that it was made with"));
   }
   if (stored.size() != registry.modules().size())
@@ -136,7 +139,8 @@ config::Neighbourhood effective_neighbourhood(const config::Loss& loss) {
 void check_exports(const config::Config& config, const Student& student) {
   std::vector<exporting::QuantizedLayer> layers;
   for (const auto& module : student.registry->modules())
-    layers.push_back({module.name, module.scheme, module.linear->out_features(), module.linear->master_weight().size(1),
+    layers.push_back({module.name, module.scheme.stored(), module.linear->out_features(),
+                      module.linear->master_weight().size(1),
                       student.decoder->parameters().find(module.name + ".bias") != nullptr});
   at::ScalarType dtype = exporting::shipped_dtype(student.decoder->config());
   if (!layers.empty()) dtype = quant::storage_dtype(layers.front().scheme.dequant_dtype, at::kFloat);

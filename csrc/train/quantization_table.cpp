@@ -1,5 +1,6 @@
 #include "train/quantization_table.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <regex>
@@ -36,7 +37,7 @@ std::string quantization_text(const std::vector<quant::TableRow>& table) {
     const std::string name = std::regex_replace(row.name, kLayer, ".layers.*.");
     auto same = std::find_if(lines.begin(), lines.end(), [&](const Line& line) {
       return line.name == name && line.row.shape == row.shape && line.row.method == row.method &&
-             line.row.bits == row.bits && line.row.group_size == row.group_size;
+             line.row.bits == row.bits && line.row.group_size == row.group_size && line.row.columns == row.columns;
     });
     if (same == lines.end()) same = lines.insert(lines.end(), {row, name, 0});
     ++same->num_tensors;
@@ -59,7 +60,8 @@ std::string quantization_text(const std::vector<quant::TableRow>& table) {
                                              : std::to_string(line.row.group_size).c_str(),
                   line.row.effective_bits);
     text += buffer;
-    text += (full ? "  " + line.row.reason : "") + "\n";
+    const std::string& note = full ? line.row.reason : line.row.columns;
+    text += (note.empty() ? "" : "  " + note) + "\n";
     const int64_t count = num_weights(line.row) * line.num_tensors;
     total += count;
     if (full) continue;
@@ -76,7 +78,7 @@ std::string quantization_text(const std::vector<quant::TableRow>& table) {
 
 nlohmann::json quantization_json(const std::vector<quant::TableRow>& table) {
   auto tensors = nlohmann::json::array();
-  for (const auto& row : table)
+  for (const auto& row : table) {
     tensors.push_back({{"name", row.name},
                        {"shape", row.shape},
                        {"method", row.method},
@@ -84,6 +86,8 @@ nlohmann::json quantization_json(const std::vector<quant::TableRow>& table) {
                        {"group_size", row.group_size},
                        {"effective_bits", row.effective_bits},
                        {"reason", row.reason}});
+    if (!row.columns.empty()) tensors.back()["columns"] = row.columns;
+  }
   return {{"tensors", tensors}};
 }
 

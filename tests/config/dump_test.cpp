@@ -81,6 +81,7 @@ void change(const Spec& spec, std::string& value) {
 }
 void change(const Spec&, std::vector<std::string>& value) { value = {"compressed-tensors", "hf"}; }
 void change(const Spec&, std::vector<double>& value) { value = {3, 4}; }
+void change(const Spec&, std::vector<int64_t>& value) { value = {2, 2}; }
 
 TEST(Dump, LoadsBackToTheSame) {
   const Config config = full();

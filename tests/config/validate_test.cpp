@@ -43,6 +43,26 @@ TEST(Rules, GroupSizes) {
   EXPECT_THAT(rule("method: lwc, group_size: 0"), HasSubstr("clips groups or rows"));
 }
 
+TEST(Rules, BitsOfColumns) {
+  const auto override_of = [](const std::string& keys, const std::string& more = "") {
+    return problems(kModel + "quantization: {default: {bits: 3}, overrides: [{match: a, " + keys + "}]" + more + "}");
+  };
+  EXPECT_EQ(override_of("column_bits: [3, 2, 4, 3]"), "") << "bits is then 4";
+  EXPECT_EQ(override_of("bits: 4, column_bits: [3, 2, 4, 3]"), "");
+  EXPECT_THAT(override_of("bits: 3, column_bits: [3, 2, 4, 3]"),
+              HasSubstr("overrides.0.bits: codes are stored in it, so it is at least the 4 of column_bits; found 3"));
+  EXPECT_THAT(override_of("column_bits: [1, 3]"),
+              HasSubstr("column_bits.0: expected an integer (bits, 2 to 8), found '1'"));
+  EXPECT_THAT(override_of("column_bits: [2, 3], method: lwc"), HasSubstr("need method lsq or lsq_asymmetric"));
+  EXPECT_THAT(override_of("column_bits: [2, 3], method: seq"), HasSubstr("need method lsq or lsq_asymmetric"));
+  for (const char* size : {"-1", "0", "96", "256"})
+    EXPECT_THAT(override_of(std::string("column_bits: [2, 3], group_size: ") + size),
+                HasSubstr(std::string("must divide (8, 16, ... 128), found ") + size));
+  EXPECT_THAT(override_of("column_bits: [2, 3]", ", hardening: [{bits: 8, until: 0.1}]"),
+              HasSubstr("overrides.0.column_bits) have theirs from the start; leave hardening out"));
+  EXPECT_THAT(rule("column_bits: [2, 3]"), HasSubstr("unknown key 'quantization.default.column_bits'"));
+}
+
 TEST(Rules, HardeningDescends) {
   const auto stages = [](const std::string& method, const std::string& list) {
     return problems(kModel + "quantization: {default: {method: " + method + "}, hardening: " + list + "}");

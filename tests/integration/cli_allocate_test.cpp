@@ -1,8 +1,11 @@
 // satin allocate as a user meets it: lists within the budget, an interruption, and quantize reading a list.
+#include <ATen/ATen.h>
+
 #include <nlohmann/json.hpp>
 
 #include "cli_fixture.h"
 #include "core/error.h"
+#include "io/safetensors.h"
 
 namespace satin {
 namespace {
@@ -84,6 +87,82 @@ TEST_F(CliAllocate, ByCurvature) {
       2, {"fisher looks at data.train alone"});
 }
 
+/// The teacher with 128 inputs of each down_proj that are much larger than its others.
+void write_uneven_teacher(const fs::path& from, const fs::path& to) {
+  fs::copy(from, to);
+  const io::SafetensorsFile file(from / "model.safetensors");
+  std::vector<std::pair<std::string, at::Tensor>> tensors;
+  for (const auto& [name, info] : file.tensors()) {
+    const at::Tensor value = file.tensor(name).clone();
+    if (name.ends_with("up_proj.weight")) value.narrow(0, 128, 128).mul_(8);
+    tensors.emplace_back(name, value);
+  }
+  io::write_safetensors(to / "model.safetensors", tensors);
+}
+
+TEST_F(CliAllocate, ColumnsHaveBitsOfTheirOwnInEveryCommand) {
+  write_uneven_teacher(quick / "teacher", dir / "teacher");
+  const std::string teacher = "model.path=" + (dir / "teacher").string() + " ";
+  expect(satin("allocate " + settings("a", teacher + "'allocate.candidates=[3]' allocate.average_bits=3 "
+                                                     "allocate.samples=4 allocate.pareto_points=0 "
+                                                     "allocate.columns=true")),
+         0, {"linear layers get a bit more for some", "24 have inputs other than 2, 3, ... times 128", "columns.yaml"});
+  const auto lists = result("a")["lists"];
+  EXPECT_EQ(lists["columns"]["mean_bits"], 3);
+  EXPECT_EQ(lists["columns"]["effective_bits"], lists["allocation"]["effective_bits"]) << "the mean is kept";
+  std::string changed;
+  for (const auto& [name, module] : lists["columns"]["modules"].items()) {
+    EXPECT_TRUE(name.ends_with("mlp.down_proj")) << name;  // 384 inputs
+    EXPECT_LE(module["error_after"], module["error_before"]);
+    if (module["pairs"] == 0) continue;
+    EXPECT_EQ(module["column_bits"][1], 4) << name << ": the large inputs";
+    EXPECT_LT(module["error_after"], module["error_before"]);
+    changed = name;
+  }
+  EXPECT_EQ(lists["columns"]["modules"].size(), 4u);
+  ASSERT_FALSE(changed.empty()) << lists["columns"].dump(1);
+  EXPECT_EQ(test::read_file(dir / "a/allocation.yaml").find("column_bits"), std::string::npos) << "the control";
+
+  const std::string by_list =
+      teacher + "quantization.default.bits=3 quantization.overrides_from=" + (dir / "a/columns.yaml").string() + " ";
+  const std::string train = "train " + settings("t", by_list +
+                                                         "train.max_steps=2 checkpoint.every_n_steps=1 "
+                                                         "'export.formats=[compressed-tensors]' --resume auto");
+  expect(satin(train), 0,
+         {"columns of 2, 3 and 4 bits are stored in 4: model.layers.", "read back and equal bit for bit"});
+  // A step, and another from its checkpoint, are the two.
+  const fs::path checkpoints = dir / "t/checkpoints";
+  const std::string whole = test::read_file(checkpoints / "step-2/model.safetensors");
+  fs::remove_all(checkpoints / "step-2");
+  fs::remove_all(dir / "t/export");
+  test::write_file(checkpoints / "latest", "step-1\n");
+  expect(satin(train), 0, {"resuming from", "read back and equal bit for bit"});
+  EXPECT_EQ(test::read_file(checkpoints / "step-2/model.safetensors"), whole);
+
+  const auto inspected = [&](const fs::path& model) {
+    const auto found = nlohmann::json::parse(satin("inspect --json " + model.string()).output);
+    for (const auto& tensor : found["tensors"])
+      if (tensor["name"] == changed + ".weight") return tensor;
+    return nlohmann::json();
+  };
+  const auto trained = inspected(checkpoints / "step-2");
+  EXPECT_EQ(trained["scheme"], "lsq_asymmetric 2, 3 and 4 bits, stored in 4, group 64 bfloat16");
+  EXPECT_EQ(trained["bits"], 3);
+  EXPECT_EQ(trained["stored_bits"], 4);
+  EXPECT_DOUBLE_EQ(trained["effective_bits"], 3 + 16.0 / 64 + 3.0 / 64);
+  EXPECT_EQ(inspected(dir / "t/export/compressed-tensors")["scheme"], "lsq_asymmetric 4 bits group 64 bfloat16");
+  expect(satin("eval --model " + (checkpoints / "step-2").string() + " --data " +
+               (quick / "text/valid.jsonl").string() + " --limit 2 --device cpu"),
+         0, {"perplexity"});
+
+  expect(satin("quantize " + settings("q", by_list + "ptq.method=gptq quantization.calibration_sequences=4")), 0,
+         {"columns of 2, 3 and 4 bits are stored in 4"});
+  expect(satin("quantize " + settings("x", by_list + "ptq.method=lwc")), 2,
+         {"column_bits: ptq.method lwc clips layers of one number of bits"});
+  expect(satin(allocate("x", by_list + "allocate.columns=true")), 2,
+         {"column_bits: satin allocate chooses bits of layers"});
+}
+
 TEST_F(CliAllocate, GoesOnFromWhatWasMeasured) {
   expect(satin(allocate("whole")), 0, {});
   fs::create_directories(dir / "part");
@@ -110,6 +189,8 @@ TEST_F(CliAllocate, ErrorsSayWhatToDo) {
   expect(satin("allocate " + config.string()), 2,
          {"c.yaml:4: quantization.overrides_from: there is no file", "c.yaml:7: allocate.average_bits: 3 is less than",
           "c.yaml:3: quantization.default.method: seq has one number of bits", "data.train"});
+  expect(satin(allocate("y", "allocate.columns=true quantization.default.group_size=-1")), 2,
+         {"allocate.columns: columns of other bits come in 128, which quantization.default.group_size must divide"});
 }
 
 }  // namespace

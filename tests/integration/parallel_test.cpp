@@ -86,6 +86,9 @@ TEST_F(Parallel, EqualsOneProcessWhateverIsTrained) {
       {"stages",
        "quantization.fake_quant_after_n_steps=2 'quantization.hardening=[{bits: 8, until: 0.6}]' "
        "quantization.default.activations=int8_static quantization.damping=0.001"},
+      {"columns",
+       "quantization.damping=0.001 'quantization.overrides=[{match: model.layers.*.down_proj, column_bits: [3, 2, "
+       "4]}]'"},
       {"branch", "loss.neighbourhood.placement=branch loss.neighbourhood.rate=0.5 loss.hidden.weight=0.1"},
       {"student",
        "loss.neighbourhood.source=student eval.every_n_steps=2 data.valid=" + (quick / "text/valid.jsonl").string()},

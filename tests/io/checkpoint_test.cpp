@@ -6,6 +6,7 @@
 #include "core/file.h"
 #include "io/checkpoint_fixture.h"
 #include "io/safetensors.h"
+#include "io/scheme_json.h"
 #include "support/test_support.h"
 
 namespace satin::io {
@@ -44,7 +45,11 @@ TEST(Checkpoint, RoundTrip) {
   scheme.group_size = -1;
   scheme.scale_dtype = quant::Storage::kFloat16;
   scheme.init = quant::Init::kData;
-  contents.manifest.schemes = {{"model.layers.0.mlp.up_proj", scheme}, {"model.layers.1.mlp.up_proj", {}}};
+  quant::Scheme columns{quant::Method::kLsqAsymmetric, 4, 64};
+  columns.column_bits = {3, 2, 4, 3};
+  contents.manifest.schemes = {{"model.layers.0.mlp.up_proj", scheme},
+                               {"model.layers.1.mlp.up_proj", {}},
+                               {"model.layers.2.mlp.up_proj", columns}};
   contents.manifest.state = {{"sample", 123456789012345}, {"loss", 0.1}};
   const fs::path saved = save_checkpoint(dir / "run", contents, 2);
   EXPECT_EQ(saved, dir / "run/checkpoints/step-7");
@@ -62,6 +67,28 @@ TEST(Checkpoint, RoundTrip) {
   EXPECT_EQ(test::read_file(saved / "tokenizer.json"), test::read_file(contents.model_files / "tokenizer.json"));
   EXPECT_TRUE(at::equal(TensorDirectory(saved).tensor("w"), contents.model[0].tensor));
   EXPECT_TRUE(at::equal(SafetensorsFile(saved / "optimizer.safetensors").tensor("w.m"), contents.optimizer[0].tensor));
+}
+
+TEST(Checkpoint, SchemesWithoutColumnBitsAreAsTheyWere) {
+  quant::Scheme scheme{quant::Method::kLsq, 4, 64};
+  nlohmann::json json = scheme_to_json(scheme);
+  EXPECT_FALSE(json.contains("column_bits")) << "what earlier versions wrote and read";
+  EXPECT_EQ(scheme_from_json(json, "s"), scheme);
+  const auto refusal_of = [&](const nlohmann::json& bits) {
+    json["column_bits"] = bits;
+    try {
+      scheme_from_json(json, "satin.json");
+    } catch (const UserError& error) {
+      return std::string(error.what());
+    }
+    return std::string("accepted");
+  };
+  expect_contains(refusal_of({2, 5}),
+                  "satin.json.column_bits: expected 2 to 4 bits, which codes are stored in, found 5");
+  expect_contains(refusal_of({1, 4}), "found 1");
+  expect_contains(refusal_of("2 4"), "not a quantization scheme");
+  json["method"] = "minmax_symmetric";
+  expect_contains(refusal_of({2, 4}), "method minmax_symmetric has one number of bits");
 }
 
 TEST(Checkpoint, KeepsTheNewestAndRemovesLeftovers) {

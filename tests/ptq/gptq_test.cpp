@@ -83,6 +83,44 @@ TEST(Gptq, ErrsLessThanRoundingOnEveryGridWithLearnedScales) {
       }
 }
 
+TEST(Gptq, ColumnsKeepTheirBits) {
+  const Problem p = problem(16, 128, at::kFloat);
+  for (const quant::Method method : {quant::Method::kLsqAsymmetric, quant::Method::kLsq})
+    for (const bool act_order : {true, false}) {
+      const GptqOptions options{0.01, act_order};
+      quant::Scheme scheme{method, 4, 32};
+      scheme.column_bits = {3, 3, 3, 3};
+      const Rounded same = gptq(p.weight, p.moments, scheme, options, "w"),
+                    plain = gptq(p.weight, p.moments, {method, 3, 32}, options, "w");
+      EXPECT_TRUE(same.weight.equal(plain.weight));
+      EXPECT_TRUE(same.state.scale.equal(plain.state.scale));
+      EXPECT_TRUE(quant::dequantize(codes_of(same, scheme)).equal(quant::dequantize(codes_of(plain, {method, 3, 32}))));
+
+      scheme.column_bits = {3, 2, 4, 3};
+      const Rounded found = gptq(p.weight, p.moments, scheme, options, "w");
+      const at::Tensor codes = codes_of(found, scheme).codes;
+      for (int64_t group = 0; group < 4; ++group) {
+        const int count = 1 << scheme.column_bits[static_cast<size_t>(group)];
+        const int lowest = method == quant::Method::kLsq ? 8 - count / 2 : 0;
+        const auto [least, most] = at::aminmax(codes.narrow(1, group * 32, 32));
+        EXPECT_EQ(least.item<int>(), lowest);
+        EXPECT_EQ(most.item<int>(), lowest + count - 1);
+      }
+      // What the layer's own rounding makes of the found weights is what was compensated for.
+      const auto error = [&](const at::Tensor& rounded) { return fidelity(p.weight, rounded, p.moments, {}).error; };
+      EXPECT_LT(error(quant::dequantize(codes_of(found, scheme))),
+                error(quant::dequantize(quant::round_to_nearest(p.weight, scheme))));
+    }
+}
+
+TEST(Gptq, TheInversesDiagonal) {
+  const Problem p = problem(4, 64);
+  at::Tensor damped = p.moments.clone();
+  damped[5][5] = 1;  // the input that is always 0
+  damped.diagonal().add_(0.01 * damped.diagonal().mean());
+  EXPECT_TRUE(at::allclose(inverse_diagonal(p.moments, 0.01, "w"), at::linalg_inv(damped).diagonal(), 1e-9, 0));
+}
+
 TEST(Gptq, SingularMomentsAreDampedOrRefused) {
   Problem p = problem(8, 64, at::kFloat);
   const at::Tensor x = at::randn({1, 64});

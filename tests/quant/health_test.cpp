@@ -45,6 +45,26 @@ TEST(Health, CountsByHand) {
   EXPECT_EQ(summary({layer, layer}).changed, 0.25);
 }
 
+TEST(Health, NarrowColumnsAreClippedWhereTheyEnd) {
+  nn::ParameterStore store{nn::BuildOptions{.trainable = true}};
+  Registry registry;
+  Scheme scheme{Method::kLsq, 3, 8};
+  scheme.column_bits = {2, 3};  // levels -2 ... 1 and -4 ... 3
+  QuantLinear linear({"m", 16, 1}, scheme, store);
+  registry.add(linear, 16, 1);
+  {
+    const at::NoGradGuard no_grad;
+    const at::Tensor half = at::tensor({-5.f, -3.f, -2.f, -1.f, 0.f, 1.f, 2.f, 5.f});
+    at::Tensor(store.at("m.weight")).copy_(at::cat({half, half}).view({1, 16}));
+    at::Tensor(store.at("m.weight_scale")).fill_(1);
+  }
+  const LayerHealth layer = HealthMonitor(registry).measure().at(0);
+  EXPECT_DOUBLE_EQ(layer.clipped, (4 + 2) / 16.0);
+  // -2 -2 -2 -1 0 1 1 1 and -4 -3 -2 -1 0 1 2 3
+  EXPECT_EQ(layer.levels,
+            (std::vector<double>{1 / 16.0, 1 / 16.0, 4 / 16.0, 2 / 16.0, 2 / 16.0, 4 / 16.0, 1 / 16.0, 1 / 16.0}));
+}
+
 TEST(Health, SaysWhatIsWrong) {
   const LayerHealth well{"a", 100, 0.1, 0.01, 0.1, {0.2, 0.3, 0.3, 0.2}};
   EXPECT_TRUE(health_warnings({well}, 0.9).empty());

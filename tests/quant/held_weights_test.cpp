@@ -10,7 +10,7 @@
 namespace satin::quant {
 namespace {
 
-/// Every method, several widths and group sizes, one layer that nothing uses.
+/// Every method, several widths and group sizes, columns of several bits, one layer that nothing uses.
 struct Model {
   nn::ParameterStore store;
   Registry registry;
@@ -18,6 +18,9 @@ struct Model {
 
   explicit Model(at::ScalarType compute) : store({at::kCPU, at::kFloat, compute, true}) {
     at::manual_seed(7);
+    Scheme columns{Method::kLsqAsymmetric, 4, 32}, symmetric_columns{Method::kLsq, 4, 64};
+    columns.column_bits = {2, 4, 3, 3};
+    symmetric_columns.column_bits = {4, 2};
     const std::vector<Scheme> schemes = {{Method::kLsqAsymmetric, 2, 64},
                                          {Method::kLsq, 3, 32},
                                          {Method::kSeq, 2, -1},
@@ -30,6 +33,8 @@ struct Model {
                                          {Method::kLsqAsymmetric, 2, 0},
                                          {Method::kMinMaxSymmetric, 4, 0},
                                          {Method::kOneBit, 1, -1},
+                                         columns,
+                                         symmetric_columns,
                                          {Method::kLsqAsymmetric, 2, 64}};
     for (size_t i = 0; i < schemes.size(); ++i) {
       const int64_t outs = 16 + 8 * static_cast<int64_t>(i);

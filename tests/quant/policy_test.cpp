@@ -42,6 +42,29 @@ TEST(Policy, TheLastMatchWins) {
   EXPECT_SAYS(none.reason, "overrides[2]");
 }
 
+TEST(Policy, BitsOfColumns) {
+  config::Quantization config;
+  config.overrides = {rule("*.down_proj", "lsq_asymmetric", 4)};
+  config.overrides[0].column_bits = {3, 2, 4};
+  const auto scheme = Policy(config).decide("model.layers.0.mlp.down_proj").scheme;
+  EXPECT_EQ(scheme->column_bits, (std::vector<int>{3, 3, 2, 2, 4, 4})) << "two groups of 64 each";
+  EXPECT_EQ(scheme->bits, 4);
+  check_fits(*scheme, "m", 384);
+  EXPECT_SAYS(user_error([&] { check_fits(*scheme, "m", 512); }),
+              "those of m are for 384 inputs, it has 512; give 4, or leave column_bits out");
+  EXPECT_SAYS(user_error([&] { check_fits(*scheme, "m", 64); }), "it has 64; leave column_bits out");
+  const auto refusal = [&](auto change) {
+    config::Quantization changed = config;
+    change(changed.overrides[0]);
+    return user_error([&] { Policy{changed}; });
+  };
+  EXPECT_SAYS(refusal([](auto& r) { r.bits = 3; }),
+              "quantization.overrides[0].column_bits: expected 2 to 3 bits, which codes are stored in, found 4");
+  EXPECT_SAYS(refusal([](auto& r) { r.group_size = -1; }), "expected a group_size that divides 128, found -1");
+  EXPECT_SAYS(refusal([](auto& r) { r.group_size = 256; }), "expected a group_size that divides 128, found 256");
+  EXPECT_SAYS(refusal([](auto& r) { r.method = "lwc"; }), "method lwc has one number of bits; expected lsq or");
+}
+
 TEST(Policy, TheHeadOnlyByAnOverride) {
   config::Quantization config;
   EXPECT_FALSE(Policy(config).decide("lm_head").scheme);

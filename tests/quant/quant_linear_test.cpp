@@ -12,7 +12,7 @@
 namespace satin::quant {
 namespace {
 
-constexpr Scheme kScheme{Method::kLsqAsymmetric, 2, 64};
+const Scheme kScheme{Method::kLsqAsymmetric, 2, 64};
 
 struct Layer {
   nn::ParameterStore store;

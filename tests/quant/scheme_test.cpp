@@ -19,6 +19,22 @@ TEST(Scheme, BitsWithScalesAndZeroPoints) {
   EXPECT_EQ((Scheme{Method::kLsq, 4, 64}).groups(512), 8);
 }
 
+TEST(Scheme, ColumnsCountAsTheyAre) {
+  Scheme scheme{Method::kLsqAsymmetric, 4, 64};
+  scheme.column_bits = {3, 2, 4, 3, 3, 3};
+  EXPECT_DOUBLE_EQ(scheme.nominal_bits(), 3);
+  EXPECT_DOUBLE_EQ(scheme.effective_bits(8, 384), 3 + 16.0 / 64 + 3.0 / 64);
+  EXPECT_DOUBLE_EQ(scheme.stored().effective_bits(8, 384), 4 + 16.0 / 64 + 4.0 / 64);
+  EXPECT_EQ(describe(scheme), "lsq_asymmetric 2, 3 and 4 bits, stored in 4, group 64 bfloat16");
+  EXPECT_EQ(describe_columns(scheme), "columns of 2, 3 and 4 bits");
+  EXPECT_EQ(describe_columns(scheme.stored()), "");
+  EXPECT_FALSE(scheme == scheme.stored());
+  EXPECT_EQ(scheme.of_groups(1, 2).column_bits, (std::vector<int>{2, 4}));
+  EXPECT_TRUE(scheme.has_narrow_columns());
+  scheme.column_bits = {4, 4, 4, 4, 4, 4};
+  EXPECT_FALSE(scheme.has_narrow_columns());
+}
+
 TEST(Scheme, MethodsByName) {
   for (Method method :
        {Method::kMinMaxSymmetric, Method::kMinMaxAsymmetric, Method::kLsq, Method::kLsqAsymmetric, Method::kSeq,
