@@ -1,10 +1,9 @@
 // Groups of a row with fewer bits than the grid that holds their codes (Scheme::column_bits): a group of b bits uses
 // the part of the wide integer grid whose codes b bits have, so that kernels, packers and readers see one width.
 //
-//   levels of b bits   symmetric -2^(b-1) ... 2^(b-1) - 1; asymmetric 0 - zero ... 2^b - 1 - zero, zero in 0 ... 2^b -
-//   1 weight'            the weight where its level is among them, else scale * the end, on which the wide grid's
-//   rounding
-//                      does nothing
+//   levels of b bits: symmetric -2^(b-1) ... 2^(b-1) - 1; asymmetric -zero ... 2^b - 1 - zero, zero in 0 ... 2^b - 1
+//   the limited weight: the weight where its level is among them, else scale * the end, which the wide grid leaves
+//
 // Forward and gradients are those of the same group under a plain scheme of b bits (kernels/fake_quant.h): a weight
 // beyond the end gets none, scale and zero point get the end's, with the multiplier m of b bits.
 #pragma once
