@@ -13,12 +13,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-bool is_learned_integer_grid(const std::string& method) { return method == "lsq" || method == "lsq_asymmetric"; }
-
 /// Where columns differ in bits, these are groups' or several groups'.
 void check_columns_fit(const QuantizationRule& rule, const std::string& at, const std::string& key,
                        const Report& report) {
-  if (!is_learned_integer_grid(rule.method))
+  if (rule.method != "lsq" && rule.method != "lsq_asymmetric")
     report({key, at + ".method"}, cat(key, ": columns of other bits need method lsq or lsq_asymmetric, ", at,
                                       ".method is ", rule.method, "; change it, or leave ", key, " out"));
   else if (rule.group_size <= 0 || kBitColumns % rule.group_size != 0)
