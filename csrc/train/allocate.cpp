@@ -84,15 +84,17 @@ std::vector<allocate::Layer> layers_by(const config::Config& config, const Measu
   return layers;
 }
 
-/// The relative rise of both losses: S(l, b) = beta (of the answers) + (1 - beta) (of perplexity).
+/// The relative rise of both losses: beta (of the answers) + (1 - beta) (of perplexity).
+double rise_of(const LayerLosses& found, const LayerLosses& full, double beta) {
+  double rise = (1 - beta) * (found.perplexity / full.perplexity - 1);
+  if (beta > 0) rise += beta * (found.answers / full.answers - 1);
+  return rise;
+}
+
 std::vector<allocate::Layer> layers_by_losses(const config::Config& config, const MeasuredLayers& model,
                                               const Measured& measured, double beta) {
-  const LayerLosses& full = measured.at({-1, kFullPrecision});
   return layers_by(config, model, [&](size_t layer, int bits) {
-    const LayerLosses& found = measured.at({static_cast<int64_t>(layer), bits});
-    double rise = (1 - beta) * (found.perplexity / full.perplexity - 1);
-    if (beta > 0) rise += beta * (found.answers / full.answers - 1);
-    return rise;
+    return rise_of(measured.at({static_cast<int64_t>(layer), bits}), measured.at({-1, kFullPrecision}), beta);
   });
 }
 
@@ -247,6 +249,7 @@ void allocate(const config::Config& config, const Resume& resume) {
     write_file_atomically(directory.path() / (name + ".yaml"), override_list(bits));
     result["lists"][name] = std::move(list);
   }
+  std::string best = "allocation";
   if (config.allocate.columns) {  // the allocation's layers; its own list stays, as the control
     const std::vector<int> bits = bits_of(layers, lists.front().second);
     const auto choices = choose_columns(config, model, bits);
@@ -257,6 +260,11 @@ void allocate(const config::Config& config, const Resume& resume) {
     list["sensitivity"] = lists.front().second.sensitivity;
     list["modules"] = choices_json(choices);
     write_file_atomically(directory.path() / "columns.yaml", override_list(bits, columns));
+    // An output's error in each layer is one thing, the model's losses are another.
+    const auto rise = [&](const nlohmann::ordered_json& of) {
+      return rise_of({of["perplexity"].get<double>(), of["answers"].get<double>()}, full, beta);
+    };
+    if (rise(list) < rise(result["lists"]["allocation"])) best = "columns";
     result["lists"]["columns"] = std::move(list);
   }
   for (const auto& layer : layers) {
@@ -270,8 +278,9 @@ void allocate(const config::Config& config, const Resume& resume) {
   std::printf("%s", table.c_str());
   log_info(cat("peak memory ", report::bytes_text(ops::peak_memory_bytes(device))));
   log_info(cat("report: ", directory.report().string()));
-  log_info(cat("use it: quantization.overrides_from=",
-               (directory.path() / (config.allocate.columns ? "columns.yaml" : "allocation.yaml")).string()));
+  if (config.allocate.columns && best != "columns")
+    log_info("columns: with these the losses rise more than with equal bits, which are advised therefore");
+  log_info(cat("use it: quantization.overrides_from=", (directory.path() / (best + ".yaml")).string()));
   close_log_file();
 }
 
