@@ -80,7 +80,7 @@ nlohmann::json dry_run(const config::Config& config, const Resume& resume, const
   check_schedule(config);
   const auto tokenizer = tokenizer::Tokenizer::load(config.model.path);
   const Student student = of_many ? student_shapes(config, compute_dtype)
-                                  : build_student(config, student_options(at::kCPU, compute_dtype), {});
+                                  : build_student(config, student_options(at::kMeta, compute_dtype), {});
   const models::ModelConfig& model = student.decoder->config();
   const losses::Objective objective(config.loss, tokenizer.vocab_size());  // for their errors
   check_run(config, tokenizer, student);
@@ -124,7 +124,7 @@ void dry_run_quantize(const config::Config& config, const Resume& resume) {
   const at::Device device = ops::resolve_device(config.train.device);
   const at::ScalarType compute_dtype = ops::resolve_compute_dtype(config.train.compute_dtype, device);
   const auto tokenizer = tokenizer::Tokenizer::load(config.model.path);
-  const Student student = build_student(config, student_options(at::kCPU, compute_dtype), {});
+  const Student student = build_student(config, student_options(at::kMeta, compute_dtype), {});
   check_run(config, tokenizer, student);
   const int64_t sequences = config.quantization->calibration_sequences, length = config.train.sequence_length;
   const std::string text = ptq::walks_blocks(config.ptq) || needs_calibration(student)

@@ -1,4 +1,4 @@
-// --dry-run: everything that can be known before a run, without writing anything.
+// --dry-run: everything that can be known before a run without the weights' values, and without writing anything.
 #pragma once
 #include <nlohmann/json_fwd.hpp>
 
@@ -16,9 +16,10 @@ struct DryRunOptions {
 };
 
 /// Reads the config's models, tokenizer and data files, checks that they fit together, with the exports and with what
-/// train.output_dir holds, and prints the quantization table, the length of the run and the memory estimate to stdout:
-/// with a world_size of every strategy, beside the time that a step should take (train/scaling_model.h), for GPUs
-/// whatever this machine has, and weights are not read. Returns these as JSON, null without. Throws UserError.
+/// train.output_dir holds (of weights names and shapes), and prints the quantization table, the length of the run and
+/// the memory estimate to stdout: with a world_size of every strategy, beside the time that a step should take
+/// (train/scaling_model.h), for GPUs whatever this machine has, and of weights the shapes that config.json says.
+/// Returns these as JSON, null without. Throws UserError.
 nlohmann::json dry_run(const config::Config& config, const Resume& resume, const DryRunOptions& options = {});
 
 /// The like of satin quantize: the table, the calibration text's size and the memory estimate (quantize_memory.h).

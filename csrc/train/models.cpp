@@ -90,7 +90,10 @@ Student build_student(const config::Config& config, const nn::BuildOptions& opti
     student.decoder = io::load_pretrained(config.model.path, factory, options);
   }
   quant::enter(*student.registry, stage, /*keep_range=*/false);
-  quant::initialise_from_weights(*student.registry);
+  if (options.device.is_meta())
+    student.registry->check_all_rules_match();
+  else
+    quant::initialise_from_weights(*student.registry);
   return student;
 }
 

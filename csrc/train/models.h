@@ -24,7 +24,8 @@ Student empty_student(const config::Config& config, const models::ModelConfig& m
 
 /// Builds the student from model.path (or at random) with its quantizers started from the weights; with stored state
 /// from `checkpoint`, when there is one, or else from model.quantized. `stage`: of training; the end's when nothing is
-/// said. Of what options.shard splits only its own rows are read and made. Throws UserError.
+/// said. Of what options.shard splits only its own rows are read and made. On the meta device files are checked for
+/// names and shapes, and nothing has values. Throws UserError.
 Student build_student(const config::Config& config, const nn::BuildOptions& options,
                       const std::optional<std::filesystem::path>& checkpoint, const quant::Stage& stage = {});
 

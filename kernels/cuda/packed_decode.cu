@@ -16,12 +16,12 @@
 // scales) is asked for before that one has ended (programmatic dependent launch). Sums over warps are made in a fixed
 // order.
 //
-// The loop takes about 50 instructions a brick of 2 bits and one row of x, of which 16 are the ANDs; it is compiled for
-// each format of scales and zeros. Measured on an H200: one row takes as long as with 125 instructions (8,192 x 8,192,
-// 2 bits: 8.6 us, of which bytes take 4.7; 2,048 x 2,048: 2.6 us), so ends are waited for: the launch, x, whose
-// integers every block makes, sums over warps. Four rows took 14.5 us, and take 10.9. Tried and slower: bricks through
-// rings in shared memory, four times as far ahead; 64 registers, so that a multiprocessor has two blocks or the next
-// kernel's too (9.0 us, 4,096 x 4,096 5.0 against 4.4, a token of the 1.2b shape 477 against 435).
+// The loop takes about 50 instructions a brick of 2 bits and one row of x, of which 16 are the ANDs; it is compiled
+// with zero points and without. Measured on an H200: one row takes as long as with 125 instructions (8,192 x 8,192, 2
+// bits: 8.6 us, of which bytes take 4.7; 2,048 x 2,048: 2.6 us), so ends are waited for: the launch, x, whose integers
+// every block makes, sums over warps. Four rows took 14.5 us, and take 10.9. Tried and slower: bricks through rings in
+// shared memory, four times as far ahead; 64 registers, so that a multiprocessor has two blocks or the next kernel's
+// too (9.0 us, 4,096 x 4,096 5.0 against 4.4, a token of the 1.2b shape 477 against 435).
 #include "kernels/cuda/packed_device.cuh"
 
 namespace satin::kernels {
@@ -179,7 +179,7 @@ __global__ void __launch_bounds__(32 * kWarps, 16 / kWarps) decode_kernel(const 
     for (int s = 0; s < 4; ++s) unit = q == s ? static_cast<float>(1 << Code::position(s)) : unit;
 
   float total[kRows][2] = {};  // rows g and g + 8, of segment q or of row q of x
-  const auto add_up = [&](int bricks, auto with_zeros, auto halves) {
+  const auto add_up = [&](int bricks, auto with_zeros) {
     for (int first = warp; first < bricks; first += kDepth * kWarps) {
       for_each_while<kDepth>([&](auto depth) {
         constexpr int kAt = decltype(depth)::value;
@@ -193,7 +193,7 @@ __global__ void __launch_bounds__(32 * kWarps, 16 / kWarps) decode_kernel(const 
             const uint32_t zeros = ahead.zeros[kAt][r][pair];
             zero = {static_cast<float>(zeros & 0xff), static_cast<float>(zeros >> 8)};
           }
-          const float2 scale = pair_of(ahead.scales[kAt][r][pair], halves);
+          const float2 scale = pair_of(ahead.scales[kAt][r][pair], p.scales_are_half);
           total[r][0] += scale.x * x_factor * fmaf(zero.x, minus_x, sum_of_pairs(sum[0], sum[1]));
           total[r][1] += scale.y * x_factor * fmaf(zero.y, minus_x, sum_of_pairs(sum[2], sum[3]));
         };
@@ -267,7 +267,10 @@ __global__ void __launch_bounds__(32 * kWarps, 16 / kWarps) decode_kernel(const 
       make_integers<false, kXRows, kWarps>(p, shared, phase, bricks, warp, lane, squares);
     }
     __syncthreads();
-    for_formats(p, [&](auto zeros, auto halves) { add_up(bricks, zeros, halves); });
+    if constexpr (kOneRow)
+      for_zeros(p, [&](auto zeros) { add_up(bricks, zeros); });
+    else
+      add_up(bricks, p.zeros != nullptr);
   }
 
   float* const parts = reinterpret_cast<float*>(shared);

@@ -246,16 +246,13 @@ struct Yes {
 struct No {
   constexpr __host__ __device__ operator bool() const { return false; }
 };
-/// f(are there zeros, are scales half), as types: of a loop that is compiled for each.
+/// f(are there zeros), as a type: of a loop that is compiled for both.
 template <class Function>
-__device__ __forceinline__ void for_formats(const PackedParams& p, const Function& f) {
+__device__ __forceinline__ void for_zeros(const PackedParams& p, const Function& f) {
 #if defined(__CUDACC__)
-  if (p.zeros)
-    p.scales_are_half ? f(Yes{}, Yes{}) : f(Yes{}, No{});
-  else
-    p.scales_are_half ? f(No{}, Yes{}) : f(No{}, No{});
+  p.zeros ? f(Yes{}) : f(No{});
 #else  // one version is compiled faster
-  f(p.zeros != nullptr, p.scales_are_half);
+  f(p.zeros != nullptr);
 #endif
 }
 

@@ -73,91 +73,90 @@ __global__ void __launch_bounds__(32 * kWarps, 16 / kWarps) skinny_kernel(const 
   x_ahead.advance();
 
   float total[kRows][kTiles][4] = {};
-  for_formats(p, [&](auto with_zeros, auto halves) {
-    for (int first = warp; first < p.column_bricks; first += kDepth * kWarps) {
-      for_each_while<kDepth>([&](auto depth) {
-        constexpr int kAt = decltype(depth)::value;
-        if (kAt > 0 && first + kAt * kWarps >= p.column_bricks) return false;
-        uint32_t(&x)[kTiles][4][4] = x_ahead.x;
-        for_each<kGroups>([&](auto group) {
-          constexpr int kGroup = decltype(group)::value;
-          // For all rows: sums of magic x 2^-p (c0, c1) and of x (c2, c3).
-          float of_x[kTiles][4] = {};
-          for_each<kSegments>([&](auto in_group) {
-            constexpr int s = kGroup * kSegments + decltype(in_group)::value, p_of_s = Number::position(s);
-            const uint32_t power = bits_as<uint32_t>(both(static_cast<float>(1 << p_of_s)));
-            const uint32_t a[4] = {kMagic, power, kMagic, power};
+  const bool with_zeros = p.zeros != nullptr;
+  for (int first = warp; first < p.column_bricks; first += kDepth * kWarps) {
+    for_each_while<kDepth>([&](auto depth) {
+      constexpr int kAt = decltype(depth)::value;
+      if (kAt > 0 && first + kAt * kWarps >= p.column_bricks) return false;
+      uint32_t(&x)[kTiles][4][4] = x_ahead.x;
+      for_each<kGroups>([&](auto group) {
+        constexpr int kGroup = decltype(group)::value;
+        // For all rows: sums of magic x 2^-p (c0, c1) and of x (c2, c3).
+        float of_x[kTiles][4] = {};
+        for_each<kSegments>([&](auto in_group) {
+          constexpr int s = kGroup * kSegments + decltype(in_group)::value, p_of_s = Number::position(s);
+          const uint32_t power = bits_as<uint32_t>(both(static_cast<float>(1 << p_of_s)));
+          const uint32_t a[4] = {kMagic, power, kMagic, power};
+#pragma unroll
+          for (int n = 0; n < kTiles; ++n) {
+            if constexpr (p_of_s > 0)
+#pragma unroll
+              for (int i = 0; i < 4; ++i)
+                x[n][s][i] =
+                    bits_as<uint32_t>(__hmul2(bits_as<Two>(x[n][s][i]), both(1.f / static_cast<float>(1 << p_of_s))));
+#pragma unroll
+            for (int four = 0; four < 2; ++four) multiply_add(of_x[n], a, x[n][s][2 * four], x[n][s][2 * four + 1]);
+          }
+        });
+        for_each<kRows / kRowsAtOnce>([&](auto turn) {
+          constexpr int kFirst = decltype(turn)::value * kRowsAtOnce, kEnd = kFirst + kRowsAtOnce;
+          float2 scale[kRowsAtOnce];
+          float part[kRowsAtOnce][Number::kParts][kTiles][4];
+#pragma unroll
+          for (int r = 0; r < kRowsAtOnce; ++r) {
+            scale[r] = pair_of(ahead.scales[kAt][kFirst + r][kGroup], p.scales_are_half);
+            float2 zero{p.zero, p.zero};
+            if (with_zeros) {
+              const uint32_t zeros = ahead.zeros[kAt][kFirst + r][kGroup];
+              zero = {static_cast<float>(zeros & 0xff), static_cast<float>(zeros >> 8)};
+            }
 #pragma unroll
             for (int n = 0; n < kTiles; ++n) {
-              if constexpr (p_of_s > 0)
+              const float(&s)[4] = of_x[n];
 #pragma unroll
-                for (int i = 0; i < 4; ++i)
-                  x[n][s][i] =
-                      bits_as<uint32_t>(__hmul2(bits_as<Two>(x[n][s][i]), both(1.f / static_cast<float>(1 << p_of_s))));
-#pragma unroll
-              for (int four = 0; four < 2; ++four) multiply_add(of_x[n], a, x[n][s][2 * four], x[n][s][2 * four + 1]);
-            }
-          });
-          for_each<kRows / kRowsAtOnce>([&](auto turn) {
-            constexpr int kFirst = decltype(turn)::value * kRowsAtOnce, kEnd = kFirst + kRowsAtOnce;
-            float2 scale[kRowsAtOnce];
-            float part[kRowsAtOnce][Number::kParts][kTiles][4];
-#pragma unroll
-            for (int r = 0; r < kRowsAtOnce; ++r) {
-              scale[r] = pair_of(ahead.scales[kAt][kFirst + r][kGroup], halves);
-              float2 zero{p.zero, p.zero};
-              if (with_zeros) {
-                const uint32_t zeros = ahead.zeros[kAt][kFirst + r][kGroup];
-                zero = {static_cast<float>(zeros & 0xff), static_cast<float>(zeros >> 8)};
-              }
-#pragma unroll
-              for (int n = 0; n < kTiles; ++n) {
-                const float(&s)[4] = of_x[n];
-#pragma unroll
-                for (int i = 0; i < 2; ++i) {
-                  part[r][0][n][i] = fmaf(-zero.x, s[2 + i], -s[i]);
-                  part[r][0][n][2 + i] = fmaf(-zero.y, s[2 + i], -s[i]);
-                  if constexpr (Number::kParts == 2) part[r][1][n][i] = part[r][1][n][2 + i] = -s[i];
-                }
+              for (int i = 0; i < 2; ++i) {
+                part[r][0][n][i] = fmaf(-zero.x, s[2 + i], -s[i]);
+                part[r][0][n][2 + i] = fmaf(-zero.y, s[2 + i], -s[i]);
+                if constexpr (Number::kParts == 2) part[r][1][n][i] = part[r][1][n][2 + i] = -s[i];
               }
             }
-            for_each<kSegments>([&](auto in_group) {
-              constexpr int s = kGroup * kSegments + decltype(in_group)::value;
-              for_each<2 * Number::kParts>([&](auto index) {
-                constexpr int kPart = decltype(index)::value / 2, kFour = decltype(index)::value % 2;
+          }
+          for_each<kSegments>([&](auto in_group) {
+            constexpr int s = kGroup * kSegments + decltype(in_group)::value;
+            for_each<2 * Number::kParts>([&](auto index) {
+              constexpr int kPart = decltype(index)::value / 2, kFour = decltype(index)::value % 2;
 #pragma unroll
-                for (int r = 0; r < kRowsAtOnce; ++r) {
-                  const uint32_t(&words)[2 * kBits] = ahead.words[kAt][kFirst + r];
-                  const uint32_t a[4] = {Number::template pair<s, 0, kFour, 0, kPart>(words),
-                                         Number::template pair<s, 1, kFour, 0, kPart>(words),
-                                         Number::template pair<s, 0, kFour, 1, kPart>(words),
-                                         Number::template pair<s, 1, kFour, 1, kPart>(words)};
+              for (int r = 0; r < kRowsAtOnce; ++r) {
+                const uint32_t(&words)[2 * kBits] = ahead.words[kAt][kFirst + r];
+                const uint32_t a[4] = {Number::template pair<s, 0, kFour, 0, kPart>(words),
+                                       Number::template pair<s, 1, kFour, 0, kPart>(words),
+                                       Number::template pair<s, 0, kFour, 1, kPart>(words),
+                                       Number::template pair<s, 1, kFour, 1, kPart>(words)};
 #pragma unroll
-                  for (int n = 0; n < kTiles; ++n)
-                    multiply_add(part[r][kPart][n], a, x[n][s][2 * kFour], x[n][s][2 * kFour + 1]);
-                }
-              });
-              if constexpr (kEnd == kRows) x_ahead.load(s);
+                for (int n = 0; n < kTiles; ++n)
+                  multiply_add(part[r][kPart][n], a, x[n][s][2 * kFour], x[n][s][2 * kFour + 1]);
+              }
             });
-#pragma unroll
-            for (int r = 0; r < kRowsAtOnce; ++r)
-#pragma unroll
-              for (int n = 0; n < kTiles; ++n)
-#pragma unroll
-                for (int i = 0; i < 4; ++i) {
-                  float sum = part[r][0][n][i];
-                  if constexpr (Number::kParts == 2) sum += 16 * part[r][1][n][i];
-                  total[kFirst + r][n][i] += (i < 2 ? scale[r].x : scale[r].y) * sum;
-                }
+            if constexpr (kEnd == kRows) x_ahead.load(s);
           });
+#pragma unroll
+          for (int r = 0; r < kRowsAtOnce; ++r)
+#pragma unroll
+            for (int n = 0; n < kTiles; ++n)
+#pragma unroll
+              for (int i = 0; i < 4; ++i) {
+                float sum = part[r][0][n][i];
+                if constexpr (Number::kParts == 2) sum += 16 * part[r][1][n][i];
+                total[kFirst + r][n][i] += (i < 2 ? scale[r].x : scale[r].y) * sum;
+              }
         });
-        ahead.template load<kAt>(with_zeros);
-        x_ahead.advance();
-        return true;
       });
-      ahead.advance();
-    }
-  });
+      ahead.template load<kAt>(with_zeros);
+      x_ahead.advance();
+      return true;
+    });
+    ahead.advance();
+  }
 #pragma unroll
   for (int n = 0; n < kTiles; ++n)
 #pragma unroll

@@ -80,6 +80,12 @@ TEST_F(CliPtq, ADryRunSaysWhatItWillTakeAndWritesNothing) {
   EXPECT_FALSE(fs::exists(dir / "dry"));
   EXPECT_FALSE(fs::exists(dir / "cache"));
   expect(satin(settings + " data.train.0.path=nowhere.jsonl"), 2, {"nowhere.jsonl"});
+  // Weights take no memory, but their names and shapes are checked.
+  fs::copy(quick / "teacher", dir / "deeper");
+  auto config = nlohmann::json::parse(test::read_file(dir / "deeper/config.json"));
+  config["num_hidden_layers"] = 5;
+  test::write_file(dir / "deeper/config.json", config.dump());
+  expect(satin(settings + " model.path=" + (dir / "deeper").string()), 2, {"missing: model.layers.4."});
 }
 
 TEST_F(CliPtq, TrainingStartsFromTheResultBitForBit) {
