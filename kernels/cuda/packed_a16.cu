@@ -55,10 +55,11 @@ void launch(const PackedA16Args& args, int splits, CUstream_st* stream) {
   if (p.has_zeros) p.zeros = map_of(CU_TENSOR_MAP_DATA_TYPE_UINT16, 2, args.w.zeros, pairs, box, false);
   p.zero = static_cast<uint32_t>(args.w.zero);
   for (int s = 0; s < 4; ++s) p.lines[s] = level_line<S::kBits>(s, args.w.step, S::kZeros ? 0 : args.w.zero);
-  p.out = static_cast<uint16_t*>(args.y);
+  p.y = static_cast<uint16_t*>(args.y);
   p.copies_out = S::kCopiesOut && p.num_rows % 8 == 0 && reinterpret_cast<uintptr_t>(args.y) % 16 == 0;
   if (p.copies_out)
-    p.y = map_of(CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, args.y, {shape.num_rows, args.num_rows}, {64, S::kTokens}, true);
+    p.outputs =
+        map_of(CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, args.y, {shape.num_rows, args.num_rows}, {64, S::kTokens}, true);
   p.bias = static_cast<const uint16_t*>(args.bias);
   p.row_tiles = (p.num_rows + S::kRows - 1) / S::kRows;
   p.token_tiles = (p.num_tokens + S::kTokens - 1) / S::kTokens;

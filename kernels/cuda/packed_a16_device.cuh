@@ -12,9 +12,9 @@
 namespace satin::kernels::a16 {
 
 struct A16Params {
-  CUtensorMap x, words, scales, zeros, y;
+  CUtensorMap x, words, scales, zeros, outputs;
   LevelLine lines[4];  // of a brick's segments
-  uint16_t* out;
+  uint16_t* y;
   const uint16_t* bias;
   int num_tokens, num_rows, column_bricks;
   int group_shift;  // segment T of brick b lies in group (4 b + T) >> group_shift
@@ -85,15 +85,6 @@ struct Storage {
   __device__ __forceinline__ uint32_t bricks_empty(int slot) const { return x_empty(S::kXSlots + slot); }
   __device__ __forceinline__ uint32_t outputs(int group) const {
     return ((barriers() + 2047) & ~1023u) + group * S::kOutBytes;
-  }
-};
-
-template <int kSlots>
-struct Position {
-  int slot = 0;
-  uint32_t round = 0;
-  __device__ __forceinline__ void next() {
-    if (++slot == kSlots) slot = 0, round ^= 1;
   }
 };
 
@@ -242,7 +233,7 @@ class Math {
     for (int j = 0; j < S::kTokens / 8; j += 2) store_matrices(to + j * 8 * 128, sums + 4 * j, bias);
     fence_copies();
     warpgroup_barrier(1 + group_);
-    if (copies()) store_box(p_.y, tile_.row + group_ * 64, tile_.token, out);
+    if (copies()) store_box(p_.outputs, tile_.row + group_ * 64, tile_.token, out);
   }
 
   /// Sums of the cluster's two blocks through shared memory, which nothing is copied to any more: each block adds up
@@ -288,7 +279,7 @@ class Math {
 #pragma unroll
       for (int i = 0; i < 4; ++i)
         if (first_row + i < p_.num_rows) y[i] += __uint_as_float(uint32_t{p_.bias[first_row + i]} << 16);
-    uint16_t* const to = p_.out + static_cast<int64_t>(tile_.token + token) * p_.num_rows + first_row;
+    uint16_t* const to = p_.y + static_cast<int64_t>(tile_.token + token) * p_.num_rows + first_row;
     const uint32_t all[2] = {bits_as<uint32_t>(__floats2bfloat162_rn(y[0], y[1])),
                              bits_as<uint32_t>(__floats2bfloat162_rn(y[2], y[3]))};
     if (p_.num_rows % 4 == 0) {
@@ -309,7 +300,6 @@ class Math {
     // Matrices of 8 rows x 8 tokens: rows g and g + 8 of tokens 8 j, then of 8 (j + 1).
     const int lane_token = lane_ / 16 * 8 + lane_ % 8, lane_row = warp_ * 16 + lane_ / 8 % 2 * 8;
     const uint32_t to = out + (lane_token * S::kOutStride + lane_row) * 2;
-    const bool vectors = p_.num_rows % 8 == 0;
 #pragma unroll
     for (int pass = 0; pass < S::kTokens / kOutTokens; ++pass) {
       const int first_token = tile_.token + pass * kOutTokens;
@@ -319,21 +309,7 @@ class Math {
       for (int j = 0; j < kOutTokens / 8; j += 2)
         store_matrices(to + j * 8 * S::kOutStride * 2, sums + 4 * (pass * kOutTokens / 8 + j), bias);
       warpgroup_barrier(1 + group_);
-#pragma unroll
-      for (int i = 0; i < kOutTokens * 8 / 128; ++i) {
-        const int at = i * 128 + warp_ * 32 + lane_, token = first_token + at / 8, first = first_row + at % 8 * 8;
-        if (token >= p_.num_tokens || first >= p_.num_rows) continue;
-        const uint4 v = load_shared4(out + at / 8 * S::kOutStride * 2 + at % 8 * 16);
-        uint16_t* const y = p_.out + static_cast<int64_t>(token) * p_.num_rows + first;
-        if (vectors) {
-          *reinterpret_cast<uint4*>(y) = v;
-        } else {
-          const uint32_t all[4] = {v.x, v.y, v.z, v.w};
-#pragma unroll
-          for (int j = 0; j < 8; ++j)
-            if (first + j < p_.num_rows) y[j] = static_cast<uint16_t>(all[j / 2] >> (16 * (j % 2)));
-        }
-      }
+      store_outputs<kOutTokens, S::kOutStride>(p_, out, first_token, first_row, warp_ * 32 + lane_);
     }
   }
 

@@ -63,15 +63,6 @@ struct Storage {
   __device__ __forceinline__ uint32_t empty(int stage) const { return barriers + 8 * (S::kStages + stage); }
 };
 
-template <class S>
-struct Position {
-  int stage = 0;
-  uint32_t round = 0;
-  __device__ __forceinline__ void next() {
-    if (++stage == S::kStages) stage = 0, round ^= 1;
-  }
-};
-
 /// Four codes of segment kT, row g or g + 8, as bytes.
 template <int kBits, int kT, int kFour, int kUpper>
 __device__ __forceinline__ uint32_t codes_of(const uint32_t (&words)[2 * kBits]) {
@@ -117,20 +108,20 @@ __device__ __forceinline__ void unpack(const uint32_t (&words)[2 * S::kBits], ui
 
 template <class S>
 __device__ __forceinline__ void copy_tiles(const A8Params& p, const Storage<S>& at) {
-  Position<S> here;
+  Position<S::kStages> here;
   const uint32_t bytes = S::kXBytes + S::kWordBytes + S::kScaleBytes + (p.has_zeros ? S::kZeroBytes : 0);
   for (int t = blockIdx.x; t < p.row_tiles * p.token_tiles; t += gridDim.x) {
     const Tile tile = tile_of<S>(p, t);
     for (int k = 0; k < p.column_bricks; ++k, here.next()) {
-      wait_for(at.empty(here.stage), here.round ^ 1);
-      const uint32_t full = at.full(here.stage);
+      wait_for(at.empty(here.slot), here.round ^ 1);
+      const uint32_t full = at.full(here.slot);
       arrive_expecting(full, bytes);
-      copy_box(at.x(here.stage), p.x, k * kBrickColumns, tile.token, full);
-      copy_box(at.words(here.stage), p.words, k * S::kBrickWords, tile.row / kBrickRows, full);
+      copy_box(at.x(here.slot), p.x, k * kBrickColumns, tile.token, full);
+      copy_box(at.words(here.slot), p.words, k * S::kBrickWords, tile.row / kBrickRows, full);
       if constexpr (!S::kWholeRow) {
         const int column = ((4 * k) >> p.group_shift) * 8;
-        copy_box(at.scales(here.stage), p.scales, column, tile.row / kBrickRows, full);
-        if (p.has_zeros) copy_box(at.zeros(here.stage), p.zeros, column, tile.row / kBrickRows, full);
+        copy_box(at.scales(here.slot), p.scales, column, tile.row / kBrickRows, full);
+        if (p.has_zeros) copy_box(at.zeros(here.slot), p.zeros, column, tile.row / kBrickRows, full);
       }
     }
   }
@@ -159,11 +150,11 @@ class Math {
 
   __device__ __forceinline__ int brick() const { return group_ * 4 + warp_; }
   __device__ __forceinline__ void load(uint32_t (&words)[2 * S::kBits]) const {
-    load_words<S::kBits>(words, at_.words(here_.stage) + brick() * S::kBrickWords * 4, lane_);
+    load_words<S::kBits>(words, at_.words(here_.slot) + brick() * S::kBrickWords * 4, lane_);
   }
   __device__ __forceinline__ void add_products(int (&sums)[kPartNumbers], const uint32_t (&a)[4 * S::kSteps],
                                                int first_segment, int part, bool go_on) const {
-    const uint64_t b = operand_b(at_.x(here_.stage)) + part * (S::kTokens / S::kParts) * 8 + 2 * first_segment;
+    const uint64_t b = operand_b(at_.x(here_.slot)) + part * (S::kTokens / S::kParts) * 8 + 2 * first_segment;
     begin_products();
 #pragma unroll
     for (int k = 0; k < S::kSteps; ++k) add_product(sums, a + 4 * k, b + 2 * k, go_on || k > 0);
@@ -185,7 +176,7 @@ class Math {
 #pragma unroll
     for (int i = 0; i < S::kTokens / 2; ++i) total[i] = 0;
     for (int k = 0; k < p_.column_bricks; ++k, here_.next()) {
-      wait_for(at_.full(here_.stage), here_.round);
+      wait_for(at_.full(here_.slot), here_.round);
       int sums[2][kPartNumbers];
       float2 scale{0, 0};
       uint32_t words[2 * S::kBits];
@@ -193,10 +184,10 @@ class Math {
         constexpr int kChunk = decltype(chunk)::value;
         if constexpr (kChunk == 0) load(words);
         const int pair = (brick() * S::kChunks + kChunk) * 8 + lane_ / 4;
-        const float2 next_scale = pair_of(load_shared(at_.scales(here_.stage) + 4 * pair), p_.scales_are_half);
+        const float2 next_scale = pair_of(load_shared(at_.scales(here_.slot) + 4 * pair), p_.scales_are_half);
         uint32_t offset[2] = {p_.zero_bytes, p_.zero_bytes};
         if (p_.has_zeros) {
-          const uint32_t z = load_shared_half(at_.zeros(here_.stage) + 2 * pair);
+          const uint32_t z = load_shared_half(at_.zeros(here_.slot) + 2 * pair);
           offset[0] = offset_of(z & 0xff), offset[1] = offset_of(z >> 8);
         }
         uint32_t a[4 * S::kSteps];
@@ -216,7 +207,7 @@ class Math {
       });
       wait_for_products<0>();
       keep(sums[1]);
-      release(here_.stage);
+      release(here_.slot);
       promote(sums[1], scale, total + (S::kParts - 1) * kPartNumbers);
     }
     store(total);
@@ -238,7 +229,7 @@ class Math {
       for_each<2>([&](auto turn) {
         constexpr int kTurn = decltype(turn)::value;
         if (k + kTurn >= p_.column_bricks) return;
-        wait_for(at_.full(here_.stage), here_.round);
+        wait_for(at_.full(here_.slot), here_.round);
         load(words);
         unpack<S, 0>(words, p_.step, offset, a[kTurn]);
         for_each<S::kParts>([&](auto part) {
@@ -247,7 +238,7 @@ class Math {
         });
         wait_for_products<S::kParts>();  // all of the stage before
         if (k + kTurn > 0) release(before);
-        before = here_.stage;
+        before = here_.slot;
         here_.next();
       });
     wait_for_products<0>();
@@ -302,29 +293,13 @@ class Math {
       store_transposed(to + j * 8 * S::kOutStride * 2, packed[0], packed[1], packed[2], packed[3]);
     }
     warpgroup_barrier(1 + group_);
-    const bool vectors = p_.num_rows % 8 == 0;
-#pragma unroll
-    for (int i = 0; i < S::kTokens * 8 / 128; ++i) {
-      const int at = i * 128 + warp_ * 32 + lane_, token = tile_.token + at / 8, first = first_row + at % 8 * 8;
-      if (token >= p_.num_tokens || first >= p_.num_rows) continue;
-      const uint4 v = load_shared4(out + at / 8 * S::kOutStride * 2 + at % 8 * 16);
-      uint16_t* const y = p_.y + static_cast<int64_t>(token) * p_.num_rows + first;
-      if (vectors) {
-        *reinterpret_cast<uint4*>(y) = v;
-      } else {
-        const uint32_t all[4] = {v.x, v.y, v.z, v.w};
-#pragma unroll
-        for (int j = 0; j < 8; ++j)
-          if (first + j < p_.num_rows) y[j] = static_cast<uint16_t>(all[j / 2] >> (16 * (j % 2)));
-      }
-    }
+    store_outputs<S::kTokens, S::kOutStride>(p_, out, tile_.token, first_row, warp_ * 32 + lane_);
   }
 
   const A8Params& p_;
   const Storage<S> at_;
   const int group_, warp_, lane_;
-  Position<S> here_;
-  int before_ = 0;  // the stage before, which products may still read
+  Position<S::kStages> here_;
   Tile tile_{};
 };
 

@@ -72,4 +72,37 @@ __device__ __forceinline__ void load_words(uint32_t (&words)[2 * kBits], uint32_
   }
 }
 
+/// Where a thread is in a ring of slots of shared memory.
+template <int kSlots>
+struct Position {
+  int slot = 0;
+  uint32_t round = 0;
+  __device__ __forceinline__ void next() {
+    if (++slot == kSlots) slot = 0, round ^= 1;
+  }
+};
+
+/// A warpgroup's outputs of 16 bits, kTokens of [kStride] in shared memory of which 64 are rows of W -> p.y from
+/// (first_token, first_row) on, what lies inside. thread: of the warpgroup.
+template <int kTokens, int kStride, class Params>
+__device__ __forceinline__ void store_outputs(const Params& p, uint32_t out, int first_token, int first_row,
+                                              int thread) {
+  const bool vectors = p.num_rows % 8 == 0;
+#pragma unroll
+  for (int i = 0; i < kTokens * 8 / 128; ++i) {
+    const int at = i * 128 + thread, token = first_token + at / 8, first = first_row + at % 8 * 8;
+    if (token >= p.num_tokens || first >= p.num_rows) continue;
+    const uint4 v = load_shared4(out + at / 8 * kStride * 2 + at % 8 * 16);
+    uint16_t* const y = p.y + static_cast<int64_t>(token) * p.num_rows + first;
+    if (vectors) {
+      *reinterpret_cast<uint4*>(y) = v;
+    } else {
+      const uint32_t all[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+      for (int j = 0; j < 8; ++j)
+        if (first + j < p.num_rows) y[j] = static_cast<uint16_t>(all[j / 2] >> (16 * (j % 2)));
+    }
+  }
+}
+
 }  // namespace satin::kernels
