@@ -4,7 +4,15 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "core/error.h"
+
 namespace satin::bench {
+namespace {
+
+/// One digit is over 1 % of a time of a few microseconds.
+std::string digits(double us) { return fixed(us, us < 100 ? 2 : 1); }
+
+}  // namespace
 
 double fraction_of_floor(const Measurement& measurement) {
   return measurement.us > 0 ? measurement.floor_us / measurement.us : 0;
@@ -16,12 +24,10 @@ std::string table(const std::vector<Measurement>& measurements) {
   std::string out;
   char line[256];
   for (const Measurement& m : measurements) {
-    std::snprintf(line, sizeof line, " %12.1f us  (%.1f .. %.1f)", m.us, m.least_us, m.most_us);
+    std::snprintf(line, sizeof line, "%13s us  (%s .. %s)", digits(m.us).c_str(), digits(m.least_us).c_str(),
+                  digits(m.most_us).c_str());
     out += m.name + std::string(width - m.name.size(), ' ') + line;
-    if (m.floor_us > 0) {
-      std::snprintf(line, sizeof line, "  floor %.1f us, %.1f %%", m.floor_us, 100 * fraction_of_floor(m));
-      out += line;
-    }
+    if (m.floor_us > 0) out += cat("  floor ", digits(m.floor_us), " us, ", fixed(100 * fraction_of_floor(m), 1), " %");
     out += (m.note.empty() ? "" : "  " + m.note) + "\n";
   }
   return out;
