@@ -45,7 +45,8 @@ void bench_head(const Options& options);
 void bench_loss_step(const Options& options);
 
 /// Products of a few rows with packed low-bit weights, beside the floor of the weights' bytes and PyTorch's product
-/// with the dense matrix (fp32 on the CPU, bfloat16 on CUDA).
+/// with the dense matrix (fp32 on the CPU, bfloat16 on CUDA). On CUDA many rows too, and what public kernels are timed
+/// with (tests/bench/low_bit_peers.py).
 void bench_packed_linear(const Options& options);
 
 /// Whole training steps with cross-entropy, dense and quantized, random weights and tokens: what quantization adds.

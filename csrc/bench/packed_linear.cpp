@@ -9,22 +9,31 @@
 #include "core/error.h"
 #include "ops/a8_linear.h"
 #include "ops/device.h"
+#include "quant/codes.h"
 
 namespace satin::bench {
 namespace {
+
+using quant::Method;
 
 struct Matrix {
   int64_t rows, columns;
 };
 constexpr int64_t kGroupSize = 64;
 
-/// With a zero point a group.
-ops::PackedWeight random_weight(at::Device device, const Matrix& matrix, int bits) {
-  const at::TensorOptions on(device);
-  const std::vector<int64_t> groups{matrix.rows, matrix.columns / kGroupSize};
-  return ops::pack_codes(at::randint(1 << bits, {matrix.rows, matrix.columns}, on.dtype(at::kByte)),
-                         at::rand(groups, on) * .01, at::randint(1 << bits, groups, on.dtype(at::kInt)), 0, bits, 1,
-                         at::kBFloat16, at::kBFloat16);
+/// Of normal random numbers: how fast a product of many rows is depends on how often its operands' bits change.
+ops::PackedWeight quantized(at::Device device, const Matrix& matrix, const quant::Scheme& scheme) {
+  const at::Tensor weight = at::randn({matrix.rows, matrix.columns}, at::TensorOptions(device)) * .02;
+  const quant::QuantizedWeight parts = quant::round_to_nearest(weight, scheme);
+  const at::Tensor zero = scheme.has_zero_point() ? parts.zero_point : at::Tensor();
+  return ops::pack_codes(parts.codes, parts.scale.to(at::kFloat), zero,
+                         zero.defined() ? 0 : parts.zero_point.flatten()[0].item<int>(), scheme.bits,
+                         static_cast<int>(quant::code_step(scheme)), at::kBFloat16, at::kBFloat16);
+}
+
+/// A zero point a group, but for the signs of 1 bit.
+quant::Scheme with_zeros(int bits) {
+  return {bits == 1 ? Method::kBinary : Method::kMinMaxAsymmetric, bits, kGroupSize};
 }
 
 std::string gigabytes(double bytes, double us) { return cat(fixed(bytes / us * 1e-3, 1), " GB/s of weights"); }
@@ -36,7 +45,8 @@ void measure_dense(const Options& options, const Matrix& matrix, const at::Tenso
   while (copies.size() < copies_beyond_caches(options.device, bytes))
     copies.push_back(at::randn({matrix.rows, matrix.columns}, x.options()));
   Measurement m = time_calls(options.device, static_cast<int>(copies.size()), [&](int i) {
-    return std::vector<at::Tensor>{at::linear(x, copies[static_cast<size_t>(i) % copies.size()])};
+    at::linear(x, copies[static_cast<size_t>(i) % copies.size()]);
+    return std::vector<at::Tensor>{};  // the next output takes the same memory, as in a model
   });
   m.name = name;
   m.floor_us = 1e6 * bytes / bandwidth;
@@ -44,17 +54,19 @@ void measure_dense(const Options& options, const Matrix& matrix, const at::Tenso
   options.report(m);
 }
 
-void measure_packed(const Options& options, const Matrix& matrix, int bits, const at::Tensor& x,
+void measure_packed(const Options& options, const Matrix& matrix, const quant::Scheme& scheme, const at::Tensor& x,
                     const std::string& name, ops::PackedPath path, double bandwidth) {
-  std::vector<ops::PackedWeight> copies{random_weight(options.device, matrix, bits)};
+  std::vector<ops::PackedWeight> copies{quantized(options.device, matrix, scheme)};
   const auto bytes = static_cast<double>(copies[0].bytes());
   while (copies.size() < copies_beyond_caches(options.device, bytes)) {
     ops::PackedWeight copy = copies[0];
-    copy.words = copy.words.clone();
+    for (at::Tensor* part : {&copy.words, &copy.scales, &copy.zeros})
+      if (part->defined()) *part = part->clone();
     copies.push_back(copy);
   }
   Measurement m = time_calls(options.device, static_cast<int>(copies.size()), [&](int i) {
-    return std::vector<at::Tensor>{ops::packed_linear(x, copies[static_cast<size_t>(i) % copies.size()], {}, path)};
+    ops::packed_linear(x, copies[static_cast<size_t>(i) % copies.size()], {}, path);
+    return std::vector<at::Tensor>{};  // the next output takes the same memory, as in a model
   });
   m.name = name;
   m.floor_us = 1e6 * bytes / bandwidth;
@@ -65,11 +77,7 @@ void measure_packed(const Options& options, const Matrix& matrix, int bits, cons
 /// int8 codes times packed weights, as training multiplies: x's rounding included.
 void measure_int8(const Options& options, const Matrix& matrix, int bits, int64_t group_size, const at::Tensor& x,
                   const std::string& name, double dense_us) {
-  const int64_t groups = matrix.columns / group_size;
-  const ops::PackedWeight packed =
-      ops::pack_codes(at::randint(1 << bits, {matrix.rows, matrix.columns}, x.options().dtype(at::kByte)),
-                      at::rand({matrix.rows, groups}, x.options().dtype(at::kFloat)) * .01, {}, 1 << (bits - 1), bits,
-                      1, at::kBFloat16, at::kBFloat16);
+  const ops::PackedWeight packed = quantized(options.device, matrix, {Method::kMinMaxSymmetric, bits, group_size});
   const at::Tensor weight = at::zeros({matrix.rows, matrix.columns}, x.options());
   Measurement m =
       time_calls(options.device, 1, [&](int) { return std::vector<at::Tensor>{ops::a8_linear(x, packed, weight)}; });
@@ -103,13 +111,12 @@ void bench_tokens(const Options& options) {
         const at::Tensor weight = at::randn({matrix.rows, matrix.columns}, x.options());
         dense_us = measure_product(options, name, 0, [&] { return at::linear(x, weight); });
       }
-      // Of the same weights: how fast a product is depends on how often its operands' bits change.
       for (const int bits : {1, 2, 3, 4, 8})
         for (const auto& [path, path_name] :
              {std::pair{ops::PackedPath::kPacked, "packed"}, {ops::PackedPath::kFallback, "in pieces"}}) {
           const std::string name = cat("tokens ", path_name, " ", bits, " bits group ", kGroupSize, " ", of);
           if (!wanted(name)) continue;
-          const ops::PackedWeight packed = random_weight(options.device, matrix, bits);
+          const ops::PackedWeight packed = quantized(options.device, matrix, with_zeros(bits));
           measure_product(options, name, dense_us, [&] { return ops::packed_linear(x, packed, {}, path); });
         }
       for (const int bits : {2, 4})
@@ -125,10 +132,32 @@ void bench_tokens(const Options& options) {
         dense_gradient_us = measure_product(options, name, 0, [&] { return at::mm(grad, weight); });
       }
       if (const std::string name = cat("tokens input gradient 2 bits ", of); wanted(name)) {
-        const ops::PackedWeight packed = random_weight(options.device, matrix, 2);  // made dense, then multiplied
+        const ops::PackedWeight packed = quantized(options.device, matrix, with_zeros(2));
         measure_product(options, name, dense_gradient_us,
                         [&] { return at::mm(grad, ops::dequantize_rows(packed, 0, matrix.rows, grad.scalar_type())); });
       }
+    }
+}
+
+/// What public kernels are timed with too (tests/bench/low_bit_peers.py): no zero points, and the path that
+/// packed_linear itself takes. `bandwidth` is known once something was wanted.
+void bench_peers(const Options& options, const std::function<bool(const std::string&)>& wanted,
+                 const double& bandwidth) {
+  constexpr int64_t kPeersGroup = 128;
+  const std::pair<const char*, quant::Scheme> schemes[] = {
+      {"1", {Method::kBinary, 1, kPeersGroup}},          {"1.58", {Method::kBitNet, 2, kPeersGroup}},
+      {"2", {Method::kMinMaxSymmetric, 2, kPeersGroup}}, {"3", {Method::kMinMaxSymmetric, 3, kPeersGroup}},
+      {"4", {Method::kMinMaxSymmetric, 4, kPeersGroup}}, {"8", {Method::kMinMaxSymmetric, 8, kPeersGroup}}};
+  for (const Matrix& matrix : {Matrix{8192, 8192}, Matrix{4096, 4096}, Matrix{14336, 4096}})
+    for (const int64_t rows : {1, 16, 256, 4096}) {
+      const at::Tensor x =
+          at::randn({rows, matrix.columns}, at::TensorOptions().device(options.device)).to(at::kBFloat16);
+      const std::string of = cat("[", matrix.rows, ", ", matrix.columns, "] rows ", rows);
+      if (const std::string name = cat("peers dense bfloat16 ", of); wanted(name))
+        measure_dense(options, matrix, x, name, bandwidth);
+      for (const auto& [bits, scheme] : schemes)
+        if (const std::string name = cat("peers ", bits, " bits group ", kPeersGroup, " ", of); wanted(name))
+          measure_packed(options, matrix, scheme, x, name, ops::PackedPath::kAuto, bandwidth);
     }
 }
 
@@ -155,10 +184,12 @@ void bench_packed_linear(const Options& options) {
           if (path == ops::PackedPath::kFallback && options.device.is_cuda() && rows <= 16) continue;  // never chosen
           if (path == ops::PackedPath::kPacked && options.device.is_cuda() && rows > 16) continue;
           if (const std::string name = cat(path_name, " ", bits, " bits group ", kGroupSize, " ", of); wanted(name))
-            measure_packed(options, matrix, bits, x, name, path, bandwidth);
+            measure_packed(options, matrix, with_zeros(bits), x, name, path, bandwidth);
         }
     }
-  if (options.device.is_cuda() && ops::compute_capability(options.device) == 90) bench_tokens(options);
+  if (!options.device.is_cuda()) return;
+  bench_peers(options, wanted, bandwidth);
+  if (ops::compute_capability(options.device) == 90) bench_tokens(options);
 }
 
 }  // namespace satin::bench
