@@ -2,13 +2,16 @@
 // cache's next entry: what a decoding step does between its projections, in one launch.
 //
 // Shapes   B sequences, H heads, Hkv key-value heads (H a multiple), D features, S places in the cache. q [B, H, D],
-//          k and v [B, Hkv, D], rows of their own strides; y [B, H, D]; keys and values [B, Hkv, S, D]; cos and sin
-//          [at least S, D / 2]; positions [B], 0 ... S - 1.
-// Dtypes   CPU: T (float or double) for all. CUDA: bfloat16 or half; cos and sin float.
+//          k and v [B, Hkv, D], rows of their own strides; y [B, H, D]; keys and values [B, Hkv, S, D] and of integers
+//          scales [B, Hkv, S]; cos and sin [at least S, D / 2]; positions [B], 0 ... S - 1.
+// Dtypes   CPU: T (float or double) for all. CUDA: bfloat16 or half; cos and sin float. A cache of integers has bytes:
+//          int8, or two features of int4 in each, the even one in the low half (two's complement); scales float (T).
 // Contract (fp32 arithmetic, fp64 for double), p = positions[b]
-//   q and k are rotated by row p of cos and sin (rope.h) and rounded to their dtype; k and v are rounded as `stored_as`
-//   says, one scale a head (act_quant.h), and put at place p of the cache;
-//   y = softmax(q k^T / sqrt(D)) v over places 0 ... p, query head h with key-value head h / (H / Hkv).
+//   q and k are rotated by row p of cos and sin (rope.h) and rounded to their dtype; k and v are put at place p of the
+//   cache, as integers and a scale a head where `stored_as` says so (act_quant.h);
+//   y = softmax(q k^T / sqrt(D)) v over places 0 ... p, query head h with key-value head h / (H / Hkv), where a key or
+//   value of integers is the number scale * level, rounded to the dtype: what act_quant.h makes of it.
+//   y has the bits that it has with those numbers in a cache of numbers.
 //   CUDA: sums in a fixed order that depends on p and S alone: the same bits every time, and in every batch.
 // Source   Vaswani et al. 2017 eq. 1; Ainslie et al. 2023 (groups); Dao et al. 2023 (Flash-Decoding): split over keys.
 // Errors   std::invalid_argument for sizes, std::runtime_error for CUDA.
@@ -22,12 +25,13 @@ namespace satin::kernels {
 
 struct CachedAttention {
   int64_t sequences, heads, kv_heads, features, places;
-  std::optional<ActivationFormat> stored_as;  ///< integers
+  std::optional<ActivationFormat> stored_as;  ///< kInt8, kInt4, or the numbers themselves
   const void *q, *k, *v;
   int64_t q_stride, k_stride, v_stride;  ///< elements from one sequence's to the next
   const void *cos, *sin;
   const int64_t* positions;
-  void *keys, *values, *y;
+  void *keys, *values, *key_scales, *value_scales;  ///< scales: null without stored_as
+  void* y;
 };
 
 /// Features of a head that the CUDA kernel takes: 32, 64, 128, 256.
@@ -39,7 +43,7 @@ void check(const CachedAttention& call);
 template <class T>
 void cached_attention_cpu(const CachedAttention& call, int64_t begin, int64_t end);
 
-/// Needs sm_90; all but positions, cos and sin begin at multiples of 16 bytes, and so do rows of q, k and v.
+/// Needs sm_90; all but positions, scales, cos and sin begin at multiples of 16 bytes, and so do rows of q, k and v.
 /// Asynchronous on `stream`; begins before the kernel before it has ended (as packed_decode_cuda does): positions, and
 /// the cache below them, must have been written before that one.
 void cached_attention_cuda(const CachedAttention& call, Half dtype, CUstream_st* stream);

@@ -11,7 +11,9 @@
 namespace satin::bench {
 namespace {
 
-constexpr int64_t kContext = 512, kGroupSize = 128;
+constexpr int64_t kGroupSize = 128;
+
+constexpr int64_t kContext = 512, kLongContext = 4096;
 
 struct Bits {
   int blocks, head;  ///< 0: not quantized
@@ -43,10 +45,17 @@ nn::LinearFactory factory(const Bits& bits, at::Device device, double& bytes) {
   };
 }
 
-/// A token of each of `sequences` after kContext others, greedy, in one graph.
-void measure(const Options& options, const std::string& shape, const Bits& bits, int64_t sequences, double bandwidth,
-             double& dense_us) {
-  const std::string name = cat(shape, " ", bits.blocks ? cat("W", bits.blocks) : "bfloat16", ", sequences ", sequences);
+struct Context {
+  int64_t tokens;
+  std::string cache = "none";  ///< as --kv-cache
+};
+
+/// A token of each of `sequences` after the context, greedy, in one graph.
+void measure(const Options& options, const std::string& shape, const Bits& bits, int64_t sequences,
+             const Context& context, double bandwidth, double& dense_us) {
+  std::string name = cat(shape, " ", bits.blocks ? cat("W", bits.blocks) : "bfloat16", ", sequences ", sequences);
+  if (context.tokens != kContext) name += cat(", context ", context.tokens);
+  if (context.cache != "none") name += cat(", ", context.cache, " cache");
   if (name.find(options.only) == std::string::npos) return;
   const at::NoGradGuard no_grad;
   nn::BuildOptions build;
@@ -57,30 +66,37 @@ void measure(const Options& options, const std::string& shape, const Bits& bits,
   for (const nn::Parameter& parameter : decoder.parameters().all())
     parameter.role == nn::Role::kNorm ? at::Tensor(parameter.value).fill_(1)
                                       : at::Tensor(parameter.value).normal_(0, 0.02);
+  const auto format = models::kv_cache_format(context.cache, "bench");
+  decoder.store_keys_and_values_as(format);
   std::vector<std::unique_ptr<models::KvCache>> caches;
   std::vector<models::KvCache*> pointers;
   const models::ModelConfig& config = decoder.config();
   for (int64_t i = 0; i < sequences; ++i) {
     caches.push_back(std::make_unique<models::KvCache>());
     pointers.push_back(caches.back().get());
-    pointers.back()->length = kContext;
+    pointers.back()->length = context.tokens;
     for (int64_t layer = 0; layer < config.num_layers; ++layer)
       for (auto* const field : {&pointers.back()->keys, &pointers.back()->values})
-        field->push_back(at::randn({1, config.num_kv_heads, kContext, config.head_dim},
-                                   at::TensorOptions().device(options.device).dtype(build.compute_dtype)));
+        field->push_back(
+            ops::cache_rows(at::randn({1, config.num_kv_heads, context.tokens, config.head_dim},
+                                      at::TensorOptions().device(options.device).dtype(build.compute_dtype)),
+                            format));
   }
-  bytes += 4. * static_cast<double>(sequences * config.num_layers * config.num_kv_heads * config.head_dim * kContext);
-  models::StepState state = decoder.start_steps(pointers, kContext + 1);
+  models::StepState state = decoder.start_steps(pointers, context.tokens + 1);
+  caches.clear();
+  const auto cache_bytes = static_cast<double>(state.cache_bytes());
+  bytes += cache_bytes;
   at::Tensor ids = at::zeros({sequences}, state.positions.options());
   Measurement m = time_calls(options.device, 1, [&](int) {
     const at::Tensor logits = decoder.step(ids, state);
     ids.copy_(generate::most_likely(logits));
-    state.positions.fill_(kContext);  // each call is of the same token
+    state.positions.fill_(context.tokens);  // each call is of the same token
     return std::vector<at::Tensor>{logits};
   });
   m.name = name;
   m.floor_us = 1e6 * bytes / bandwidth;
   m.note = cat(fixed(1e6 * static_cast<double>(sequences) / m.us, 0), " tokens/s, ", fixed(bytes * 1e-6, 0), " MB");
+  if (context.tokens != kContext) m.note += cat(" (cache ", fixed(cache_bytes * 1e-6, 1), ")");
   if (bits.blocks == 0)
     dense_us = m.us;
   else if (dense_us > 0)
@@ -96,7 +112,10 @@ void bench_decode(const Options& options) {
   for (const int64_t sequences : {1, 4, 16}) {
     double dense_us = 0;
     for (const Bits& bits : {Bits{0, 0}, Bits{4, 8}, Bits{3, 8}, Bits{2, 8}, Bits{1, 8}})
-      measure(options, cuda ? "1.2b" : "tiny", bits, sequences, bandwidth, dense_us);
+      measure(options, cuda ? "1.2b" : "tiny", bits, sequences, {kContext}, bandwidth, dense_us);
+    dense_us = 0;  // of a shorter context
+    for (const char* cache : {"none", "int8", "int4"})
+      measure(options, cuda ? "1.2b" : "tiny", {4, 8}, sequences, {kLongContext, cache}, bandwidth, dense_us);
   }
 }
 

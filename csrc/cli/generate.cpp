@@ -128,7 +128,7 @@ void add_generate(CLI::App& app) {
       "the device has kernels for it");
   command->add_option("--device", options->device, "auto, cpu or cuda");
   command->add_option("--kv-cache", options->kv_cache,
-                      "keys and values rounded to int8 or int4, a scale a token and head; none; default: as trained");
+                      "keys and values held as int8 or int4, a scale a token and head; none; default: as trained");
   command->add_option("--compute-dtype", options->compute_dtype, "auto, float32, bfloat16 or float64");
   auto* output = command->add_option("--output", options->output,
                                      "token file (.tokens) with texts that the model makes up, each from a token drawn "

@@ -122,6 +122,13 @@ struct Decoder::Parts {
   }
 };
 
+int64_t StepState::cache_bytes() const {
+  int64_t bytes = 0;
+  for (const auto* field : {&keys, &values})
+    for (const ops::CacheRows& held : *field) bytes += held.bytes();
+  return bytes;
+}
+
 std::optional<ops::ActivationFormat> kv_cache_format(const std::string& name, const std::string& where) {
   if (name == "none") return std::nullopt;
   if (name == "int8") return ops::ActivationFormat::kInt8;
@@ -236,15 +243,21 @@ StepState Decoder::start_steps(const std::vector<KvCache*>& caches, int64_t plac
     p.step_norm_weight = p.norm->statistics_weight();
   }
   StepState state;
-  const auto spread = [&](std::vector<at::Tensor> KvCache::*const field, size_t layer) {
-    const at::Tensor& first = (caches[0]->*field)[layer];
-    at::Tensor all =
-        at::zeros({static_cast<int64_t>(caches.size()), first.size(1), places, first.size(3)}, first.options());
-    for (size_t i = 0; i < caches.size(); ++i)
-      all[static_cast<int64_t>(i)]
-          .narrow(1, 0, caches[i]->length)
-          .copy_((caches[i]->*field)[layer][0].narrow(1, 0, caches[i]->length));
-    return all;
+  const auto spread = [&](std::vector<ops::CacheRows> KvCache::*const field, size_t layer) {
+    const auto of_all = [&](at::Tensor ops::CacheRows::*const part) {
+      const at::Tensor& first = (caches[0]->*field)[layer].*part;
+      if (!first.defined()) return first;
+      auto shape = first.sizes().vec();
+      shape[0] = static_cast<int64_t>(caches.size());
+      shape[2] = places;
+      at::Tensor all = at::zeros(shape, first.options());
+      for (size_t i = 0; i < caches.size(); ++i)
+        all[static_cast<int64_t>(i)]
+            .narrow(1, 0, caches[i]->length)
+            .copy_(((caches[i]->*field)[layer].*part)[0].narrow(1, 0, caches[i]->length));
+      return all;
+    };
+    return ops::CacheRows{of_all(&ops::CacheRows::rows), of_all(&ops::CacheRows::scales)};
   };
   for (size_t layer = 0; layer < p.layers.size(); ++layer) {
     state.keys.push_back(spread(&KvCache::keys, layer));

@@ -8,22 +8,24 @@
 #include "models/block_boundary.h"
 #include "models/model_config.h"
 #include "nn/linear_factory.h"
-#include "ops/act_quant.h"
+#include "ops/cache_rows.h"
 
 namespace satin::models {
 
-/// Keys and values of the tokens already seen, for generation: one [B, kv_heads, T, head_dim] pair a layer, in the
-/// compute dtype.
+/// Keys and values of the tokens already seen, for generation: one pair of [B, kv_heads, T, head_dim] a layer, in the
+/// compute dtype or as integers (store_keys_and_values_as).
 struct KvCache {
-  std::vector<at::Tensor> keys, values;
+  std::vector<ops::CacheRows> keys, values;
   int64_t length = 0;
 };
 
 /// Where a number of sequences stand that go on token by token in memory of fixed size.
 struct StepState {
-  std::vector<at::Tensor> keys, values;  ///< of each layer [B, kv_heads, places, head_dim] in the compute dtype
-  at::Tensor positions;                  ///< [B] int64 on the device: of the next tokens, below `places`
-  at::Tensor cos, sin;                   ///< [places, head_dim / 2]
+  std::vector<ops::CacheRows> keys, values;  ///< of each layer, of [B, kv_heads, places, head_dim], as KvCache's
+  at::Tensor positions;                      ///< [B] int64 on the device: of the next tokens, below `places`
+  at::Tensor cos, sin;                       ///< [places, head_dim / 2]
+
+  int64_t cache_bytes() const;
 };
 
 struct ForwardOptions {
@@ -75,8 +77,8 @@ class Decoder {
   /// where weights are packed a layer is five launches.
   at::Tensor step(const at::Tensor& tokens, StepState& state);
 
-  /// Keys and values from here on: rounded to 8 or 4 bits, one scale a token and head (straight through), or as they
-  /// are.
+  /// Keys and values from here on: rounded to 8 or 4 bits, one scale a token and head (straight through), and so held
+  /// in caches that begin; or as they are.
   void store_keys_and_values_as(std::optional<ops::ActivationFormat> format);
   std::optional<ops::ActivationFormat> keys_and_values_stored_as() const;
 

@@ -6,7 +6,8 @@
 namespace satin::nn {
 namespace {
 
-/// Appends [B, kv, T, D] and returns the valid part. Capacity doubles, so that a token costs amortised constant copies.
+/// Appends [B, kv, T, ...] and returns the valid part. Capacity doubles, so that a token costs amortised constant
+/// copies.
 at::Tensor append(at::Tensor& buffer, const at::Tensor& fresh, int64_t length) {
   const int64_t total = length + fresh.size(2);
   if (!buffer.defined() || buffer.size(2) < total) {
@@ -16,8 +17,17 @@ at::Tensor append(at::Tensor& buffer, const at::Tensor& fresh, int64_t length) {
     if (length > 0) grown.narrow(2, 0, length).copy_(buffer.narrow(2, 0, length));
     buffer = grown;
   }
-  buffer.narrow(2, length, fresh.size(2)).copy_(fresh.detach());
+  buffer.narrow(2, length, fresh.size(2)).copy_(fresh);
   return buffer.narrow(2, 0, total);
+}
+
+ops::CacheRows append(ops::CacheRows& buffer, const ops::CacheRows& fresh, int64_t length) {
+  SATIN_CHECK(length == 0 ||
+                  (buffer.rows.scalar_type() == fresh.rows.scalar_type() && buffer.rows.size(3) == fresh.rows.size(3)),
+              "a cache of ", buffer.rows.sizes(), " ", buffer.rows.scalar_type(), " goes on with rows of ",
+              fresh.rows.sizes(), " ", fresh.rows.scalar_type(), ": keys and values were stored as another format");
+  const at::Tensor rows = append(buffer.rows, fresh.rows, length);
+  return {rows, fresh.scales.defined() ? append(buffer.scales, fresh.scales, length) : at::Tensor()};
 }
 
 /// [B, kv, S, D] -> [B, heads, S, D], each repeated for the queries of its group.
@@ -99,13 +109,16 @@ at::Tensor Attention::attend(const Heads& heads, const Reading& reading,
                              std::optional<ops::ActivationFormat> stored_as) const {
   const at::Tensor q = ops::rotate(heads.q.transpose(1, 2), reading.cos, reading.sin);
   at::Tensor k = ops::rotate(heads.k.transpose(1, 2), reading.cos, reading.sin), v = heads.v.transpose(1, 2);
-  if (stored_as) {
+  if (const LayerCache* cache = reading.cache) {
+    const auto with_cached = [&](const at::Tensor& x, ops::CacheRows& rows) {
+      const ops::CacheRows all = append(rows, ops::cache_rows(x, stored_as), cache->length);
+      return ops::numbers_of(all, stored_as, x.scalar_type());
+    };
+    k = with_cached(k, *cache->keys);
+    v = with_cached(v, *cache->values);
+  } else if (stored_as) {
     k = ops::act_quant(k, *stored_as);
     v = ops::act_quant(v, *stored_as);
-  }
-  if (const LayerCache* cache = reading.cache) {
-    k = append(*cache->keys, k, cache->length);
-    v = append(*cache->values, v, cache->length);
   }
   bool grouped = spec_.num_heads != spec_.num_kv_heads;
   if (grouped && q.is_cuda() && (reading.visible.mask.defined() || q.scalar_type() == at::kFloat)) {

@@ -27,9 +27,9 @@ struct Visibility {
 /// tokens of equal id see each other.
 Visibility visibility(int64_t num_tokens, int64_t past, const at::Tensor& document_ids, at::Device device);
 
-/// Keys and values of one layer, [B, kv_heads, capacity, D]: the first `length` are valid.
+/// Keys and values of one layer, of [B, kv_heads, capacity, D]: the first `length` are valid.
 struct LayerCache {
-  at::Tensor *keys, *values;
+  ops::CacheRows *keys, *values;
   int64_t length;
 };
 
@@ -45,7 +45,7 @@ class Attention {
   Attention(const AttentionSpec& spec, const LinearFactory& factory, ParameterStore& store);
   /// x [B, T, H] in the compute dtype -> the same. `readings`: one for all sequences, or one for each, whose pasts then
   /// differ: projections are of all at once, and each sequence's attention is what it is alone. `stored_as`: keys and
-  /// values are rounded to it, one scale a token and head, straight through, as a cache that holds them so would.
+  /// values are rounded to it, one scale a token and head, straight through; a cache holds these integers.
   at::Tensor forward(const at::Tensor& x, std::span<const Reading> readings,
                      std::optional<ops::ActivationFormat> stored_as = std::nullopt) const;
 

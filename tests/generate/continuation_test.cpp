@@ -46,8 +46,10 @@ TEST(Continuation, IsTheSameInPlace) {
       models::randomise(decoder);
       ASSERT_TRUE(decoder.can_step());
       expect_the_same(decoder);
-      decoder.store_keys_and_values_as(ops::ActivationFormat::kInt8);
-      expect_the_same(decoder);
+      for (const auto format : {ops::ActivationFormat::kInt8, ops::ActivationFormat::kInt4}) {
+        decoder.store_keys_and_values_as(format);
+        expect_the_same(decoder);
+      }
     }
 }
 

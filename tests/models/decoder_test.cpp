@@ -60,10 +60,15 @@ TEST(Decoder, StoredKeysAndValuesAreTheSameTokenByToken) {
       const at::Tensor part = decoder.logits(decoder.hidden(tokens.narrow(1, from, step), {.cache = &cache}));
       EXPECT_LT(test::max_difference(part, whole.narrow(1, from, step)), 1e-5) << "from " << from;
     }
-    // What is cached has at most 255 or 15 values a token and head.
-    const at::Tensor key = cache.keys[0][0][0][3],
-                     step = key.abs().max() / (format == ops::ActivationFormat::kInt8 ? 127 : 7);
-    EXPECT_LT((key / step - at::round(key / step)).abs().max().item<float>(), 1e-4);
+    const int64_t head_dim = decoder.config().head_dim;  // two to a byte as int4
+    EXPECT_EQ(cache.keys[0].rows.scalar_type(), at::kChar);
+    EXPECT_EQ(cache.keys[0].rows.size(3), format == ops::ActivationFormat::kInt8 ? head_dim : head_dim / 2);
+    const StepState state = decoder.start_steps({&cache}, 30);
+    const int64_t token_bytes = state.keys[0].rows.size(3) + 4;
+    EXPECT_EQ(state.cache_bytes(), 2 * decoder.config().num_layers * decoder.config().num_kv_heads * 30 * token_bytes);
+    decoder.store_keys_and_values_as(std::nullopt);
+    EXPECT_THROW(decoder.hidden(tokens, {.cache = &cache}), InternalError) << "one cache, two formats";
+    decoder.store_keys_and_values_as(format);
     change[format == ops::ActivationFormat::kInt4] = ((whole - exact).norm() / exact.norm()).item<double>();
   }
   EXPECT_GT(change[0], 1e-5);

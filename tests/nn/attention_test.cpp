@@ -95,7 +95,7 @@ TEST(Attention, ContinuesFromACache) {
   Fixture f(true);
   const at::Tensor x = input(1, 9);
   const at::Tensor whole = f.expected(x[0], causal);
-  at::Tensor keys, values;
+  ops::CacheRows keys, values;
   LayerCache cache{&keys, &values, 0};
   for (const int64_t step : {4, 3, 1, 1}) {
     const at::Tensor y = f.run(x.narrow(1, cache.length, step), visibility(step, cache.length, {}, at::kCPU), &cache);

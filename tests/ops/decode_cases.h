@@ -23,7 +23,10 @@ struct AttentionCase {
 };
 inline std::ostream& operator<<(std::ostream& out, const AttentionCase& c) {
   return out << c.heads << " heads of " << c.kv_heads << ", " << c.features << " features, " << c.positions.size()
-             << " sequences" << (c.stored_as ? ", rounded" : "");
+             << " sequences"
+             << (!c.stored_as                             ? ""
+                 : c.stored_as == ActivationFormat::kInt8 ? ", int8"
+                                                          : ", int4");
 }
 inline std::vector<AttentionCase> attention_cases() {
   return {{4, 2, 64, 1, {0}},
@@ -32,15 +35,22 @@ inline std::vector<AttentionCase> attention_cases() {
           {14, 2, 128, 300, {255, 299}},
           {2, 1, 256, 70, {69}},
           {16, 2, 64, 90, {89, 50, 3}, ActivationFormat::kInt8},
-          {4, 2, 128, 90, {88}, ActivationFormat::kInt4}};
+          {4, 2, 64, 1100, {0, 1, 128, 511, 1099}, ActivationFormat::kInt8},
+          {6, 6, 32, 40, {39, 7}, ActivationFormat::kInt8},
+          {2, 1, 256, 70, {69}, ActivationFormat::kInt8},
+          {4, 2, 128, 90, {88}, ActivationFormat::kInt4},
+          {8, 2, 64, 4200, {4199, 0, 130}, ActivationFormat::kInt4},
+          {9, 3, 64, 60, {59, 31}, ActivationFormat::kInt4},
+          {2, 2, 256, 70, {69, 1}, ActivationFormat::kInt4},
+          {8, 2, 32, 300, {299, 128}, ActivationFormat::kInt4}};
 }
 
 struct AttentionData {
   AttentionCase of;
   at::Tensor q, k, v;
+  at::Tensor keys, values;  ///< of the cache before, as numbers
   AttentionCache cache;
-  at::Tensor expected;              ///< [B, H D] double on the CPU
-  at::Tensor new_keys, new_values;  ///< [B, kv_heads, D], likewise
+  at::Tensor expected;  ///< [B, H D] double on the CPU
 
   AttentionData(const AttentionCase& c, at::Device device, at::ScalarType dtype) : of(c) {
     at::manual_seed(c.features + c.places);
@@ -50,8 +60,10 @@ struct AttentionData {
     const at::Tensor qkv = on_device(at::randn({sequences, c.heads + 2 * c.kv_heads, c.features}));
     const auto parts = qkv.split_with_sizes({c.heads, c.kv_heads, c.kv_heads}, 1);
     q = parts[0], k = parts[1], v = parts[2];
-    cache.keys = on_device(at::randn({sequences, c.kv_heads, c.places, c.features}));
-    cache.values = on_device(at::randn({sequences, c.kv_heads, c.places, c.features}));
+    cache.keys = held(on_device(at::randn({sequences, c.kv_heads, c.places, c.features})));
+    cache.values = held(on_device(at::randn({sequences, c.kv_heads, c.places, c.features})));
+    keys = numbers_of(cache.keys, c.stored_as, dtype);
+    values = numbers_of(cache.values, c.stored_as, dtype);
     cache.positions = at::tensor(c.positions, at::kLong).to(device);
     const at::Tensor angles = at::rand({c.places + 3, c.features / 2}) * 6;
     const at::ScalarType tables = dtype == at::kDouble ? at::kDouble : at::kFloat;
@@ -60,26 +72,57 @@ struct AttentionData {
     expect();
   }
 
-  /// Nothing but the new places is written.
-  void expect_one_new_place(const at::Tensor& keys, const at::Tensor& values) const {
-    for (const auto& [after, before, fresh] :
-         {std::tuple(keys, cache.keys, new_keys), std::tuple(values, cache.values, new_values)}) {
-      at::Tensor rest = after.cpu().clone();
-      for (size_t i = 0; i < of.positions.size(); ++i) {
-        const auto at = static_cast<int64_t>(i);
-        EXPECT_LT(relative_error(after[at].select(1, of.positions[i]), fresh[at]), 1e-6);
-        rest[at].select(1, of.positions[i]).copy_(before.cpu()[at].select(1, of.positions[i]));
+  /// As a cache, which is written to.
+  AttentionCache copy() const {
+    const auto copied = [](const CacheRows& x) {
+      return CacheRows{x.rows.clone(), x.scales.defined() ? x.scales.clone() : x.scales};
+    };
+    return {copied(cache.keys), copied(cache.values), cache.positions, cache.cos, cache.sin};
+  }
+
+  /// Nothing but the new places is written, and there are the very bits of cache_rows.
+  void expect_one_new_place(const AttentionCache& after) const {
+    for (const auto& [found, before, fresh] :
+         {std::tuple(after.keys, cache.keys, held(rotated(k))), std::tuple(after.values, cache.values, held(v))})
+      for (at::Tensor CacheRows::*const part : {&CacheRows::rows, &CacheRows::scales}) {
+        if (!(before.*part).defined()) continue;
+        at::Tensor expected = (before.*part).clone();
+        for (size_t i = 0; i < of.positions.size(); ++i) {
+          const auto at = static_cast<int64_t>(i);
+          expected[at].select(1, of.positions[i]).copy_((fresh.*part)[at]);
+        }
+        EXPECT_TRUE((found.*part).equal(expected));
       }
-      EXPECT_TRUE(rest.equal(before.cpu()));
-    }
+  }
+
+  /// Attention over the same numbers in a cache of numbers: rotated before, and rounded, so that it does neither.
+  at::Tensor over_numbers() const {
+    const auto rounded = [&](const at::Tensor& x) {
+      return numbers_of(held(x), of.stored_as, q.scalar_type()).contiguous();
+    };
+    const AttentionCache plain{
+        {keys.clone(), {}}, {values.clone(), {}}, cache.positions, at::ones_like(cache.cos), at::zeros_like(cache.sin)};
+    return cached_attention(rotated(q), rounded(rotated(k)), rounded(v), plain);
   }
 
  private:
+  at::Tensor wide(const at::Tensor& x) const {  // half has no operator that makes levels; float's are the same
+    return x.scalar_type() == at::kDouble ? x : x.to(at::kFloat);
+  }
+  CacheRows held(const at::Tensor& x) const { return cache_rows(of.stored_as ? wide(x) : x, of.stored_as); }
+  /// The bits of rope.h: products and sums of their own.
+  at::Tensor rotated(const at::Tensor& x) const {
+    const at::Tensor cos = cache.cos.index_select(0, cache.positions).unsqueeze(1),
+                     sin = cache.sin.index_select(0, cache.positions).unsqueeze(1);
+    const auto halves = wide(x).chunk(2, -1);
+    return at::cat({halves[0] * cos - halves[1] * sin, halves[1] * cos + halves[0] * sin}, -1).to(x.scalar_type());
+  }
+
   void expect() {
     const at::ScalarType dtype = q.scalar_type();
     const auto in_double = [](const at::Tensor& x) { return x.cpu().to(at::kDouble); };
     const auto rounded = [&](const at::Tensor& x) { return x.to(dtype).to(at::kDouble); };
-    std::vector<at::Tensor> ys, keys_of, values_of;
+    std::vector<at::Tensor> ys;
     for (size_t i = 0; i < of.positions.size(); ++i) {
       const auto b = static_cast<int64_t>(i);
       const int64_t position = of.positions[i];
@@ -100,14 +143,10 @@ struct AttentionData {
             .repeat_interleave(of.heads / of.kv_heads, 0);
       };
       const at::Tensor scores =
-          at::bmm(with(cache.keys, key), rotated(in_double(q[b])).unsqueeze(2)) / std::sqrt(double(of.features));
-      ys.push_back((scores.softmax(1) * with(cache.values, value)).sum(1).reshape(-1));
-      keys_of.push_back(key);
-      values_of.push_back(value);
+          at::bmm(with(keys, key), rotated(in_double(q[b])).unsqueeze(2)) / std::sqrt(double(of.features));
+      ys.push_back((scores.softmax(1) * with(values, value)).sum(1).reshape(-1));
     }
     expected = at::stack(ys);
-    new_keys = at::stack(keys_of);
-    new_values = at::stack(values_of);
   }
 };
 

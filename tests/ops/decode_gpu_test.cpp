@@ -24,15 +24,39 @@ TEST(DecodeGpu, AttendsOverTheCache) {
       const AttentionData data(attention, kCuda, dtype);
       std::vector<at::Tensor> found;
       for (int repeat = 0; repeat < 3; ++repeat) {
-        at::Tensor keys = data.cache.keys.clone(), values = data.cache.values.clone();
-        found.push_back(cached_attention(data.q, data.k, data.v,
-                                         {keys, values, data.cache.positions, data.cache.cos, data.cache.sin},
-                                         attention.stored_as));
-        if (!attention.stored_as) data.expect_one_new_place(keys, values);
+        const AttentionCache cache = data.copy();
+        found.push_back(cached_attention(data.q, data.k, data.v, cache, attention.stored_as));
+        data.expect_one_new_place(cache);
         EXPECT_TRUE(found.back().equal(found.front())) << "the same bits every time";
       }
       EXPECT_LT(relative_error(found.front(), data.expected), dtype == at::kHalf ? 1e-3 : 5e-3);
+      EXPECT_TRUE(found.front().equal(data.over_numbers())) << "integers give the bits of their numbers";
     }
+}
+
+TEST(DecodeGpu, HoldsRowsAsTheCpuDoes) {
+  SATIN_NEEDS_HOPPER();
+  const at::Tensor x = at::randn({3, 2, 40, 64}).mul_(at::rand({3, 2, 40, 1}) * 9).to(at::kBFloat16);
+  for (const auto format : {ActivationFormat::kInt8, ActivationFormat::kInt4}) {
+    const CacheRows expected = cache_rows(x, format), found = cache_rows(x.to(kCuda), format);
+    EXPECT_TRUE(found.rows.cpu().equal(expected.rows));
+    EXPECT_TRUE(found.scales.cpu().equal(expected.scales));
+    EXPECT_TRUE(numbers_of(found, format, at::kBFloat16).equal(act_quant(x.to(kCuda), format)));
+  }
+}
+
+TEST(DecodeGpu, DamagedKeysOfIntegersAreSeen) {
+  SATIN_NEEDS_HOPPER();
+  for (const auto format : {ActivationFormat::kInt8, ActivationFormat::kInt4}) {
+    const AttentionData data({4, 2, 64, 20, {5, 7}, format}, kCuda, at::kBFloat16);
+    at::Tensor k = data.k.clone();
+    k[0][1][3] = std::numeric_limits<float>::quiet_NaN();
+    const AttentionCache cache = data.copy();
+    const at::Tensor y = cached_attention(data.q, k, data.v, cache, format).view({2, 4, 64}).cpu();
+    EXPECT_TRUE(y[0].narrow(0, 2, 2).isnan().all().item<bool>()) << "heads of the damaged key";
+    EXPECT_FALSE(y[1].isnan().any().item<bool>() || y[0].narrow(0, 0, 2).isnan().any().item<bool>());
+    EXPECT_TRUE(cache.keys.scales[0][1][5].isnan().item<bool>());
+  }
 }
 
 TEST(DecodeGpu, MultipliesRows) {

@@ -2,6 +2,7 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include "core/error.h"
 #include "ops/cached_attention.h"
 #include "ops/decode_cases.h"
 #include "ops/decode_rows.h"
@@ -15,12 +16,21 @@ TEST(CachedAttention, EqualsAttentionOfTheWholeText) {
     for (const at::ScalarType dtype : {at::kFloat, at::kDouble}) {
       SCOPED_TRACE(testing::Message() << attention << ' ' << dtype);
       const AttentionData data(attention, at::kCPU, dtype);
-      at::Tensor keys = data.cache.keys.clone(), values = data.cache.values.clone();
-      const AttentionCache cache{keys, values, data.cache.positions, data.cache.cos, data.cache.sin};
+      const AttentionCache cache = data.copy();
       const at::Tensor found = cached_attention(data.q, data.k, data.v, cache, attention.stored_as);
       EXPECT_LT(relative_error(found, data.expected), dtype == at::kDouble ? 1e-13 : 1e-5);
-      data.expect_one_new_place(keys, values);
+      EXPECT_TRUE(found.equal(data.over_numbers()));
+      data.expect_one_new_place(cache);
     }
+}
+
+TEST(CachedAttention, RefusesACacheOfAnotherFormat) {
+  const AttentionData data({4, 2, 64, 20, {5}, ActivationFormat::kInt8}, at::kCPU, at::kFloat);
+  EXPECT_THROW(cached_attention(data.q, data.k, data.v, data.copy()), InternalError);
+  EXPECT_THROW(cached_attention(data.q, data.k, data.v, data.copy(), ActivationFormat::kInt4), InternalError);
+  AttentionCache bare = data.copy();
+  bare.values.scales = at::Tensor();
+  EXPECT_THROW(cached_attention(data.q, data.k, data.v, bare, ActivationFormat::kInt8), InternalError);
 }
 
 TEST(CachedAttention, ServesWhatItSays) {
