@@ -36,7 +36,7 @@ inline constexpr int kMostDecodeRows = 16;
 struct DecodeArgs {
   PackedMatrix w;
   Half dtype;
-  int num_rows;  ///< M, 1 .. kMostDecodeRows (float16, and with what follows `residual`: kMostHalfRows)
+  int num_rows;  ///< M, 1 .. kMostDecodeRows (in float16, and with a norm: kMostHalfRows)
   const void* x;
   void* y;
   const void* bias;      ///< or null

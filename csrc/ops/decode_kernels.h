@@ -11,7 +11,7 @@ namespace satin::ops {
 /// x [M, K] contiguous, bias [N] or undefined -> [M, N]. tile: the one to use; else the device's (decode_tiles.h).
 at::Tensor packed_decode(const at::Tensor& x, const PackedWeight& weight, const at::Tensor& bias,
                          kernels::DecodeTile tile = {});
-/// decode_rows.h where the kernel takes it (at most kMostHalfRows rows); tensors contiguous.
+/// decode_rows.h where the kernel takes it (as its DecodeArgs say); tensors contiguous.
 at::Tensor packed_decode(const DecodeRows& call);
 /// out [n, K] float, bfloat16 or half of rows first ..., or of those that `indices` [n] name.
 void packed_dequantize(const PackedWeight& weight, int64_t first, const at::Tensor& indices, const at::Tensor& out);

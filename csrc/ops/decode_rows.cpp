@@ -8,16 +8,14 @@
 #include "ops/packed_linear.h"
 
 namespace satin::ops {
-namespace {
 
-bool kernel_takes(const DecodeRows& call) {
+bool has_decode_kernel(const DecodeRows& call) {
   const kernels::PackedShape& shape = call.weight.shape;
-  if (!call.x.is_cuda() || call.x.size(0) == 0 || call.x.size(0) > kernels::kMostHalfRows) return false;
+  const int64_t most = call.dtype == at::kHalf ? kernels::kMostHalfRows : kernels::kMostDecodeRows;
+  if (!call.x.is_cuda() || call.x.size(0) == 0 || call.x.size(0) > most) return false;
   if (call.gated && shape.num_rows % (2 * kernels::kBrickRows) != 0) return false;
   return choose_packed_path(problem_of(call.x, call.weight, call.dtype)).path == PackedPath::kPacked;
 }
-
-}  // namespace
 
 at::Tensor decode_rows(const DecodeRows& call) {
   const kernels::PackedShape& shape = call.weight.shape;
@@ -33,8 +31,15 @@ at::Tensor decode_rows(const DecodeRows& call) {
       !call.residual.defined() || (call.wide && call.residual.scalar_type() == wide && call.residual.dim() == 2 &&
                                    call.residual.size(0) == call.x.size(0) && call.residual.size(1) == shape.num_rows),
       "residual");
-  if (kernel_takes(call)) return packed_decode(call);
+  const bool by_kernel = has_decode_kernel(call);
+  if (by_kernel && (!normed || call.x.size(0) <= kernels::kMostHalfRows)) return packed_decode(call);
   const at::Tensor x = normed ? rms_norm(call.x, {}, call.norm_weight, call.norm_eps, call.dtype).y : call.x;
+  if (by_kernel) {
+    DecodeRows of_normed = call;
+    of_normed.x = x;
+    of_normed.norm_weight.reset();
+    return packed_decode(of_normed);
+  }
   const at::Tensor y = packed_linear(x, call.weight, call.bias.defined() ? std::optional(call.bias) : std::nullopt);
   if (call.gated)
     return swiglu(y.narrow(-1, 0, shape.num_rows / 2), y.narrow(-1, shape.num_rows / 2, shape.num_rows / 2));

@@ -23,6 +23,9 @@ struct DecodeRows {
   bool wide = false;         ///< y leaves as the sums are; not of a gate
   at::Tensor residual = {};  ///< as y, or undefined; with `wide`
 };
+/// Whether a packed kernel of a GPU takes the product and what follows it: in fp32 between them, and where `wide` to
+/// the end.
+bool has_decode_kernel(const DecodeRows& call);
 /// The fallback uses rms_norm, packed_linear and swiglu, each rounded to dtype: the same but for rounding.
 at::Tensor decode_rows(const DecodeRows& call);
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "ops/decode_rows.h"
 
 namespace satin::quant {
 namespace {
@@ -68,7 +69,14 @@ nn::PackedParts PackedLinear::packed() {
 at::Tensor PackedLinear::logits(const at::Tensor& hidden, at::ScalarType dtype) {
   if (needs_gradient(hidden)) return Linear::logits(hidden, dtype);
   if (hidden.is_cpu() || hidden.scalar_type() == dtype) return ops::packed_linear(hidden.to(dtype), weight_);
-  // Logits leave in fp32, which the packed kernel of a GPU does not do.
+  const at::Tensor rows = hidden.reshape({-1, weight_.shape.num_columns});
+  const ops::DecodeRows few{.weight = weight_, .dtype = rows.scalar_type(), .x = rows, .wide = true};
+  if (dtype == at::kFloat && ops::has_decode_kernel(few)) {
+    std::vector<int64_t> shape = hidden.sizes().vec();
+    shape.back() = weight_.shape.num_rows;
+    return ops::decode_rows(few).view(shape);
+  }
+  // Logits leave in fp32, which the kernel for many rows does not do.
   constexpr int64_t kPieceRows = 1 << 14;
   std::vector<at::Tensor> pieces;
   for (int64_t first = 0; first < weight_.shape.num_rows; first += kPieceRows)

@@ -22,7 +22,7 @@ class PackedLinear : public nn::Linear {
   /// Adds "<name>.bias" to the store when the spec asks for one; the weight is no parameter.
   PackedLinear(const nn::LinearSpec& spec, ops::PackedWeight weight, nn::ParameterStore& store);
 
-  /// Where x needs a gradient, and in logits(), with the weight dequantized as a whole.
+  /// Where x needs a gradient, and in logits() of many rows, with the weight dequantized.
   at::Tensor forward(const at::Tensor& x) override;
   /// Dequantized as a whole: for what cannot do with forward(), logits() and lookup().
   at::Tensor weight(at::ScalarType dtype) override;

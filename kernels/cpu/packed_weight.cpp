@@ -111,8 +111,8 @@ void check(const DecodeArgs& args) {
   if (args.num_rows < 1 || args.num_rows > kMostDecodeRows) refuse("rows of x " + std::to_string(args.num_rows));
   if (args.num_rows > kMostHalfRows && args.dtype == Half::kFloat16)
     refuse("more than " + std::to_string(kMostHalfRows) + " rows in float16");
-  if (args.num_rows > kMostHalfRows && (args.norm_weight || args.gated || args.wide))
-    refuse("more than " + std::to_string(kMostHalfRows) + " rows with a norm, a gate or fp32 results");
+  if (args.num_rows > kMostHalfRows && args.norm_weight)
+    refuse("more than " + std::to_string(kMostHalfRows) + " rows with a norm");
   if (args.gated && (args.wide || args.residual || shape.num_rows % (2 * kBrickRows) != 0))
     refuse("a gate of " + std::to_string(shape.num_rows) + " rows, or with fp32 results or a residual");
   if (shape.num_columns % 8 != 0) refuse("columns " + std::to_string(shape.num_columns) + " (a multiple of 8)");

@@ -172,7 +172,7 @@ inline std::vector<DecodeCase> decode_cases() {
   std::vector<DecodeCase> cases;
   for (const int bits : {1, 2, 3, 4, 8})
     for (const bool normed : {false, true})
-      for (const int64_t num_rows : {1, 3, 4, 6}) {
+      for (const int64_t num_rows : {1, 3, 4, 6, 16}) {
         cases.push_back({num_rows, 200, 512, 8, bits, normed, false, true, false, false});
         cases.push_back({num_rows, 70, 328, 1, bits, normed, false, false, true, true});
         cases.push_back({num_rows, 48, 4096, 32, bits, normed, false, false, true, false});

@@ -70,7 +70,7 @@ TEST(DecodeGpu, MultipliesRows) {
       EXPECT_EQ(found.scalar_type(), one.wide ? at::kFloat : dtype);
       // What is rounded on the way: f(x), a 16-bit y, and in the fallback a product before it is summed.
       const double unit = dtype == at::kHalf ? 1e-3 : 8e-3;
-      EXPECT_LT(relative_error(found, data.expected()), one.wide && one.num_rows <= 4 ? unit / 4 : unit);
+      EXPECT_LT(relative_error(found, data.expected()), one.wide ? unit / 4 : unit);
       EXPECT_TRUE(decode_rows(data.call()).equal(found)) << "the same bits every time";
     }
 }
