@@ -11,9 +11,7 @@
 namespace satin::bench {
 namespace {
 
-constexpr int64_t kGroupSize = 128;
-
-constexpr int64_t kContext = 512, kLongContext = 4096;
+constexpr int64_t kContext = 512, kLongContext = 4096, kDecodeGroupSize = 128;
 
 struct Bits {
   int blocks, head;  ///< 0: not quantized
@@ -22,7 +20,7 @@ struct Bits {
 /// Random codes, made where they are read: packing them would take longer than all else.
 ops::PackedWeight random_weight(const nn::LinearSpec& spec, int bits, at::Device device) {
   ops::PackedWeight weight;
-  weight.shape = {spec.out_features, spec.in_features, bits, kGroupSize};
+  weight.shape = {spec.out_features, spec.in_features, bits, kDecodeGroupSize};
   weight.zero = 1 << (bits - 1);
   const at::TensorOptions options = at::TensorOptions().device(device);
   weight.words =

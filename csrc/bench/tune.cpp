@@ -10,13 +10,13 @@
 namespace satin::bench {
 namespace {
 
-struct Matrix {
+struct TunedMatrix {
   int64_t rows, columns;
 };
 /// Joined layers of Llama models (q + k + v, o, gate + up, down) of 1.2b, 7b and 8b, and squares.
-constexpr Matrix kMatrices[] = {{3072, 2048},  {2048, 2048},  {16384, 2048}, {2048, 8192},  {6144, 4096},
-                                {12288, 4096}, {4096, 4096},  {22016, 4096}, {28672, 4096}, {4096, 11008},
-                                {4096, 14336}, {14336, 4096}, {8192, 2048},  {8192, 8192}};
+constexpr TunedMatrix kMatrices[] = {{3072, 2048},  {2048, 2048},  {16384, 2048}, {2048, 8192},  {6144, 4096},
+                                     {12288, 4096}, {4096, 4096},  {22016, 4096}, {28672, 4096}, {4096, 11008},
+                                     {4096, 14336}, {14336, 4096}, {8192, 2048},  {8192, 8192}};
 /// What another tile must save to be taken: measurements differ by less.
 constexpr double kLeastGain = 0.015;
 
@@ -27,7 +27,7 @@ class Weights {
       : words_(at::randint(INT32_MIN, INT32_MAX, {int64_t{1} << 26}, at::TensorOptions(at::kInt).device(device))) {}
 
   /// Copies of a weight with zero points, beyond the caches together.
-  std::vector<ops::PackedWeight> copies(const Matrix& matrix, int bits, int64_t group_size) const {
+  std::vector<ops::PackedWeight> copies(const TunedMatrix& matrix, int bits, int64_t group_size) const {
     ops::PackedWeight weight;
     weight.shape = {matrix.rows, matrix.columns, bits, group_size};
     const int64_t num_words = weight.shape.num_words(), num_pairs = weight.shape.num_pairs();
@@ -53,7 +53,7 @@ ops::DecodeTiles tune_decode(const Options& options, const std::string& version)
   ops::DecodeTiles table{ops::device_name(options.device), version, {}};
   const int num_processors = ops::num_multiprocessors(options.device);
   const Weights weights(options.device);
-  for (const Matrix& matrix : kMatrices)
+  for (const TunedMatrix& matrix : kMatrices)
     for (const int bits : {1, 2, 3, 4, 8})
       for (const int64_t group_size : {64, 128}) {
         const std::vector<ops::PackedWeight> copies = weights.copies(matrix, bits, group_size);

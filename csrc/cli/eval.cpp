@@ -24,7 +24,7 @@
 namespace satin::cli {
 namespace {
 
-struct Options {
+struct EvalOptions {
   std::string model, teacher, tasks = "perplexity", device = "auto", compute_dtype = "auto", kv_cache, kernel = "dense",
                               json;
   std::string record_template, dump_roots;
@@ -55,7 +55,7 @@ std::vector<std::string> parse_tasks(const std::string& text) {
 
 bool compares(const std::string& task) { return task == "smoothness" || task == "robustness"; }
 
-OpenModel open_teacher(const Options& options, const OpenModel& student) {
+OpenModel open_teacher(const EvalOptions& options, const OpenModel& student) {
   OpenModel teacher = open_model(options.teacher, options.device, options.compute_dtype, /*kv_cache=*/"");
   if (teacher.tokenizer.vocab_size() != student.tokenizer.vocab_size())
     throw UserError(cat("--teacher: ", options.teacher, " has a tokenizer of ", teacher.tokenizer.vocab_size(),
@@ -67,7 +67,7 @@ OpenModel open_teacher(const Options& options, const OpenModel& student) {
   return teacher;
 }
 
-nlohmann::json run_task(const std::string& task, const Options& options, const config::DataSource& source,
+nlohmann::json run_task(const std::string& task, const EvalOptions& options, const config::DataSource& source,
                         const Models& models, dist::Communicator& world) {
   models::Decoder& decoder = *models.student.decoder;
   const tokenizer::Tokenizer& tokenizer = models.student.tokenizer;
@@ -122,14 +122,14 @@ void print(const std::string& text, const std::string& task, const nlohmann::jso
 }
 
 /// Before anything is loaded.
-void check_dump(const Options& options, const std::vector<std::string>& tasks) {
+void check_dump(const EvalOptions& options, const std::vector<std::string>& tasks) {
   if (options.dump_roots.empty()) return;
   const bool walks = std::find(tasks.begin(), tasks.end(), "smoothness") != tasks.end() && !options.teacher.empty();
   if (!walks || options.data.size() != 1 || options.num_roots == 0)
     throw UserError("--dump-roots: expected --tasks smoothness, a --teacher, one --data and --roots above 0");
 }
 
-std::vector<config::DataSource> parse_sources(const Options& options) {
+std::vector<config::DataSource> parse_sources(const EvalOptions& options) {
   if (!options.names.empty() && options.names.size() != options.data.size())
     throw UserError(
         cat("--name: expected one for each --data (", options.data.size(), "), found ", options.names.size()));
@@ -145,7 +145,7 @@ std::vector<config::DataSource> parse_sources(const Options& options) {
   return sources;
 }
 
-Models open_models(const Options& options, const std::vector<std::string>& tasks) {
+Models open_models(const EvalOptions& options, const std::vector<std::string>& tasks) {
   Models models{open_model(options.model, options.device, options.compute_dtype, options.kv_cache, options.kernel), {}};
   if (options.teacher.empty()) return models;
   if (std::any_of(tasks.begin(), tasks.end(), compares))
@@ -157,7 +157,7 @@ Models open_models(const Options& options, const std::vector<std::string>& tasks
 }
 
 /// As one of the ranks: all have the models and read a share of the text, the first prints and writes.
-void evaluate(const Options& options, const std::vector<std::string>& tasks,
+void evaluate(const EvalOptions& options, const std::vector<std::string>& tasks,
               const std::vector<config::DataSource>& sources, dist::Communicator& world) {
   dist::on_first(world, [&] {
     check_json_file(options.json);
@@ -190,7 +190,7 @@ void evaluate(const Options& options, const std::vector<std::string>& tasks,
 }
 
 /// `settings`: the options as text.
-void run(const Options& options, const std::string& settings) {
+void run(const EvalOptions& options, const std::string& settings) {
   const std::vector<std::string> tasks = parse_tasks(options.tasks);
   check_kernel(options.kernel);
   check_dump(options, tasks);
@@ -208,7 +208,7 @@ void run(const Options& options, const std::string& settings) {
 }  // namespace
 
 void add_eval(CLI::App& app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<EvalOptions>();
   auto* command = app.add_subcommand("eval", "evaluate a Hugging Face model, a checkpoint or an exported artefact");
   command->add_option("--model", options->model, "model directory")->required();
   command->add_option("--teacher", options->teacher,

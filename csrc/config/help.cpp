@@ -9,7 +9,7 @@ constexpr const char* kIntroduction =
     "Keys of a configuration with their defaults. On the command line: train.max_steps=100, list items by index:\n"
     "data.train.0.path=more.jsonl (one past the end appends). Relative paths in a file start at the file's folder.\n";
 
-class Writer {
+class HelpWriter {
  public:
   template <Section S>
   void section(const std::string& at, const S& defaults, bool in_list) {
@@ -68,7 +68,7 @@ class Writer {
 }  // namespace
 
 std::string help() {
-  Writer writer;
+  HelpWriter writer;
   writer.section("", Config{}, false);
   return writer.take();
 }

@@ -9,7 +9,7 @@
 namespace satin::config {
 namespace {
 
-constexpr size_t kMaxDepth = 16;
+constexpr size_t kMaxKeyParts = 16;
 
 std::vector<std::string> split(const std::string& dotted_key) {
   std::vector<std::string> parts;
@@ -82,7 +82,7 @@ void expand_shorthands(Node& root) { expand_section<Config>(root); }
 void set_value(Node& root, const std::string& dotted_key, Node value, Problems& problems) {
   const auto fail = [&](const std::string& message) { problems.add(value.place, message); };
   const auto parts = split(dotted_key);
-  if (parts.size() > kMaxDepth) return fail(cat("a key of at most ", kMaxDepth, " parts was expected"));
+  if (parts.size() > kMaxKeyParts) return fail(cat("a key of at most ", kMaxKeyParts, " parts was expected"));
   Node* node = &root;
   std::string at;
   for (const std::string& part : parts) {

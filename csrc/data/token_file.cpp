@@ -8,7 +8,7 @@
 namespace satin::data {
 namespace {
 
-constexpr uint64_t kHeaderBytes = sizeof(TokenFileHeader);
+constexpr uint64_t kFileHeaderBytes = sizeof(TokenFileHeader);
 
 template <class T>
 T load(const std::byte* at) {  // the map's alignment is the file's: do not rely on it
@@ -43,13 +43,13 @@ void check_header(const std::filesystem::path& path, const TokenFileHeader& h, u
   if (h.num_tokens == 0) fail(path, "number of tokens: 0");
   if (h.num_documents == 0 || h.num_documents > h.num_tokens)
     fail(path, cat("number of documents: expected 1 to ", h.num_tokens, ", found ", h.num_documents));
-  const uint64_t room = file_size - kHeaderBytes;
+  const uint64_t room = file_size - kFileHeaderBytes;
   if (h.num_tokens > room / h.token_bytes)  // also keeps the sums below from overflowing
     fail(path, cat("number of tokens: ", h.num_tokens, " do not fit in a file of ", file_size, " bytes (truncated?)"));
   if (h.num_documents > room / 8)
     fail(path, cat("number of documents: ", h.num_documents, " do not fit in a file of ", file_size, " bytes"));
   const uint64_t mask_bytes = h.flags & TokenFileHeader::kFlagLossMask ? (h.num_tokens + 7) / 8 : 0;
-  const uint64_t expected = kHeaderBytes + padded(h.num_tokens * h.token_bytes) + h.num_documents * 8 + mask_bytes;
+  const uint64_t expected = kFileHeaderBytes + padded(h.num_tokens * h.token_bytes) + h.num_documents * 8 + mask_bytes;
   if (expected != file_size)
     fail(path, cat("file size: expected ", expected, " bytes for ", h.num_tokens, " tokens and ", h.num_documents,
                    " documents, found ", file_size));
@@ -62,11 +62,11 @@ TokenFile::TokenFile(const std::filesystem::path& path) : map_(path) {
   const size_t magic_bytes = std::min(map_.size(), TokenFileHeader::kMagic.size());
   if (magic_bytes == 0 || std::memcmp(bytes, TokenFileHeader::kMagic.data(), magic_bytes) != 0)
     fail(path, "magic: the file does not begin with SATINTOK");
-  if (map_.size() < kHeaderBytes)
-    fail(path, cat("file size: expected at least ", kHeaderBytes, " bytes, found ", map_.size()));
+  if (map_.size() < kFileHeaderBytes)
+    fail(path, cat("file size: expected at least ", kFileHeaderBytes, " bytes, found ", map_.size()));
   header_ = load<TokenFileHeader>(bytes);
   check_header(path, header_, map_.size());
-  tokens_ = bytes + kHeaderBytes;
+  tokens_ = bytes + kFileHeaderBytes;
   documents_ = tokens_ + padded(header_.num_tokens * header_.token_bytes);
   if (has_loss_mask()) mask_ = documents_ + header_.num_documents * 8;
   if (document_start(0) != 0) fail(path, cat("document starts: expected the first at 0, found ", document_start(0)));

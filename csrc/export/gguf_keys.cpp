@@ -13,7 +13,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int64_t kMaxSize = std::numeric_limits<int32_t>::max();
+constexpr int64_t kMaxInteger = std::numeric_limits<int32_t>::max();
 
 constexpr std::pair<const char*, const char*> kOutside[] = {
     {"model.embed_tokens", "token_embd"}, {"model.norm", "output_norm"}, {"lm_head", "output"}};
@@ -183,9 +183,11 @@ json hf_config_of(const Header& header, const std::string& dtype, const at::Tens
   if (architecture != "llama" && architecture != "qwen2" && architecture != "qwen3")
     throw UserError(cat(where, ": general.architecture is '", architecture, "', supported are ", known));
   const std::string prefix = architecture + ".";
-  const auto size = [&](const std::string& key) { return required_integer(header, prefix + key, 1, kMaxSize, where); };
+  const auto size = [&](const std::string& key) {
+    return required_integer(header, prefix + key, 1, kMaxInteger, where);
+  };
   const auto size_or = [&](const std::string& key, int64_t fallback) {
-    return integer_or(header, prefix + key, fallback, 0, kMaxSize, where);
+    return integer_or(header, prefix + key, fallback, 0, kMaxInteger, where);
   };
   const auto refuse = [&](const std::string& key, const std::string& reason) {
     throw UserError(cat(where, ": key ", prefix, key, ": ", reason));
@@ -245,7 +247,7 @@ json hf_config_of(const Header& header, const std::string& dtype, const at::Tens
   }
   for (const auto& [key, id] :
        {std::pair{"bos_token_id", "bos"}, std::pair{"eos_token_id", "eos"}, std::pair{"pad_token_id", "padding"}}) {
-    const int64_t found = integer_or(header, cat("tokenizer.ggml.", id, "_token_id"), -1, 0, kMaxSize, where);
+    const int64_t found = integer_or(header, cat("tokenizer.ggml.", id, "_token_id"), -1, 0, kMaxInteger, where);
     if (found >= 0) config[key] = found;
   }
   return config;

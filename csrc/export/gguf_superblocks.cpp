@@ -146,18 +146,18 @@ void put_q6_k(const BlockScales& scales, std::byte* block) {
 // 32 n + j), 160-239 in 16, 240-255 in 4. A byte is a fraction: digits times 3^4 ... 1 make v < 243, stored as
 // ceil(v * 256 / 243), from which the n-th digit is (byte * 3^n mod 256) * 3 / 256.
 namespace {
-constexpr struct { int first, run, digits, byte; } kDigits[] = {{0, 32, 5, 0}, {160, 16, 5, 32}, {240, 4, 4, 48}};
+constexpr struct { int first, run, digits, byte; } kDigitRuns[] = {{0, 32, 5, 0}, {160, 16, 5, 32}, {240, 4, 4, 48}};
 constexpr int kPowers[] = {1, 3, 9, 27, 81};
 }  // namespace
 
 void unpack_tq1_0(const std::byte* block, uint8_t* u) {
-  for (const auto& [first, run, digits, byte] : kDigits)
+  for (const auto& [first, run, digits, byte] : kDigitRuns)
     for (int n = 0; n < digits; ++n)
       for (int j = 0; j < run; ++j)
         u[first + n * run + j] = static_cast<uint8_t>((byte_at(block, byte + j) * kPowers[n] & 255) * 3 >> 8);
 }
 void pack_tq1_0(const uint8_t* u, std::byte* block) {
-  for (const auto& [first, run, digits, byte] : kDigits)
+  for (const auto& [first, run, digits, byte] : kDigitRuns)
     for (int j = 0; j < run; ++j) {
       int v = 0;
       for (int n = 0; n < digits; ++n) v += u[first + n * run + j] * kPowers[4 - n];

@@ -102,7 +102,7 @@ bool has_levels(const Scheme& grid, const Scheme& scheme) {
 at::Tensor float16(const at::Tensor& scale) { return scale.to(at::kFloat).clamp(-65504, 65504).to(at::kHalf); }
 
 /// The last part of the module's name.
-std::string kind_of(const std::string& name) {
+std::string projection_of(const std::string& name) {
   const std::string module = name.ends_with(".weight") ? name.substr(0, name.size() - 7) : name;
   return module.substr(module.rfind('.') + 1);
 }
@@ -207,7 +207,7 @@ std::vector<Damage> damage(const ShippedModel& trained, const ShippedModel& near
       largest = std::max(largest, difference.abs().max().item<double>());
     }
     const std::lock_guard lock(mutex);
-    Sums& sums = kinds[kind_of(tensors[i]->name)];
+    Sums& sums = kinds[projection_of(tensors[i]->name)];
     ++sums.damage.num_layers;
     sums.damage.num_changed += largest > 0;
     sums.damage.max_error = std::max(sums.damage.max_error, largest);

@@ -9,17 +9,17 @@
 namespace satin::exporting {
 namespace {
 
-[[noreturn]] void refuse(const std::string& what) { throw UserError(cat("quantization_config of awq: ", what)); }
+[[noreturn]] void refuse_awq(const std::string& what) { throw UserError(cat("quantization_config of awq: ", what)); }
 
 /// group_size.
 int64_t parse_group(const nlohmann::json& config) {
   if (const int64_t bits = config.value("bits", config.value("w_bit", int64_t{4})); bits != 4)
-    refuse(cat("bits: expected 4, found ", bits));
+    refuse_awq(cat("bits: expected 4, found ", bits));
   std::string version = config.value("version", "gemm");
   std::transform(version.begin(), version.end(), version.begin(), [](unsigned char c) { return std::tolower(c); });
-  if (version != "gemm") refuse(cat("version: expected gemm, found '", version, "'"));
+  if (version != "gemm") refuse_awq(cat("version: expected gemm, found '", version, "'"));
   const int64_t group = config.value("group_size", config.value("q_group_size", int64_t{128}));
-  if (group == 0 || group < -1) refuse(cat("group_size: expected -1 or a positive number, found ", group));
+  if (group == 0 || group < -1) refuse_awq(cat("group_size: expected -1 or a positive number, found ", group));
   return group;
 }
 
@@ -68,7 +68,7 @@ void read_awq(const Files& files, const nlohmann::json& config, ShippedModel& mo
   try {
     group_size = parse_group(config);
   } catch (const nlohmann::json::exception& error) {
-    refuse(error.what());
+    refuse_awq(error.what());
   }
   read_packed_modules(files, {"qweight", "qzeros", "scales"}, model,
                       [&](const std::string& module) { return packed_tensor(files, module, group_size, model.dtype); });

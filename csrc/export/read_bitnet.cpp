@@ -8,17 +8,19 @@
 namespace satin::exporting {
 namespace {
 
-[[noreturn]] void refuse(const std::string& what) { throw UserError(cat("quantization_config of bitnet: ", what)); }
+[[noreturn]] void refuse_bitnet(const std::string& what) {
+  throw UserError(cat("quantization_config of bitnet: ", what));
+}
 
 /// Whether clients divide by weight_scale.
 bool parse_divides(const nlohmann::json& config) {
   const std::string linear = config.value("linear_class", "bitlinear");
   if (linear != "bitlinear" && linear != "autobitlinear")
-    refuse(cat("linear_class: expected bitlinear or autobitlinear, found '", linear, "'"));
+    refuse_bitnet(cat("linear_class: expected bitlinear or autobitlinear, found '", linear, "'"));
   if (const std::string mode = config.value("quantization_mode", "offline"); mode != "offline")
-    refuse(cat("quantization_mode: expected offline, found '", mode,
-               "'; weights that are quantized at run time are not read"));
-  if (config.value("use_rms_norm", false)) refuse("use_rms_norm: norms inside of linears are not supported");
+    refuse_bitnet(cat("quantization_mode: expected offline, found '", mode,
+                      "'; weights that are quantized at run time are not read"));
+  if (config.value("use_rms_norm", false)) refuse_bitnet("use_rms_norm: norms inside of linears are not supported");
   return linear == "bitlinear";
 }
 
@@ -73,7 +75,7 @@ void read_bitnet(const Files& files, const nlohmann::json& config, ShippedModel&
   try {
     divides = parse_divides(config);
   } catch (const nlohmann::json::exception& error) {
-    refuse(error.what());
+    refuse_bitnet(error.what());
   }
   for (const auto& name : files->names()) {
     const size_t dot = name.rfind('.');

@@ -18,7 +18,7 @@ struct Group {
   quant::Activations activations;
 };
 
-[[noreturn]] void refuse(const std::string& what) {
+[[noreturn]] void refuse_compressed_tensors(const std::string& what) {
   throw UserError(cat("quantization_config of compressed-tensors: ", what));
 }
 
@@ -29,7 +29,7 @@ quant::Activations parse_activations(const std::string& name, const nlohmann::js
   const std::string type = inputs->value("type", "int");
   if (inputs->value("num_bits", 0) != 8 || !inputs->value("dynamic", false) || !inputs->value("symmetric", true) ||
       inputs->value("strategy", "") != "token" || (type != "int" && type != "float"))
-    refuse(
+    refuse_compressed_tensors(
         cat(name, ".input_activations: expected 8 bits, dynamic, symmetric, strategy token, found ", inputs->dump()));
   return type == "float" ? quant::Activations::kFloat8 : quant::Activations::kInt8;
 }
@@ -39,7 +39,8 @@ void check_layout(const std::string& where, const nlohmann::json& json) {
   if (layout == json.end() || layout->is_null()) return;
   for (const char* known : {"pack-quantized", "int-quantized", "naive-quantized", "mixed-precision"})
     if (*layout == known) return;
-  refuse(cat(where, "format ", layout->dump(), ", expected pack-quantized, int-quantized or mixed-precision"));
+  refuse_compressed_tensors(
+      cat(where, "format ", layout->dump(), ", expected pack-quantized, int-quantized or mixed-precision"));
 }
 
 /// Whether the key is there and says anything.
@@ -50,30 +51,36 @@ bool says(const nlohmann::json& json, const char* key) {
 
 Group parse_group(const std::string& name, const nlohmann::json& json) {
   check_layout(name + ": ", json);
-  if (!says(json, "weights")) refuse(cat(name, ": expected weights, found none"));
+  if (!says(json, "weights")) refuse_compressed_tensors(cat(name, ": expected weights, found none"));
   const nlohmann::json& weights = json.at("weights");
-  if (says(json, "output_activations")) refuse(cat(name, ".output_activations: quantized outputs are not supported"));
-  if (weights.value("type", "int") != "int") refuse(cat(name, ": weights of type ", weights["type"], ", expected int"));
+  if (says(json, "output_activations"))
+    refuse_compressed_tensors(cat(name, ".output_activations: quantized outputs are not supported"));
+  if (weights.value("type", "int") != "int")
+    refuse_compressed_tensors(cat(name, ": weights of type ", weights["type"], ", expected int"));
   if (says(weights, "actorder") && weights["actorder"] != "weight" && weights["actorder"] != "static")
-    refuse(cat(name, ": actorder ", weights["actorder"].dump(), " is not supported, only weight is"));
+    refuse_compressed_tensors(
+        cat(name, ": actorder ", weights["actorder"].dump(), " is not supported, only weight is"));
   const std::string strategy = weights.value("strategy", "");
   if (strategy != "group" && strategy != "channel")
-    refuse(cat(name, ": strategy '", strategy, "', expected group or channel"));
+    refuse_compressed_tensors(cat(name, ": strategy '", strategy, "', expected group or channel"));
   const auto bits = weights.at("num_bits").get<int64_t>();
-  if (bits < 2 || bits > 8) refuse(cat(name, ": ", bits, " bits, expected 2 to 8"));
+  if (bits < 2 || bits > 8) refuse_compressed_tensors(cat(name, ": ", bits, " bits, expected 2 to 8"));
   Group group{json.at("targets").get<std::vector<std::string>>(), static_cast<int>(bits),
               weights.value("symmetric", true), strategy == "group" ? weights.at("group_size").get<int64_t>() : -1,
               parse_activations(name, json)};
-  if (group.group_size == 0 || group.group_size < -1) refuse(cat(name, ": group_size ", group.group_size));
+  if (group.group_size == 0 || group.group_size < -1)
+    refuse_compressed_tensors(cat(name, ": group_size ", group.group_size));
   return group;
 }
 
 std::vector<Group> parse_groups(const nlohmann::json& config) {
   check_layout("", config);
-  if (says(config, "kv_cache_scheme")) refuse("kv_cache_scheme: quantized KV caches are not supported");
-  if (says(config, "transform_config")) refuse("transform_config: transforms are not supported");
+  if (says(config, "kv_cache_scheme"))
+    refuse_compressed_tensors("kv_cache_scheme: quantized KV caches are not supported");
+  if (says(config, "transform_config")) refuse_compressed_tensors("transform_config: transforms are not supported");
   if (const auto sparsity = config.find("sparsity_config"); sparsity != config.end() && sparsity->is_object())
-    if (sparsity->value("format", "dense") != "dense") refuse("sparsity_config: sparse weights are not supported");
+    if (sparsity->value("format", "dense") != "dense")
+      refuse_compressed_tensors("sparsity_config: sparse weights are not supported");
   std::vector<Group> groups;
   for (const auto& [name, group] : config.at("config_groups").items()) groups.push_back(parse_group(name, group));
   return groups;
@@ -91,7 +98,7 @@ const Group& group_of(const std::vector<Group>& groups, const std::string& modul
     }
   for (const auto& [pattern, group] : patterns)
     if (matches_from_start(pattern, module)) return *group;
-  if (!linears) refuse(cat(module, " is quantized, but no config_group targets it"));
+  if (!linears) refuse_compressed_tensors(cat(module, " is quantized, but no config_group targets it"));
   return *linears;
 }
 
@@ -192,7 +199,7 @@ void read_compressed_tensors(const Files& files, const nlohmann::json& config, S
   try {
     groups = parse_groups(config);
   } catch (const nlohmann::json::exception& error) {
-    refuse(error.what());
+    refuse_compressed_tensors(error.what());
   }
   if (model.dtype != at::kBFloat16 && model.dtype != at::kHalf)
     throw UserError(

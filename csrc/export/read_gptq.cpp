@@ -14,26 +14,27 @@ struct Settings {
   bool symmetric;
 };
 
-[[noreturn]] void refuse(const std::string& what) { throw UserError(cat("quantization_config of gptq: ", what)); }
+[[noreturn]] void refuse_gptq(const std::string& what) { throw UserError(cat("quantization_config of gptq: ", what)); }
 
 Settings parse_settings(const nlohmann::json& config) {
   Settings settings{config.at("bits").get<int64_t>(), config.value("group_size", int64_t{-1}), 0,
                     config.value("sym", true)};
   if (settings.bits != 2 && settings.bits != 3 && settings.bits != 4 && settings.bits != 8)
-    refuse(cat("bits: expected 2, 3, 4 or 8, found ", settings.bits));
+    refuse_gptq(cat("bits: expected 2, 3, 4 or 8, found ", settings.bits));
   if (settings.group_size == 0 || settings.group_size < -1)
-    refuse(cat("group_size: expected -1 or a positive number, found ", settings.group_size));
-  if (config.value("desc_act", false)) refuse("desc_act: expected false, activation order is not supported");
+    refuse_gptq(cat("group_size: expected -1 or a positive number, found ", settings.group_size));
+  if (config.value("desc_act", false)) refuse_gptq("desc_act: expected false, activation order is not supported");
   const std::string packing = config.value("pack_dtype", "int32");
-  if (packing != "int32") refuse(cat("pack_dtype: expected int32, found '", packing, "'"));
+  if (packing != "int32") refuse_gptq(cat("pack_dtype: expected int32, found '", packing, "'"));
   // Files from before there was a second version name none.
   const std::string version = config.value("checkpoint_format", config.value("format", "gptq"));
   if (version != "gptq" && version != "gptq_v2")
-    refuse(cat("checkpoint_format: expected gptq or gptq_v2, found '", version, "'"));
+    refuse_gptq(cat("checkpoint_format: expected gptq or gptq_v2, found '", version, "'"));
   settings.version = version == "gptq" ? 1 : 2;
   if (const auto rules = config.find("dynamic"); rules != config.end() && rules->is_object())
     for (const auto& [pattern, rule] : rules->items())
-      if (!pattern.starts_with("-:")) refuse(cat("dynamic: layers of their own bits are not supported: ", pattern));
+      if (!pattern.starts_with("-:"))
+        refuse_gptq(cat("dynamic: layers of their own bits are not supported: ", pattern));
   return settings;
 }
 
@@ -130,7 +131,7 @@ void read_gptq(const Files& files, const nlohmann::json& config, ShippedModel& m
   try {
     settings = parse_settings(config);
   } catch (const nlohmann::json::exception& error) {
-    refuse(error.what());
+    refuse_gptq(error.what());
   }
   read_packed_modules(files, {"qweight", "qzeros", "scales", "g_idx"}, model,
                       [&](const std::string& module) { return Module(files, module, settings).tensor(model.dtype); });

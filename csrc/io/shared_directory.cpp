@@ -46,8 +46,8 @@ bool appears(const fs::path& file) {
   return false;
 }
 
-constexpr size_t kPieceBytes = size_t{16} << 20;   // of a file in memory
-constexpr size_t kRoundBytes = size_t{256} << 20;  // read before ranks meet again
+constexpr size_t kReadBytes = size_t{16} << 20;        // of a file in memory
+constexpr size_t kReadRoundBytes = size_t{256} << 20;  // read before ranks meet again
 
 /// A rank's part of a file.
 struct Share {
@@ -59,7 +59,7 @@ struct Share {
   size_t read(size_t limit) {
     const size_t first = begin, last = begin + std::min(limit, end - begin);
     while (begin < last) {
-      const size_t size = std::min(kPieceBytes, last - begin);
+      const size_t size = std::min(kReadBytes, last - begin);
       crc = crc32c(file->bytes().subspan(begin, size), crc);
       file->release(begin, size);
       begin += size;
@@ -100,7 +100,7 @@ std::vector<CheckpointFile> checksums(const std::vector<fs::path>& files, dist::
   });
   size_t current = 0;
   dist::in_rounds(ranks, [&] {
-    for (size_t left = kRoundBytes; current < shares.size() && left > 0;) {
+    for (size_t left = kReadRoundBytes; current < shares.size() && left > 0;) {
       left -= shares[current].read(left);
       if (shares[current].begin == shares[current].end) ++current;
     }

@@ -25,7 +25,7 @@ at::Tensor tensor_of(const std::vector<T>& values, at::ScalarType dtype, const a
   return to_device(host, device);
 }
 
-void require(bool condition, const char* key, const char* expected, double found) {
+void require_neighbourhood(bool condition, const char* key, const char* expected, double found) {
   if (!condition) throw UserError(cat("loss.neighbourhood.", key, ": expected ", expected, ", found ", found));
 }
 
@@ -47,14 +47,15 @@ struct Neighbourhood::Level {
 Neighbourhood::Neighbourhood(const config::Neighbourhood& config, int64_t num_tokens, std::vector<int64_t> special_ids,
                              uint64_t seed, int64_t chunk_tokens)
     : config_(config), num_tokens_(num_tokens), seed_(seed), chunk_tokens_(chunk_tokens) {
-  require(config.rate >= 0 && config.rate <= 1, "rate", "a probability", config.rate);
-  require(config.start >= 0 && config.start <= 1, "start", "a fraction of training", config.start);
-  require(config.ramp >= 0 && config.ramp <= 1, "ramp", "a fraction of training", config.ramp);
-  require(config.top_k >= 1 && config.top_k <= ops::kMaxTopK, "top_k", cat("1 to ", ops::kMaxTopK).c_str(),
-          static_cast<double>(config.top_k));
-  require(config.temperature > 0, "temperature", "a number above 0", config.temperature);
-  require(config.depth >= 1, "depth", "at least 1", static_cast<double>(config.depth));
-  require(config.random_share >= 0 && config.random_share <= 1, "random_share", "a share", config.random_share);
+  require_neighbourhood(config.rate >= 0 && config.rate <= 1, "rate", "a probability", config.rate);
+  require_neighbourhood(config.start >= 0 && config.start <= 1, "start", "a fraction of training", config.start);
+  require_neighbourhood(config.ramp >= 0 && config.ramp <= 1, "ramp", "a fraction of training", config.ramp);
+  require_neighbourhood(config.top_k >= 1 && config.top_k <= ops::kMaxTopK, "top_k",
+                        cat("1 to ", ops::kMaxTopK).c_str(), static_cast<double>(config.top_k));
+  require_neighbourhood(config.temperature > 0, "temperature", "a number above 0", config.temperature);
+  require_neighbourhood(config.depth >= 1, "depth", "at least 1", static_cast<double>(config.depth));
+  require_neighbourhood(config.random_share >= 0 && config.random_share <= 1, "random_share", "a share",
+                        config.random_share);
   if (config.source != "teacher" && config.source != "student" && config.source != "random")
     throw UserError(
         cat("loss.neighbourhood.source: expected teacher, student or random, found \"", config.source, "\""));

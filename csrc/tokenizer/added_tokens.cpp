@@ -12,8 +12,6 @@
 namespace satin::tokenizer {
 namespace {
 
-constexpr int64_t kMaxId = (1 << 24) - 1;
-
 char32_t character_before(std::string_view text, size_t end, size_t& begin) {
   begin = end - 1;
   while (begin > 0 && is_continuation(text[begin])) --begin;

@@ -11,8 +11,6 @@
 namespace satin::tokenizer {
 namespace {
 
-constexpr int64_t kMaxId = (1 << 24) - 1;  // bounds what a wrong file can make us allocate
-
 std::string byte_token(int byte) {
   char token[8];
   std::snprintf(token, sizeof token, "<0x%02X>", byte);

@@ -12,7 +12,6 @@ namespace satin::tokenizer {
 namespace {
 
 using Tokens = std::vector<std::string>;
-constexpr int kMaxDepth = 16;
 constexpr const char* kReplacement = "\xef\xbf\xbd";
 
 std::string joined(const Tokens& tokens) {

@@ -9,6 +9,10 @@
 
 namespace satin::tokenizer {
 
+// What a wrong file can make us allocate or call is bounded.
+constexpr int kMaxDepth = 16;              ///< of sequences in sequences
+constexpr int64_t kMaxId = (1 << 24) - 1;  ///< of a token
+
 class JsonNode {
  public:
   /// `file` and `path` ("pre_tokenizer.pattern") appear in errors; `value` must outlive the node.

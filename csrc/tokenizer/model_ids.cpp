@@ -11,7 +11,6 @@ namespace satin::tokenizer {
 namespace {
 
 using nlohmann::json;
-constexpr int kMaxDepth = 16;
 
 void add_post_processor(const JsonNode& node, const TokenToId& token_to_id, ModelIds& ids, int depth) {
   const std::string& type = node.type();

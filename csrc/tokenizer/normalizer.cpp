@@ -9,11 +9,6 @@
 #include "tokenizer/utf8.h"
 
 namespace satin::tokenizer {
-namespace {
-
-constexpr int kMaxDepth = 16;
-
-}  // namespace
 
 Text replace_matches(const Text& text, const Regex& pattern, const std::string& content) {
   TextRewriter rewriter(text);

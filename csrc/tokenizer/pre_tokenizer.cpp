@@ -10,7 +10,6 @@
 namespace satin::tokenizer {
 namespace {
 
-constexpr int kMaxDepth = 16;
 // Source: GPT-2, encoder.py.
 constexpr const char* kGpt2Pattern = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 // Numbers of Unicode 17, which the library's own is_numeric knows and its regular expressions do not.

@@ -64,7 +64,7 @@ Strategy chosen(const std::vector<Plan>& plans, const config::Config& config) {
   return first_that_fits([&](Strategy strategy) { return plan_of(plans, strategy).fits; });
 }
 
-nlohmann::json time_json(const StepTime& time) {
+nlohmann::json time_json(const PredictedTime& time) {
   return {
       {"student_s", time.student_s}, {"teacher_s", time.teacher_s},   {"update_s", time.update_s},
       {"reduce_s", time.reduce_s},   {"gather_s", time.gather_s},     {"exposed_s", time.exposed_s},

@@ -19,9 +19,9 @@ struct Job {
 struct Plan {
   Layout layout;
   MemoryEstimate memory;
-  bool fits = true;  ///< in kUsableMemory of the device's
-  StepTime time;     ///< with what the layout gathers: weights in the compute dtype, or codes and scales
-  StepTime with_weights, with_codes;
+  bool fits = true;    ///< in kUsableMemory of the device's
+  PredictedTime time;  ///< with what the layout gathers: weights in the compute dtype, or codes and scales
+  PredictedTime with_weights, with_codes;
 };
 
 /// The student as the first process of a job would build it, without memory or values (meta device). Throws UserError.

@@ -23,7 +23,7 @@ struct Moments {
 
 int64_t in_features(const quant::QuantLinear& linear) { return linear.master_weight().size(1); }
 
-int64_t num_weights(const Linears& linears) {
+int64_t weights_of_block(const Linears& linears) {
   int64_t count = 0;
   for (const auto* linear : linears) count += linear->out_features() * in_features(*linear);
   return count;
@@ -48,7 +48,7 @@ int64_t backward_bytes(const config::Config& config, const models::ModelConfig& 
                        const Linears& linears, const losses::HeadChunks& chunks, at::ScalarType compute_dtype) {
   const int64_t m = sizes.batch_tokens, h = c.hidden_size, v = c.vocab_size;
   const int64_t block = m * activation_bytes_a_layer(config, c, sizes.compute, sizes.wide) +
-                        num_weights(linears) * sizes.compute + m * 3 * c.intermediate_size * sizes.compute;
+                        weights_of_block(linears) * sizes.compute + m * 3 * c.intermediate_size * sizes.compute;
   const int64_t head = v * h * (sizes.wide + sizes.compute) + m * h * (2 * sizes.compute + sizes.wide) +
                        chunks.bytes(v, compute_dtype, /*with_teacher=*/false);
   return (c.num_layers + 1) * m * h * sizes.wide + std::max(block, head);
@@ -71,8 +71,8 @@ int64_t training_bytes(const config::Config& config, const models::ModelConfig& 
   const int64_t element = with_gradients ? sizes.wide : sizes.compute;
   const int64_t tokens = ptq.batch_size * config.train.sequence_length;
   const int64_t graph = tokens * activation_bytes_a_layer(config, c, element, sizes.wide) * (with_gradients ? 3 : 1);
-  const int64_t learned = ptq.method == "block_ap" ? 4 * num_weights(linears) * sizes.wide : 0;
-  return graph + learned + num_weights(linears) * (element + sizes.wide);
+  const int64_t learned = ptq.method == "block_ap" ? 4 * weights_of_block(linears) * sizes.wide : 0;
+  return graph + learned + weights_of_block(linears) * (element + sizes.wide);
 }
 
 }  // namespace
@@ -106,7 +106,7 @@ MemoryEstimate estimate_quantize_memory(const config::Config& config, const Stud
     int64_t work = trains ? training_bytes(config, c, sizes, linears) : 0;
     if (!trains)
       for (const auto* linear : linears) work = std::max(work, layer_bytes(ptq, *linear, sizes.wide));
-    const int64_t originals = walks ? num_weights(linears) * sizes.wide : 0;
+    const int64_t originals = walks ? weights_of_block(linears) * sizes.wide : 0;
     if (ptq.method == "awq") work += originals;  // rounded, on the inputs as they were
     const Moments moments = walks ? moments_of(ptq, linears, sizes.wide) : Moments{};
     add(streams, moments.summing, forward, originals);
@@ -116,7 +116,7 @@ MemoryEstimate estimate_quantize_memory(const config::Config& config, const Stud
   if (ptq::needs_gradients(ptq)) {
     const losses::HeadChunks chunks(0, sizes.batch_tokens, c.vocab_size, compute_dtype, device);
     const int64_t a_pass = std::min(c.num_layers, ptq::blocks_a_pass(blocks, sizes.wide, ptq::kGradientMomentsBytes));
-    const auto& widest = *std::ranges::max_element(blocks, {}, num_weights);
+    const auto& widest = *std::ranges::max_element(blocks, {}, weights_of_block);
     add(trains && ptq.gradient_ratio > 0 ? (a_pass + 1) * sizes.stream : 0, a_pass * gradients,
         backward_bytes(config, c, sizes, widest, chunks, compute_dtype), 0);
   }

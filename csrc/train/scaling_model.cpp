@@ -33,7 +33,7 @@ double tree_s(const Cluster& cluster, const Group& group, double bytes) {
 /// Transfers of a step: how long, how many bytes, and what the arithmetic waits for.
 class Transfers {
  public:
-  Transfers(const Cluster& cluster, StepTime& step) : cluster_(cluster), step_(step) {}
+  Transfers(const Cluster& cluster, PredictedTime& step) : cluster_(cluster), step_(step) {}
 
   double gather(const Group& group, double bytes, double times) {
     const double one_s = all_gather_s(cluster_, group, bytes);
@@ -63,7 +63,7 @@ class Transfers {
     step_.sent_bytes += times * bytes * static_cast<double>(group.size - 1) / static_cast<double>(group.size);
   }
   const Cluster& cluster_;
-  StepTime& step_;
+  PredictedTime& step_;
 };
 
 }  // namespace
@@ -86,8 +86,8 @@ double all_reduce_s(const Cluster& cluster, const Group& group, double bytes) {
   return std::min(ring_s(cluster, group, bytes, 2), tree_s(cluster, group, bytes));
 }
 
-StepTime predict_step(const Workload& w, const config::Train& train, const Layout& layout, const Cluster& cluster,
-                      Gathered gathered) {
+PredictedTime predict_step(const Workload& w, const config::Train& train, const Layout& layout, const Cluster& cluster,
+                           Gathered gathered) {
   const BatchShare share = share_of_step(train, layout.world_size);
   const bool hybrid = layout.strategy == Strategy::kHybrid && layout.num_shards() < layout.world_size;
   const bool each_micro_batch = layout.reduces_each_micro_batch();
@@ -96,7 +96,7 @@ StepTime predict_step(const Workload& w, const config::Train& train, const Layou
   const Group replicas{hybrid ? layout.num_hosts() : 1, hybrid ? layout.num_hosts() : 1};
   const auto num_shards = static_cast<double>(layout.num_shards()), m = static_cast<double>(share.forwards);
 
-  StepTime step;
+  PredictedTime step;
   const double flops_per_s = cluster.utilisation * cluster.peak_flops_per_s;
   const double tokens = static_cast<double>(share.sequences * w.tokens_in_sequence) / m;  // of a micro-batch
   const double forward_s = tokens * w.student_flops_per_token / flops_per_s,

@@ -74,7 +74,7 @@ struct Workload {
 enum class Gathered { kWeights, kCodes };
 
 /// One step of the slowest process.
-struct StepTime {
+struct PredictedTime {
   double student_s = 0, teacher_s = 0, update_s = 0;  ///< arithmetic
   double reduce_s = 0, gather_s = 0;                  ///< all transfers, hidden or not
   double exposed_s = 0;                               ///< of them, what arithmetic waits for
@@ -85,7 +85,7 @@ struct StepTime {
   double tokens_per_second() const { return tokens / total_s(); }
 };
 
-StepTime predict_step(const Workload& workload, const config::Train& train, const Layout& layout,
-                      const Cluster& cluster, Gathered gathered = Gathered::kWeights);
+PredictedTime predict_step(const Workload& workload, const config::Train& train, const Layout& layout,
+                           const Cluster& cluster, Gathered gathered = Gathered::kWeights);
 
 }  // namespace satin::train

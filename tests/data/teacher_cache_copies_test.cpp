@@ -14,8 +14,8 @@ TeacherCacheDescription with_copies(TeacherCacheDescription d, uint64_t copies) 
 }
 
 // Five arrays of 3 tokens of 2 ids: 8 bytes of tokens, then 16 four times; 72 bytes a copy, 216 a window.
-const TeacherCacheDescription kSmall = with_copies(describe(5, 3, 2, 100), 3);
-constexpr uint64_t kSmallShardBytes = 2 * 216 + 1;  // shards of 2, 2 and 1 windows
+const TeacherCacheDescription kThreeCopies = with_copies(describe(5, 3, 2, 100), 3);
+constexpr uint64_t kThreeCopiesShardBytes = 2 * 216 + 1;  // shards of 2, 2 and 1 windows
 
 TEST(TeacherCacheCopies, EachComesBack) {
   for (const int64_t vocab_size : {100, 65536, 65537}) {
@@ -98,27 +98,27 @@ TEST(TeacherCacheCopies, ReadsWhatPythonHasWritten) {  // the fuzzer's valid inp
 
 TEST(TeacherCacheCopies, GoesOnAfterEveryInterruption) {
   TempDir dir;
-  write(dir / "whole", kSmall, kSmallShardBytes, 5);
+  write(dir / "whole", kThreeCopies, kThreeCopiesShardBytes, 5);
   const auto whole = files_of(dir / "whole");
   EXPECT_EQ(whole.size(), 4u);
   for (uint64_t killed_at = 0; killed_at < 15; ++killed_at) {  // after so many copies
     fs::remove_all(dir / "cache");
     {
-      TeacherCacheWriter writer(dir / "cache", kSmall, kSmallShardBytes);
-      for (uint64_t i = 0; i < killed_at; ++i) add(writer, random_rows(kSmall, i / 3, i % 3));
+      TeacherCacheWriter writer(dir / "cache", kThreeCopies, kThreeCopiesShardBytes);
+      for (uint64_t i = 0; i < killed_at; ++i) add(writer, random_rows(kThreeCopies, i / 3, i % 3));
       EXPECT_EQ(writer.next_window(), killed_at / 3);
       EXPECT_SAYS(cat("found ", killed_at / 6 * 2), writer.finish());
     }
-    EXPECT_EQ(TeacherCacheWriter(dir / "cache", kSmall).next_window(), killed_at / 6 * 2);
+    EXPECT_EQ(TeacherCacheWriter(dir / "cache", kThreeCopies).next_window(), killed_at / 6 * 2);
     EXPECT_SAYS(cat("found ", killed_at / 6 * 2, " of 5 windows"), TeacherCache(dir / "cache"));
-    write(dir / "cache", kSmall, kSmallShardBytes, 5);
+    write(dir / "cache", kThreeCopies, kThreeCopiesShardBytes, 5);
     EXPECT_EQ(files_of(dir / "cache"), whole) << killed_at;
   }
 }
 
 TEST(TeacherCacheCopies, OtherDrawsAreRefusedByName) {
   TempDir dir;
-  write(dir / "cache", kSmall, kSmallShardBytes, 5);
+  write(dir / "cache", kThreeCopies, kThreeCopiesShardBytes, 5);
   using D = TeacherCacheDescription;
   const std::vector<std::pair<std::function<void(D&)>, const char*>> cases = {
       {[](D& d) { d.copies = 0; }, "copies: 3 in the cache, 0 here"},
@@ -132,9 +132,9 @@ TEST(TeacherCacheCopies, OtherDrawsAreRefusedByName) {
       {[](D& d) { d.neighbourhood.seed = 8; }, "neighbourhood_seed: 7 in the cache, 8 here"},
   };
   for (const auto& [change, expected] : cases) {
-    D wanted = kSmall;
+    D wanted = kThreeCopies;
     change(wanted);
-    EXPECT_EQ(differences(kSmall, wanted), std::vector<std::string>{expected});
+    EXPECT_EQ(differences(kThreeCopies, wanted), std::vector<std::string>{expected});
     EXPECT_SAYS(expected, TeacherCacheWriter(dir / "cache", wanted));
     EXPECT_SAYS(expected, check_fits(TeacherCache(dir / "cache"), wanted));
   }
@@ -164,7 +164,7 @@ TEST(TeacherCacheCopies, DamageIsFound) {
 
 TEST(TeacherCacheCopies, LiesAreNamed) {  // with right checksums
   TempDir dir;
-  write(dir / "cache", kSmall, kSmallShardBytes, 5);
+  write(dir / "cache", kThreeCopies, kThreeCopiesShardBytes, 5);
   const fs::path shard = dir / "cache/shard-00001.bin";
   const std::string good = test::read_file(shard);
   const auto lie = [&](const std::function<void(TeacherCacheShardHeader&, char*)>& change) {
@@ -205,8 +205,8 @@ TEST(TeacherCacheCopies, LiesAreNamed) {  // with right checksums
 
 TEST(TeacherCacheCopies, TokensMustBeTokens) {
   TempDir dir;
-  TeacherCacheWriter writer(dir / "cache", kSmall);
-  TeacherRows rows = random_rows(kSmall, 0);
+  TeacherCacheWriter writer(dir / "cache", kThreeCopies);
+  TeacherRows rows = random_rows(kThreeCopies, 0);
   rows.tokens[1] = 100;
   EXPECT_THROW(add(writer, rows), InternalError);
   rows.tokens.clear();

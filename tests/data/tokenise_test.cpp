@@ -45,7 +45,7 @@ Contents contents(const fs::path& path) {
   return out;
 }
 
-std::string message_of(const std::function<void()>& action) {
+std::string refusal(const std::function<void()>& action) {
   try {
     action();
   } catch (const UserError& error) {
@@ -124,7 +124,7 @@ TEST_F(TokeniseTest, OnlyAnswersOfChatsAreScored) {
 TEST_F(TokeniseTest, NothingToLearnIsAnError) {
   const auto tokenizer = byte_tokenizer();
   const auto error_of = [&](const config::DataSource& source) {
-    return message_of([&] { tokenise_to_file(source, tokenizer, dir_ / "out.tokens"); });
+    return refusal([&] { tokenise_to_file(source, tokenizer, dir_ / "out.tokens"); });
   };
   EXPECT_NE(error_of(write("a.jsonl", "{\"text\": \"\"}\n")).find("1 empty"), std::string::npos);
   EXPECT_NE(error_of(write("a.jsonl", "\n\n")).find("no document"), std::string::npos);
@@ -196,14 +196,14 @@ TEST_F(TokeniseTest, TokenFilesOfAnotherTokenizerAreRefused) {
   EXPECT_EQ(tokenise(source, tokenizer, dir_ / "cache"), source.path);
   EXPECT_FALSE(fs::exists(dir_ / "cache"));
   const auto other = byte_tokenizer(true, {"<x>"});
-  EXPECT_NE(message_of([&] { tokenise(source, other, dir_ / "cache"); }).find("another tokenizer"), std::string::npos);
+  EXPECT_NE(refusal([&] { tokenise(source, other, dir_ / "cache"); }).find("another tokenizer"), std::string::npos);
   {
     TokenFileWriter unknown(dir_ / "a.tokens", {1000, 0, false});
     unknown.add_document(Ids{1});
     unknown.finish();
   }
-  EXPECT_NE(message_of([&] { tokenise(source, tokenizer, dir_ / "cache"); }).find("expected 258"), std::string::npos);
-  EXPECT_NE(message_of([&] { tokenise_to_file(source, tokenizer, dir_ / "b.tokens"); }).find("already"),
+  EXPECT_NE(refusal([&] { tokenise(source, tokenizer, dir_ / "cache"); }).find("expected 258"), std::string::npos);
+  EXPECT_NE(refusal([&] { tokenise_to_file(source, tokenizer, dir_ / "b.tokens"); }).find("already"),
             std::string::npos);
 }
 

@@ -19,6 +19,7 @@
 
 namespace satin::dist {
 namespace {
+using test::sleep_s;
 
 constexpr double kTimeout = 2;
 constexpr double kSlack = 1;  ///< the machine may be busy
@@ -27,8 +28,6 @@ int64_t number(const char* name, int64_t otherwise) {
   const char* text = std::getenv(name);
   return text ? std::atoll(text) : otherwise;
 }
-
-void sleep_s(double seconds) { std::this_thread::sleep_for(std::chrono::duration<double>(seconds)); }
 
 void enter_own_network();
 

@@ -17,8 +17,7 @@
 
 namespace satin::dist {
 namespace {
-
-void sleep_s(double seconds) { std::this_thread::sleep_for(std::chrono::duration<double>(seconds)); }
+using test::sleep_s;
 
 std::string what() { return std::getenv("TEST_WHAT"); }
 

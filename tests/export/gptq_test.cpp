@@ -6,13 +6,13 @@
 namespace satin::exporting {
 namespace {
 
-struct Case {
+struct GptqCase {
   Method method;
   int bits;
   int64_t group_size;
   int version;  ///< 0: not asked for
 };
-void PrintTo(const Case& c, std::ostream* out) {
+void PrintTo(const GptqCase& c, std::ostream* out) {
   *out << quant::to_string(c.method) << " " << c.bits << " g" << c.group_size << " v" << c.version;
 }
 
@@ -23,7 +23,7 @@ class Gptq : public PackedFormat {
   }
 };
 
-class GptqCases : public Gptq, public testing::WithParamInterface<Case> {};
+class GptqCases : public Gptq, public testing::WithParamInterface<GptqCase> {};
 
 TEST_P(GptqCases, UnpackedBitByBitItIsTheDenseExport) {
   SATIN_NEEDS_PYTHON("numpy");
@@ -49,17 +49,17 @@ TEST_P(GptqCases, UnpackedBitByBitItIsTheDenseExport) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Schemes, GptqCases,
-                         testing::Values(Case{Method::kLsq, 2, 64, 0}, Case{Method::kLsq, 3, 32, 1},
-                                         Case{Method::kLsq, 4, -1, 0}, Case{Method::kLsq, 8, 64, 1},
-                                         Case{Method::kMinMaxSymmetric, 2, -1, 2}, Case{Method::kLsq, 3, -1, 2},
-                                         Case{Method::kLsq, 4, 64, 2}, Case{Method::kLsq, 8, -1, 2},
-                                         Case{Method::kLsqAsymmetric, 2, 64, 0}, Case{Method::kLsqAsymmetric, 2, 64, 1},
-                                         Case{Method::kLsqAsymmetric, 3, 64, 2},
-                                         Case{Method::kMinMaxAsymmetric, 3, -1, 1},
-                                         Case{Method::kLsqAsymmetric, 4, -1, 0}, Case{Method::kLsqAsymmetric, 4, 32, 1},
-                                         Case{Method::kLsqAsymmetric, 8, 64, 0}, Case{Method::kLsqAsymmetric, 8, -1, 1},
-                                         Case{Method::kTernary, 2, -1, 0}, Case{Method::kBinary, 1, 64, 0}));
+INSTANTIATE_TEST_SUITE_P(
+    Schemes, GptqCases,
+    testing::Values(GptqCase{Method::kLsq, 2, 64, 0}, GptqCase{Method::kLsq, 3, 32, 1},
+                    GptqCase{Method::kLsq, 4, -1, 0}, GptqCase{Method::kLsq, 8, 64, 1},
+                    GptqCase{Method::kMinMaxSymmetric, 2, -1, 2}, GptqCase{Method::kLsq, 3, -1, 2},
+                    GptqCase{Method::kLsq, 4, 64, 2}, GptqCase{Method::kLsq, 8, -1, 2},
+                    GptqCase{Method::kLsqAsymmetric, 2, 64, 0}, GptqCase{Method::kLsqAsymmetric, 2, 64, 1},
+                    GptqCase{Method::kLsqAsymmetric, 3, 64, 2}, GptqCase{Method::kMinMaxAsymmetric, 3, -1, 1},
+                    GptqCase{Method::kLsqAsymmetric, 4, -1, 0}, GptqCase{Method::kLsqAsymmetric, 4, 32, 1},
+                    GptqCase{Method::kLsqAsymmetric, 8, 64, 0}, GptqCase{Method::kLsqAsymmetric, 8, -1, 1},
+                    GptqCase{Method::kTernary, 2, -1, 0}, GptqCase{Method::kBinary, 1, 64, 0}));
 
 TEST_F(Gptq, RefusesWhatItCannotHoldAndNamesTheAlternatives) {
   const auto expect = [](const std::string& text, const std::string& reason, const std::string& exact) {

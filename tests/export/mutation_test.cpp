@@ -11,13 +11,13 @@
 namespace satin::exporting {
 namespace {
 
-struct Case {
+struct MutationCase {
   const char* format;
   quant::Scheme scheme;
   int64_t shard_bytes = io::kShardBytes;
 };
 
-void PrintTo(const Case& c, std::ostream* out) { *out << c.format << " " << quant::describe(c.scheme); }
+void PrintTo(const MutationCase& c, std::ostream* out) { *out << c.format << " " << quant::describe(c.scheme); }
 
 quant::Scheme scheme(Method method, int bits, int64_t group_size,
                      quant::Activations activations = quant::Activations::kNone) {
@@ -26,7 +26,7 @@ quant::Scheme scheme(Method method, int bits, int64_t group_size,
   return made;
 }
 
-class Mutation : public PackedFormat, public testing::WithParamInterface<Case> {
+class Mutation : public PackedFormat, public testing::WithParamInterface<MutationCase> {
  protected:
   std::mt19937 random{20261128};
 
@@ -196,13 +196,15 @@ TEST_P(Mutation, IsAUserErrorOrAnOpening) {
 
 INSTANTIATE_TEST_SUITE_P(
     Formats, Mutation,
-    testing::Values(Case{"hf", scheme(Method::kLsq, 4, 32)}, Case{"hf", scheme(Method::kLsq, 4, 32), 20'000},
-                    Case{"compressed-tensors", scheme(Method::kLsqAsymmetric, 3, 32)},
-                    Case{"compressed-tensors", scheme(Method::kLsq, 8, -1, quant::Activations::kInt8)},
-                    Case{"compressed-tensors", scheme(Method::kLsq, 2, 32), 10'000},
-                    Case{"gptq", scheme(Method::kLsqAsymmetric, 4, 32)}, Case{"gptq", scheme(Method::kLsq, 2, -1)},
-                    Case{"awq", scheme(Method::kLsqAsymmetric, 4, 32)},
-                    Case{"bitnet", scheme(Method::kTernary, 2, 0, quant::Activations::kInt8)}));
+    testing::Values(MutationCase{"hf", scheme(Method::kLsq, 4, 32)},
+                    MutationCase{"hf", scheme(Method::kLsq, 4, 32), 20'000},
+                    MutationCase{"compressed-tensors", scheme(Method::kLsqAsymmetric, 3, 32)},
+                    MutationCase{"compressed-tensors", scheme(Method::kLsq, 8, -1, quant::Activations::kInt8)},
+                    MutationCase{"compressed-tensors", scheme(Method::kLsq, 2, 32), 10'000},
+                    MutationCase{"gptq", scheme(Method::kLsqAsymmetric, 4, 32)},
+                    MutationCase{"gptq", scheme(Method::kLsq, 2, -1)},
+                    MutationCase{"awq", scheme(Method::kLsqAsymmetric, 4, 32)},
+                    MutationCase{"bitnet", scheme(Method::kTernary, 2, 0, quant::Activations::kInt8)}));
 
 class HostileIndex : public PackedFormat {};
 

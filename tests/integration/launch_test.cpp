@@ -10,6 +10,7 @@
 
 namespace satin {
 namespace {
+using test::sleep_s;
 
 class Launched : public Cli {
  protected:
@@ -42,7 +43,6 @@ class Launched : public Cli {
   void wait_for_steps(const std::string& run) {
     for (int i = 0; i < 6000 && test::read_file(dir / run / "metrics.jsonl").empty(); ++i) sleep_s(0.01);
   }
-  static void sleep_s(double seconds) { std::this_thread::sleep_for(std::chrono::duration<double>(seconds)); }
   static size_t count(const std::string& text, const std::string& part) {
     size_t n = 0;
     for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++n;

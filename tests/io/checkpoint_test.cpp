@@ -24,10 +24,6 @@ std::string refusal(const fs::path& checkpoint) {
   return "accepted";
 }
 
-void expect_contains(const std::string& text, const std::string& part) {
-  EXPECT_NE(text.find(part), std::string::npos) << text << "\nlacks: " << part;
-}
-
 std::vector<std::string> names_in(const fs::path& directory) {
   std::vector<std::string> names;
   for (const auto& entry : fs::directory_iterator(directory)) names.push_back(entry.path().filename().string());
@@ -83,12 +79,12 @@ TEST(Checkpoint, SchemesWithoutColumnBitsAreAsTheyWere) {
     }
     return std::string("accepted");
   };
-  expect_contains(refusal_of({2, 5}),
-                  "satin.json.column_bits: expected 2 to 4 bits, which codes are stored in, found 5");
-  expect_contains(refusal_of({1, 4}), "found 1");
-  expect_contains(refusal_of("2 4"), "not a quantization scheme");
+  test::expect_contains(refusal_of({2, 5}),
+                        "satin.json.column_bits: expected 2 to 4 bits, which codes are stored in, found 5");
+  test::expect_contains(refusal_of({1, 4}), "found 1");
+  test::expect_contains(refusal_of("2 4"), "not a quantization scheme");
   json["method"] = "minmax_symmetric";
-  expect_contains(refusal_of({2, 4}), "method minmax_symmetric has one number of bits");
+  test::expect_contains(refusal_of({2, 4}), "method minmax_symmetric has one number of bits");
 }
 
 TEST(Checkpoint, KeepsTheNewestAndRemovesLeftovers) {
@@ -148,10 +144,10 @@ TEST(Checkpoint, DamageIsNamed) {
     flipped[flipped.size() / 2] ^= 0x10;
     for (const std::string& damaged : {flipped, whole.substr(0, whole.size() - 2), whole + "x", std::string()}) {
       test::write_file(saved / name, damaged);
-      expect_contains(refusal(saved), name);
+      test::expect_contains(refusal(saved), name);
     }
     fs::remove(saved / name);
-    expect_contains(refusal(saved), name);
+    test::expect_contains(refusal(saved), name);
     test::write_file(saved / name, whole);
   }
   EXPECT_EQ(refusal(saved), "accepted");
@@ -188,12 +184,12 @@ TEST(Checkpoint, StrangeManifestsAreRefused) {
     return refusal(saved);
   };
   EXPECT_EQ(with("/tokens", 3), "accepted");
-  expect_contains(with("/format_version", 2), "expected format_version 1, found 2");
-  expect_contains(with("/step", "7"), "not a manifest");
-  expect_contains(with("/files", 3), "not a manifest");
-  expect_contains(with("/files/..~1x", 3), "plain name");
-  expect_contains(with("/files/config.yaml", {{"size_bytes", "9"}}), "not a manifest");
-  expect_contains(with("/schemes/a", 3), "not a quantization scheme");
+  test::expect_contains(with("/format_version", 2), "expected format_version 1, found 2");
+  test::expect_contains(with("/step", "7"), "not a manifest");
+  test::expect_contains(with("/files", 3), "not a manifest");
+  test::expect_contains(with("/files/..~1x", 3), "plain name");
+  test::expect_contains(with("/files/config.yaml", {{"size_bytes", "9"}}), "not a manifest");
+  test::expect_contains(with("/schemes/a", 3), "not a quantization scheme");
   nlohmann::json scheme = {{"method", "lsq"},          {"bits", 4},     {"group_size", 32}, {"scale_dtype", "bfloat16"},
                            {"dequant_dtype", "exact"}, {"init", "data"}};
   EXPECT_EQ(with("/schemes/a", scheme), "accepted");
@@ -207,7 +203,7 @@ TEST(Checkpoint, StrangeManifestsAreRefused) {
                                                                          {"init", 3, "not a quantization scheme"}}) {
     nlohmann::json changed = scheme;
     changed[key] = value;
-    expect_contains(with("/schemes/a", changed), reason);
+    test::expect_contains(with("/schemes/a", changed), reason);
   }
 }
 

@@ -1,4 +1,5 @@
-// Models saved by transformers: the same logits, and a refusal that names every tensor that is not as it should be.
+// Models saved by transformers: the same logits, and a load_refusal that names every tensor that is not as it should
+// be.
 #include "io/pretrained.h"
 
 #include <ATen/Functions.h>
@@ -27,17 +28,13 @@ std::unique_ptr<models::Decoder> load(const fs::path& directory, const nn::Build
   return load_pretrained(directory, nn::dense_linear_factory(), options);
 }
 
-std::string refusal(const fs::path& directory) {
+std::string load_refusal(const fs::path& directory) {
   try {
     load(directory);
   } catch (const UserError& error) {
     return error.what();
   }
   return "accepted";
-}
-
-void expect_contains(const std::string& text, const std::string& part) {
-  EXPECT_NE(text.find(part), std::string::npos) << text << "\nlacks: " << part;
 }
 
 using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
@@ -109,11 +106,11 @@ TEST(Pretrained, EveryWrongTensorIsNamed) {
   tensors.emplace_back("model.layers.2.mlp.up_proj.weight", at::ones({1}));
   tensors.emplace_back("model.layers.0.self_attn.rotary_emb.inv_freq", at::ones({1}));
   write_model(dir / "m", "llama", tensors);
-  const std::string text = refusal(dir / "m");
-  expect_contains(text, "missing: model.layers.0.mlp.up_proj.weight [96, 64]");
-  expect_contains(text, "misshapen: model.norm.weight: expected [64], found [63]");
-  expect_contains(text, "wrong dtype: model.layers.1.mlp.down_proj.weight: expected a floating one, found Char");
-  expect_contains(text, "extra: model.layers.2.mlp.up_proj.weight");
+  const std::string text = load_refusal(dir / "m");
+  test::expect_contains(text, "missing: model.layers.0.mlp.up_proj.weight [96, 64]");
+  test::expect_contains(text, "misshapen: model.norm.weight: expected [64], found [63]");
+  test::expect_contains(text, "wrong dtype: model.layers.1.mlp.down_proj.weight: expected a floating one, found Char");
+  test::expect_contains(text, "extra: model.layers.2.mlp.up_proj.weight");
   EXPECT_EQ(text.find("inv_freq"), std::string::npos) << text;
 }
 
@@ -126,10 +123,10 @@ TEST(Pretrained, ATiedHeadMayBeStoredButNotDiffer) {
     if (name == "model.embed_tokens.weight") embedding = value;
   tensors.emplace_back("lm_head.weight", embedding);
   write_model(dir / "m", "qwen2", tensors);
-  EXPECT_EQ(refusal(dir / "m"), "accepted");
+  EXPECT_EQ(load_refusal(dir / "m"), "accepted");
   tensors.back().second = embedding + 1;
   write_model(dir / "m", "qwen2", tensors);
-  expect_contains(refusal(dir / "m"), "lm_head.weight differs from model.embed_tokens.weight");
+  test::expect_contains(load_refusal(dir / "m"), "lm_head.weight differs from model.embed_tokens.weight");
 }
 
 TEST(Pretrained, AQuantizedModelIsRefusedByName) {
@@ -137,7 +134,7 @@ TEST(Pretrained, AQuantizedModelIsRefusedByName) {
   TempDir dir;
   write_model(dir / "m", "llama", tensors_of("llama"));
   replace(dir / "m/config.json", "{", R"({"quantization_config": {"quant_method": "gptq", "bits": 4},)");
-  expect_contains(refusal(dir / "m"), "quantized with gptq");
+  test::expect_contains(load_refusal(dir / "m"), "quantized with gptq");
 }
 
 TEST(Pretrained, ACheckpointKeepsItsQuantizers) {
@@ -169,17 +166,17 @@ TEST(Pretrained, ACheckpointKeepsItsQuantizers) {
   }
   EXPECT_EQ(num_scales, 14);
 
-  expect_contains(refusal(saved), "extra: model.layers.0.mlp.down_proj.weight_scale");
+  test::expect_contains(load_refusal(saved), "extra: model.layers.0.mlp.down_proj.weight_scale");
   fs::resize_file(saved / "optimizer.safetensors", 3);
-  expect_contains(refusal(saved), "optimizer.safetensors: expected");
+  test::expect_contains(load_refusal(saved), "optimizer.safetensors: expected");
 }
 
 TEST(Pretrained, DirectoriesThatAreNoModel) {
   TempDir dir;
-  expect_contains(refusal(dir / "absent"), "expected a model directory");
-  expect_contains(refusal(dir.path()), "config.json");
+  test::expect_contains(load_refusal(dir / "absent"), "expected a model directory");
+  test::expect_contains(load_refusal(dir.path()), "config.json");
   test::write_file(dir / "config.json", "{\"model_type\": \"llama\"");
-  expect_contains(refusal(dir.path()), "not valid JSON");
+  test::expect_contains(load_refusal(dir.path()), "not valid JSON");
 }
 
 }  // namespace satin::io

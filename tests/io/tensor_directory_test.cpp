@@ -20,10 +20,6 @@ std::string message(const std::filesystem::path& directory) {
   return "accepted";
 }
 
-void expect_contains(const std::string& text, const std::string& part) {
-  EXPECT_NE(text.find(part), std::string::npos) << text << "\nlacks: " << part;
-}
-
 }  // namespace
 
 TEST(TensorDirectory, ReadsShardsOfTransformers) {
@@ -49,10 +45,10 @@ TEST(TensorDirectory, NamesEveryDisagreement) {
   test::write_file(dir / kIndex, R"({"weight_map":{"a":"1.safetensors","b":"2.safetensors","lost":"2.safetensors",
     "moved":"2.safetensors","gone":"3.safetensors"}})");
   const std::string text = message(dir.path());
-  expect_contains(text, "tensor unlisted is in 1.safetensors but not in the index");
-  expect_contains(text, "tensor moved is in 1.safetensors, the index says 2.safetensors");
-  expect_contains(text, "tensor lost is in the index but not in 2.safetensors");
-  expect_contains(text, "shard 3.safetensors does not exist");
+  test::expect_contains(text, "tensor unlisted is in 1.safetensors but not in the index");
+  test::expect_contains(text, "tensor moved is in 1.safetensors, the index says 2.safetensors");
+  test::expect_contains(text, "tensor lost is in the index but not in 2.safetensors");
+  test::expect_contains(text, "shard 3.safetensors does not exist");
 }
 
 TEST(TensorDirectory, ATensorInTwoShardsIsRefused) {
@@ -60,14 +56,14 @@ TEST(TensorDirectory, ATensorInTwoShardsIsRefused) {
   write_safetensors(dir / "1.safetensors", {{"a", at::ones({1})}});
   write_safetensors(dir / "2.safetensors", {{"a", at::zeros({1})}, {"b", at::zeros({1})}});
   test::write_file(dir / kIndex, R"({"weight_map":{"a":"1.safetensors","b":"2.safetensors"}})");
-  expect_contains(message(dir.path()), "tensor a is in 2.safetensors, the index says 1.safetensors");
+  test::expect_contains(message(dir.path()), "tensor a is in 2.safetensors, the index says 1.safetensors");
 }
 
 TEST(TensorDirectory, ShardsStayInTheirDirectory) {
   TempDir dir;
   for (const char* shard : {"../x.safetensors", "/etc/passwd", "sub/x.safetensors", "..", "", "a\\\\b", "a\\u0000b"}) {
     test::write_file(dir / kIndex, std::string(R"({"weight_map":{"a":")") + shard + "\"}}");
-    expect_contains(message(dir.path()), "expected a plain file name for a");
+    test::expect_contains(message(dir.path()), "expected a plain file name for a");
   }
 }
 
@@ -77,24 +73,24 @@ TEST(TensorDirectory, RefusesBrokenIndexes) {
     test::write_file(dir / kIndex, json);
     return message(dir.path());
   };
-  expect_contains(with_index("{"), "not valid JSON");
-  expect_contains(with_index("[]"), "expected a JSON object");
-  expect_contains(with_index("{}"), "weight_map");
-  expect_contains(with_index(R"({"weight_map":[]})"), "weight_map");
-  expect_contains(with_index(R"({"weight_map":{"a":3}})"), "expected a file name for a");
-  expect_contains(with_index(R"({"weight_map":{"a":"x","a":"y"}})"), "found twice");
-  expect_contains(with_index(std::string(100'000, '[')), kIndex);
+  test::expect_contains(with_index("{"), "not valid JSON");
+  test::expect_contains(with_index("[]"), "expected a JSON object");
+  test::expect_contains(with_index("{}"), "weight_map");
+  test::expect_contains(with_index(R"({"weight_map":[]})"), "weight_map");
+  test::expect_contains(with_index(R"({"weight_map":{"a":3}})"), "expected a file name for a");
+  test::expect_contains(with_index(R"({"weight_map":{"a":"x","a":"y"}})"), "found twice");
+  test::expect_contains(with_index(std::string(100'000, '[')), kIndex);
   std::string deep;
   for (int i = 0; i < 100'000; ++i) deep += "{\"a\":";
-  expect_contains(with_index(deep), "nested more than");
+  test::expect_contains(with_index(deep), "nested more than");
 }
 
 TEST(TensorDirectory, SaysWhatItLooksFor) {
   TempDir dir;
-  expect_contains(message(dir.path()), "expected model.safetensors or model.safetensors.index.json");
-  expect_contains(message(dir / "absent"), "expected a model directory");
+  test::expect_contains(message(dir.path()), "expected model.safetensors or model.safetensors.index.json");
+  test::expect_contains(message(dir / "absent"), "expected a model directory");
   test::write_file(dir / "pytorch_model.bin", "");
-  expect_contains(message(dir.path()), "pytorch_model.bin is not read");
+  test::expect_contains(message(dir.path()), "pytorch_model.bin is not read");
 }
 
 }  // namespace satin::io

@@ -11,7 +11,7 @@
 namespace satin::losses {
 namespace {
 
-struct Case {
+struct Definition {
   std::string label;
   std::shared_ptr<LogitLoss> loss;
   std::function<at::Tensor(const at::Tensor& s, const at::Tensor& z, const at::Tensor& targets)> definition;  // [N]
@@ -26,8 +26,8 @@ at::Tensor smoothness_definition(const at::Tensor& s, const at::Tensor& z, int64
   return P * tau * tau * inside + P * (P / Q).log() + (1 - P) * ((1 - P) / (1 - Q)).log();
 }
 
-std::vector<Case> cases() {
-  std::vector<Case> all;
+std::vector<Definition> cases() {
+  std::vector<Definition> all;
   all.push_back({"ce", std::make_shared<CrossEntropy>(), [](auto s, auto, auto targets) {
                    return at::cross_entropy_loss(s, targets, {}, at::Reduction::None);
                  }});
@@ -62,7 +62,7 @@ TEST(Definition, ValuesAndGradients) {
   const at::Tensor teacher = test::random_logits(N, V, 1), targets = at::arange(N, at::kLong) * 5;
   at::Tensor weights = at::rand({N}, at::kDouble);
   weights[2] = 0;
-  for (const Case& c : cases()) {
+  for (const Definition& c : cases()) {
     SCOPED_TRACE(c.label);
     at::Tensor student = test::random_logits(N, V, 2).requires_grad_(true);
     at::Tensor want = (c.definition(student, teacher, targets) * weights).sum();
@@ -95,7 +95,7 @@ TEST(Definition, InvariantToAShiftOfEitherSide) {
   test::LogitChunk shifted = chunk;
   shifted.student = chunk.student + at::tensor({-700.0, 3.0, 0.5, 900.0}, at::kDouble).unsqueeze(1);
   shifted.teacher = chunk.teacher + at::tensor({500.0, -2.0, 800.0, -900.0}, at::kDouble).unsqueeze(1);
-  for (const Case& c : cases()) {
+  for (const Definition& c : cases()) {
     SCOPED_TRACE(c.label);
     auto a = test::evaluate(*c.loss, chunk), b = test::evaluate(*c.loss, shifted);
     EXPECT_NEAR(a.value.item<double>(), b.value.item<double>(), 1e-11);
@@ -111,7 +111,7 @@ TEST(Definition, GradientOfARowSumsToZeroAndMaskedRowsAreZero) {
   teacher[3].fill_(-1e4);
   at::Tensor weights = at::tensor({1.f, 0.5f, 0.f, 0.f, 2.f});
   test::LogitChunk chunk{student, teacher, at::tensor({0, 10, 1, 999, 7}, at::kLong), weights};
-  for (const Case& c : cases()) {
+  for (const Definition& c : cases()) {
     SCOPED_TRACE(c.label);
     auto [value, grad] = test::evaluate(*c.loss, chunk);
     EXPECT_TRUE(std::isfinite(value.item<double>()));

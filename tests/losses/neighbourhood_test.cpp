@@ -10,7 +10,7 @@
 namespace satin::losses {
 namespace {
 
-constexpr int64_t V = 50, kPadding = 6;  // ids 50..55 pad the vocabulary
+constexpr int64_t kVocab = 50, kPadding = 6;  // ids 50..55 pad the vocabulary
 const std::vector<int64_t> kSpecial{0, 1, 7};
 
 config::Neighbourhood options(double rate, int64_t depth = 1, const std::string& source = "teacher") {
@@ -22,7 +22,7 @@ config::Neighbourhood options(double rate, int64_t depth = 1, const std::string&
   o.source = source;
   return o;
 }
-Neighbourhood sampler(const config::Neighbourhood& o, uint64_t seed = 5) { return {o, V, kSpecial, seed, 333}; }
+Neighbourhood sampler(const config::Neighbourhood& o, uint64_t seed = 5) { return {o, kVocab, kSpecial, seed, 333}; }
 
 /// A bigram model: the logits after token a are row a of `table`.
 Source bigram(const at::Tensor& table, int* num_calls = nullptr) {
@@ -33,12 +33,12 @@ Source bigram(const at::Tensor& table, int* num_calls = nullptr) {
 }
 at::Tensor random_table() {
   at::manual_seed(3);
-  return at::randn({V + kPadding, V + kPadding}) * 3;
+  return at::randn({kVocab + kPadding, kVocab + kPadding}) * 3;
 }
 
 CleanWindows windows(int64_t B, int64_t T, uint64_t first_id = 100) {
   at::manual_seed(4);
-  CleanWindows clean{at::randint(V, {B, T}, at::kLong), at::rand({B, T}) < 0.03, {}};
+  CleanWindows clean{at::randint(kVocab, {B, T}, at::kLong), at::rand({B, T}) < 0.03, {}};
   for (int64_t b = 0; b < B; ++b) clean.sample_ids.push_back(first_id + 10 * b);
   return clean;
 }
@@ -60,7 +60,7 @@ double p_value(const std::vector<double>& counts, const std::vector<double>& exp
 }
 
 std::vector<double> counts_by_id(const at::Tensor& drawn) {
-  at::Tensor counts = at::bincount(drawn.reshape(-1), {}, V + kPadding).to(at::kDouble).contiguous();
+  at::Tensor counts = at::bincount(drawn.reshape(-1), {}, kVocab + kPadding).to(at::kDouble).contiguous();
   return {counts.const_data_ptr<double>(), counts.const_data_ptr<double>() + counts.numel()};
 }
 
@@ -74,14 +74,14 @@ TEST(Neighbourhood, RateZeroReturnsTheTensorAndCallsNothing) {
 
 TEST(Neighbourhood, FrequenciesAreThoseOfTheTemperedTopK) {
   at::Tensor table = random_table();
-  table[13].narrow(0, V, kPadding).fill_(50);  // padding and specials would win
+  table[13].narrow(0, kVocab, kPadding).fill_(50);  // padding and specials would win
   for (int64_t id : kSpecial) table[13][id] = 40;
   CleanWindows clean{at::full({80, 500}, 13, at::kLong), {}, {}};
   for (uint64_t b = 0; b < 80; ++b) clean.sample_ids.push_back(b);
   at::Tensor drawn = sampler(options(1)).perturb(clean.tokens, clean, bigram(table)).narrow(1, 1, 499);
 
   std::vector<std::pair<double, int64_t>> candidates;  // the definition, in scalars
-  for (int64_t id = 0; id < V; ++id)
+  for (int64_t id = 0; id < kVocab; ++id)
     if (std::find(kSpecial.begin(), kSpecial.end(), id) == kSpecial.end())
       candidates.emplace_back(-table[13][id].item<double>(), id);
   std::sort(candidates.begin(), candidates.end());
@@ -98,7 +98,7 @@ TEST(Neighbourhood, FrequenciesAreThoseOfTheTemperedTopK) {
 
 TEST(Neighbourhood, TiesGoToTheLowerIds) {
   CleanWindows clean = windows(20, 100);
-  at::Tensor out = sampler(options(1)).perturb(clean.tokens, clean, bigram(at::zeros({V, V})));
+  at::Tensor out = sampler(options(1)).perturb(clean.tokens, clean, bigram(at::zeros({kVocab, kVocab})));
   at::Tensor drawn = out.masked_select(replaceable(clean));
   std::vector<double> counts = counts_by_id(drawn), top;
   for (int64_t id : {2, 3, 4, 5, 6, 8, 9, 10, 11, 12}) top.push_back(counts[id]);
@@ -111,7 +111,7 @@ TEST(Neighbourhood, RandomControlIsUniformAndCallsNothing) {
   at::Tensor out = sampler(options(1, 1, "random")).perturb(clean.tokens, clean, nullptr);
   at::Tensor drawn = out.masked_select(replaceable(clean));
   std::vector<double> counts = counts_by_id(drawn), allowed;
-  for (int64_t id = 0; id < V; ++id)
+  for (int64_t id = 0; id < kVocab; ++id)
     if (std::find(kSpecial.begin(), kSpecial.end(), id) == kSpecial.end()) allowed.push_back(counts[id]);
   EXPECT_EQ(std::accumulate(allowed.begin(), allowed.end(), 0.0), drawn.numel());
   EXPECT_GT(p_value(allowed, std::vector<double>(allowed.size(), drawn.numel() / double(allowed.size()))), 1e-4);
@@ -122,8 +122,8 @@ TEST(Neighbourhood, RandomControlIsUniformAndCallsNothing) {
 TEST(Neighbourhood, AShareIsRandom) {
   // The source says 30 + a % 10 after a; random tokens are the others, so each replaced token shows whose it is.
   CleanWindows clean = windows(60, 500);
-  at::Tensor table = at::full({V, V}, -1e4f);
-  for (int64_t a = 0; a < V; ++a) table[a][30 + a % 10] = 1e4;
+  at::Tensor table = at::full({kVocab, kVocab}, -1e4f);
+  for (int64_t a = 0; a < kVocab; ++a) table[a][30 + a % 10] = 1e4;
   config::Neighbourhood mixed = options(1);
   mixed.random_share = 0.3;
   const at::Tensor may = replaceable(clean);
@@ -170,8 +170,8 @@ TEST(Neighbourhood, RateAndWhatIsNeverTouched) {
   CleanWindows clean = windows(60, 500);
   at::Tensor before = clean.tokens.clone(), may = replaceable(clean);
   // A source that never proposes the clean token: what changed is what was replaced.
-  at::Tensor table = at::full({V, V}, -100.0f);
-  for (int64_t a = 0; a < V; ++a) table[a][20] = 100;
+  at::Tensor table = at::full({kVocab, kVocab}, -100.0f);
+  for (int64_t a = 0; a < kVocab; ++a) table[a][20] = 100;
   clean.tokens.masked_fill_(clean.tokens == 20, 21);
   for (double rate : {0.05, 0.15, 0.5}) {
     at::Tensor out = sampler(options(rate)).perturb(clean.tokens, clean, bigram(table));
@@ -186,8 +186,9 @@ TEST(Neighbourhood, RateAndWhatIsNeverTouched) {
 
 TEST(Neighbourhood, AScheduledRateReplacesMoreAndMoreByTheSameDraws) {
   CleanWindows clean = windows(40, 500);
-  at::Tensor table = at::full({V, V}, -100.0f);  // never proposes the clean token, and nothing is left to chance
-  for (int64_t a = 0; a < V; ++a) table[a][20 + a % 20] = 100;
+  at::Tensor table =
+      at::full({kVocab, kVocab}, -100.0f);  // never proposes the clean token, and nothing is left to chance
+  for (int64_t a = 0; a < kVocab; ++a) table[a][20 + a % 20] = 100;
   clean.tokens.remainder_(20);
   config::Neighbourhood scheduled = options(0.4);
   scheduled.start = 0.25;
@@ -226,7 +227,7 @@ TEST(Neighbourhood, AnyMicroBatchSplitAndOrder) {
       EXPECT_TRUE(at::equal(n.perturb(one.tokens, one, bigram(table))[0], whole[b]));
     }
     at::Tensor again =
-        Neighbourhood(options(0.3, depth), V, kSpecial, 5, 7).perturb(clean.tokens, clean, bigram(table));
+        Neighbourhood(options(0.3, depth), kVocab, kSpecial, 5, 7).perturb(clean.tokens, clean, bigram(table));
     EXPECT_TRUE(at::equal(again, whole)) << "the chunk of rows changed a draw";
     CleanWindows later = clean;
     for (uint64_t& id : later.sample_ids) id += 5;  // the same windows in another epoch
@@ -239,8 +240,8 @@ TEST(Neighbourhood, WalksByBruteForce) {
   // Deterministic source: after a comes step(a), never special and, with the clean tokens below 25, never a clean
   // token.
   const auto step = [](int64_t a) { return 25 + (7 * a + 3) % 25; };
-  at::Tensor table = at::full({V, V}, -1e4f);
-  for (int64_t a = 0; a < V; ++a) table[a][step(a)] = 1e4;
+  at::Tensor table = at::full({kVocab, kVocab}, -1e4f);
+  for (int64_t a = 0; a < kVocab; ++a) table[a][step(a)] = 1e4;
   CleanWindows clean = windows(10, 120);
   clean.tokens.remainder_(25);
   at::Tensor may = replaceable(clean);
@@ -279,7 +280,7 @@ TEST(Neighbourhood, RefusesByKey) {
 TEST(Neighbourhood, StoredCandidatesGiveTheSourcesDraws) {
   const at::Tensor table = random_table();
   const CleanWindows clean = windows(20, 64);
-  const at::Tensor rows = table.index_select(0, clean.tokens.reshape(-1)).narrow(1, 0, V).contiguous();
+  const at::Tensor rows = table.index_select(0, clean.tokens.reshape(-1)).narrow(1, 0, kVocab).contiguous();
   const ops::TopK best = ops::top_k(rows, 10 + static_cast<int64_t>(kSpecial.size()));  // special ids may be among them
   StoredCandidates stored{best.ids.to(at::kInt).view({20, 64, -1}),
                           (best.values - best.values.narrow(1, 0, 1)).view({20, 64, -1})};

@@ -10,7 +10,7 @@
 namespace satin::ptq {
 namespace {
 
-at::Tensor value_of(const LayerObjective& objective, const at::Tensor& error) {
+at::Tensor error_of(const LayerObjective& objective, const at::Tensor& error) {
   return LayerObjective::value(error, objective.slope(error));
 }
 
@@ -38,10 +38,10 @@ TEST(Clipping, LowersTheObjectiveAndIsHeldAsLearned) {
       const at::Tensor first = clipped_weight(weight, start, scheme, at::kFloat).detach();
       const auto objective = LayerObjective::balanced(input, gradient, first - weight, 1);
       const LearnedClips learned = learn_clips(weight, scheme, objective, start, 150, 0.02);
-      EXPECT_NEAR(learned.before, value_of(objective, first - weight).item<double>(), 1e-4 * learned.before);
+      EXPECT_NEAR(learned.before, error_of(objective, first - weight).item<double>(), 1e-4 * learned.before);
       EXPECT_LT(learned.after, (init == quant::Init::kData ? 0.9 : 0.995) * learned.before);
       const at::Tensor wanted = clipped_weight(weight, learned.clips, scheme, at::kFloat);
-      EXPECT_NEAR(value_of(objective, wanted - weight).item<double>(), learned.after, 1e-4 * learned.after);
+      EXPECT_NEAR(error_of(objective, wanted - weight).item<double>(), learned.after, 1e-4 * learned.after);
       hold(layer.linear, learned.clips);
       EXPECT_TRUE(at::equal(layer.linear.weight(at::kFloat), wanted));
       EXPECT_TRUE(at::equal(quant::dequantize(quant::quantize_weight(layer.linear)).to(at::kFloat), wanted));

@@ -9,7 +9,7 @@
 namespace satin::quant {
 namespace {
 
-constexpr int64_t kGroup = 16;
+constexpr int64_t kClipGroup = 16;
 
 struct Clips {
   at::Tensor high, low;
@@ -30,11 +30,12 @@ TEST(Clip, GradientsEqualDifferencesOfTheFrozenSurrogate) {
   at::manual_seed(31);
   for (int bits : {2, 3, 4}) {
     SCOPED_TRACE(bits);
-    const ops::FakeQuantGrid grid{ops::Grid::kAsymmetric, bits, kGroup, ops::Rounding::kNone, ops::Rounding::kNone};
+    const ops::FakeQuantGrid grid{ops::Grid::kAsymmetric, bits, kClipGroup, ops::Rounding::kNone, ops::Rounding::kNone};
     const double top = (1 << bits) - 1;
-    const at::Tensor w = at::randn({3, 2 * kGroup}, at::kDouble), grad = at::randn({3, 2 * kGroup}, at::kDouble);
+    const at::Tensor w = at::randn({3, 2 * kClipGroup}, at::kDouble),
+                     grad = at::randn({3, 2 * kClipGroup}, at::kDouble);
     Clips clips{at::randn({3, 2}, at::kDouble), at::randn({3, 2}, at::kDouble)};  // far from the ends of the range
-    const at::Tensor groups = w.view({3, 2, kGroup}), d = grad.view(groups.sizes());
+    const at::Tensor groups = w.view({3, 2, kClipGroup}), d = grad.view(groups.sizes());
 
     const Range base(groups, clips, bits);
     const at::Tensor zero = at::round(base.zero_point), zero_residual = zero - base.zero_point;

@@ -10,11 +10,11 @@
 namespace satin::quant {
 namespace {
 
-struct Model {
+struct EmbeddingModel {
   Registry registry;
   std::unique_ptr<models::Decoder> decoder;
 
-  explicit Model(bool tied) {
+  explicit EmbeddingModel(bool tied) {
     config::Quantization quantization;
     quantization.default_rule.method = "none";
     config::QuantizationRule rule;
@@ -36,7 +36,7 @@ struct Model {
 TEST(QuantizedEmbedding, RowsAndTiedHeadUseTheQuantizedTable) {
   for (bool tied : {true, false}) {
     SCOPED_TRACE(tied);
-    Model model(tied);
+    EmbeddingModel model(tied);
     ASSERT_EQ(model.registry.modules().size(), 1u);
     EXPECT_EQ(model.registry.modules()[0].name, "model.embed_tokens");
     EXPECT_EQ(model.decoder->parameters().find("model.embed_tokens.weight")->role, nn::Role::kEmbedding);
@@ -71,7 +71,7 @@ TEST(QuantizedEmbedding, HasNoInputsToQuantize) {
 }
 
 TEST(QuantizedEmbedding, HeldOnceItTakesTheGradientsOfBothUses) {
-  Model model(true);
+  EmbeddingModel model(true);
   const at::Tensor tokens = models::random_tokens(2, 9);
   const auto loss = [&] { return model.decoder->logits(model.decoder->hidden(tokens)).square().mean(); };
   const auto gradients = [&] {

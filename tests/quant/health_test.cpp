@@ -12,11 +12,11 @@ bool says(const std::vector<HealthWarning>& warnings, const std::string& text) {
   return warnings.size() == 1 && warnings[0].layer == "a" && warnings[0].text.find(text) != std::string::npos;
 }
 
-struct Model {
+struct OneLinear {
   nn::ParameterStore store{nn::BuildOptions{.trainable = true}};
   Registry registry;
   std::unique_ptr<QuantLinear> linear;
-  explicit Model(const Scheme& scheme) {
+  explicit OneLinear(const Scheme& scheme) {
     linear = std::make_unique<QuantLinear>(nn::LinearSpec{"m", 8, 1}, scheme, store);
     registry.add(*linear, 8, 1);
   }
@@ -28,7 +28,7 @@ struct Model {
 };
 
 TEST(Health, CountsByHand) {
-  Model model({Method::kLsq, 2, 8});  // levels -2, -1, 0, 1 of scale 1
+  OneLinear model({Method::kLsq, 2, 8});  // levels -2, -1, 0, 1 of scale 1
   HealthMonitor monitor(model.registry);
   model.set({-3, -2, -1, -1, 0, 0.2f, 1, 5}, 1);
   LayerHealth layer = monitor.measure().at(0);
@@ -85,7 +85,7 @@ TEST(Health, SaysWhatIsWrong) {
 
 TEST(Health, GroupsOfZerosHaveNoDrift) {
   for (const Method method : {Method::kMinMaxSymmetric, Method::kBitNet}) {
-    Model model({method, 2, 8});
+    OneLinear model({method, 2, 8});
     const at::NoGradGuard no_grad;
     at::Tensor(model.store.at("m.weight")).zero_();
     HealthMonitor monitor(model.registry);
@@ -99,7 +99,7 @@ TEST(Health, OfEveryMethod) {
        {Scheme{Method::kLsqAsymmetric, 2, 8}, Scheme{Method::kSeq, 2, -1}, Scheme{Method::kTernary, 2, 8},
         Scheme{Method::kBinary, 1, 8}, Scheme{Method::kMinMaxSymmetric, 8, 8}, Scheme{Method::kBitNet, 2, -1}}) {
     SCOPED_TRACE(describe(scheme));
-    Model model(scheme);
+    OneLinear model(scheme);
     {
       const at::NoGradGuard no_grad;
       at::Tensor(model.store.at("m.weight")).normal_();

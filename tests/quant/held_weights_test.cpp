@@ -11,12 +11,12 @@ namespace satin::quant {
 namespace {
 
 /// Every method, several widths and group sizes, columns of several bits, one layer that nothing uses.
-struct Model {
+struct EveryMethod {
   nn::ParameterStore store;
   Registry registry;
   std::vector<std::unique_ptr<QuantLinear>> linears;
 
-  explicit Model(at::ScalarType compute) : store({at::kCPU, at::kFloat, compute, true}) {
+  explicit EveryMethod(at::ScalarType compute) : store({at::kCPU, at::kFloat, compute, true}) {
     at::manual_seed(7);
     Scheme columns{Method::kLsqAsymmetric, 4, 32}, symmetric_columns{Method::kLsq, 4, 64};
     columns.column_bits = {2, 4, 3, 3};
@@ -68,7 +68,7 @@ TEST(HeldWeights, GiveTheGradientsOfQuantizingOnEveryUse) {
   for (const auto& [compute, num_micro_batches] :
        std::vector<std::pair<at::ScalarType, int>>{{at::kFloat, 1}, {at::kBFloat16, 1}, {at::kBFloat16, 3}}) {
     SCOPED_TRACE(testing::Message() << toString(compute) << ", " << num_micro_batches << " micro-batches");
-    Model model(compute);
+    EveryMethod model(compute);
     std::vector<at::Tensor> inputs;
     for (int i = 0; i < num_micro_batches; ++i) inputs.push_back(at::randn({5, 128}).to(compute));
     for (const at::Tensor& x : inputs) model.loss(x).backward();
@@ -97,10 +97,10 @@ TEST(HeldWeights, GiveTheGradientsOfQuantizingOnEveryUse) {
 }
 
 TEST(HeldWeights, DampingPullsWeightsToTheirLevels) {
-  Model plain(at::kFloat), damped(at::kFloat);
+  EveryMethod plain(at::kFloat), damped(at::kFloat);
   const at::Tensor x = at::randn({5, 128});
   std::map<std::string, at::Tensor> distance;
-  for (Model* model : {&plain, &damped}) {
+  for (EveryMethod* model : {&plain, &damped}) {
     HeldWeights held(model->registry, at::kFloat, true);
     model->loss(x).backward();
     held.collect();
@@ -117,7 +117,7 @@ TEST(HeldWeights, DampingPullsWeightsToTheirLevels) {
 }
 
 TEST(HeldWeights, ThatAreOffAreLeftAlone) {
-  Model model(at::kFloat);
+  EveryMethod model(at::kFloat);
   model.registry.enable(false);
   HeldWeights held(model.registry, at::kFloat, true);
   EXPECT_TRUE(model.linears[0]->weight().is_same(model.linears[0]->master_weight()));
@@ -129,7 +129,7 @@ TEST(HeldWeights, ThatAreOffAreLeftAlone) {
 }
 
 TEST(HeldWeights, AreThePresentOnesUntilTheyEnd) {
-  Model model(at::kFloat);
+  EveryMethod model(at::kFloat);
   const at::NoGradGuard no_grad;
   const at::Tensor before = model.linears[0]->weight().clone();
   {

@@ -12,7 +12,7 @@ namespace {
 using kernels::Grid;
 using kernels::Rounding;
 
-struct Case {
+struct PackedCase {
   Grid kind;
   int bits;
   int64_t group_size, num_columns;
@@ -22,18 +22,18 @@ struct Case {
 
 TEST(PackedRows, AreTheWeightsOfFakeQuant) {
   using enum Rounding;
-  const std::vector<Case> cases = {{Grid::kSymmetric, 2, 32, 64, kBFloat16, kBFloat16, 16},
-                                   {Grid::kSymmetric, 3, 64, 64, kFloat16, kFloat16, 32},
-                                   {Grid::kSymmetric, 8, 64, 64, kNone, kNone, 64},
-                                   {Grid::kAsymmetric, 2, 64, 128, kBFloat16, kBFloat16, 32},
-                                   {Grid::kAsymmetric, 4, 35, 35, kBFloat16, kBFloat16, 18},
-                                   {Grid::kAsymmetric, 5, 32, 64, kFloat16, kBFloat16, 64},
-                                   {Grid::kAsymmetric, 8, 64, 64, kNone, kNone, 64},
-                                   {Grid::kSeq, 2, 33, 33, kBFloat16, kBFloat16, 9},
-                                   {Grid::kTernary, 2, 64, 64, kBFloat16, kBFloat16, 16},
-                                   {Grid::kBinary, 1, 50, 50, kBFloat16, kBFloat16, 7},
-                                   {Grid::kBitNet, 2, 64, 64, kBFloat16, kBFloat16, 16}};
-  for (const Case& c : cases) {
+  const std::vector<PackedCase> cases = {{Grid::kSymmetric, 2, 32, 64, kBFloat16, kBFloat16, 16},
+                                         {Grid::kSymmetric, 3, 64, 64, kFloat16, kFloat16, 32},
+                                         {Grid::kSymmetric, 8, 64, 64, kNone, kNone, 64},
+                                         {Grid::kAsymmetric, 2, 64, 128, kBFloat16, kBFloat16, 32},
+                                         {Grid::kAsymmetric, 4, 35, 35, kBFloat16, kBFloat16, 18},
+                                         {Grid::kAsymmetric, 5, 32, 64, kFloat16, kBFloat16, 64},
+                                         {Grid::kAsymmetric, 8, 64, 64, kNone, kNone, 64},
+                                         {Grid::kSeq, 2, 33, 33, kBFloat16, kBFloat16, 9},
+                                         {Grid::kTernary, 2, 64, 64, kBFloat16, kBFloat16, 16},
+                                         {Grid::kBinary, 1, 50, 50, kBFloat16, kBFloat16, 7},
+                                         {Grid::kBitNet, 2, 64, 64, kBFloat16, kBFloat16, 16}};
+  for (const PackedCase& c : cases) {
     for (const at::ScalarType master : {at::kFloat, at::kDouble}) {
       const ops::FakeQuantGrid grid{c.kind, c.bits, c.group_size, c.scale, c.dequant};
       const std::string name = cat("grid ", static_cast<int>(c.kind), ", ", c.bits, " bits, ", c.num_columns);

@@ -17,11 +17,11 @@ config::QuantizationRule rule(const std::string& match, const std::string& metho
 }
 
 /// Two linears, a head, an embedding and a norm, as a model asks for them.
-struct Model {
+struct RegisteredModel {
   nn::ParameterStore store{nn::BuildOptions{}};
   Registry registry;
   std::vector<std::unique_ptr<nn::Linear>> linears;
-  explicit Model(const config::Quantization& config) {
+  explicit RegisteredModel(const config::Quantization& config) {
     const nn::LinearFactory factory = quant_linear_factory(Policy(config), registry);
     store.add("model.embed_tokens.weight", {10, 64}, nn::Role::kEmbedding);
     linears.push_back(factory({"model.layers.0.self_attn.q_proj", 64, 32, true}, store));
@@ -35,7 +35,7 @@ struct Model {
 TEST(Registry, ListsWhatWasBuiltAndWhy) {
   config::Quantization config;
   config.overrides = {rule("*.mlp.*", "none")};
-  Model model(config);
+  RegisteredModel model(config);
   ASSERT_EQ(model.registry.modules().size(), 1u);
   EXPECT_EQ(model.registry.modules()[0].name, "model.layers.0.self_attn.q_proj");
   EXPECT_EQ(model.registry.modules()[0].linear, model.linears[0].get());
@@ -60,7 +60,7 @@ TEST(Registry, ListsWhatWasBuiltAndWhy) {
 }
 
 TEST(Registry, InitialisesFromTheWeights) {
-  Model model(config::Quantization{});
+  RegisteredModel model(config::Quantization{});
   initialise_from_weights(model.registry);
   for (const QuantizedModule& module : model.registry.modules()) {
     const at::Tensor w = module.linear->master_weight(), error = module.linear->weight() - w;
@@ -71,12 +71,12 @@ TEST(Registry, InitialisesFromTheWeights) {
 TEST(Registry, RefusesWhatCannotBe) {
   config::Quantization config;
   config.overrides = {rule("model.layers.*.mpl.*", "lsq")};
-  Model model(config);
+  RegisteredModel model(config);
   EXPECT_THROW(model.registry.check_all_rules_match(), UserError);
   EXPECT_THROW(initialise_from_weights(model.registry), UserError);
   config = {};
   config.default_rule.group_size = 48;
-  EXPECT_THROW(Model{config}, UserError);
+  EXPECT_THROW(RegisteredModel{config}, UserError);
 }
 
 }  // namespace

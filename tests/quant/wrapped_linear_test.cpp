@@ -11,12 +11,12 @@
 namespace satin::quant {
 namespace {
 
-struct Model {
+struct OneLayer {
   nn::ParameterStore store{{at::kCPU, at::kFloat, at::kFloat, true}};
   Registry registry;
   std::unique_ptr<nn::Linear> linear;
 
-  Model(const std::string& method, double bits, const std::string& activations, int64_t group = -1) {
+  OneLayer(const std::string& method, double bits, const std::string& activations, int64_t group = -1) {
     config::Quantization quantization;
     quantization.default_rule.method = method;
     quantization.default_rule.bits = bits;
@@ -52,7 +52,7 @@ TEST(WrappedLinear, MultipliesCodesAsFakeQuantizedNumbers) {
                         {"binary", 1, 64},
                         {"minmax_asymmetric", 4, 64}}) {
     SCOPED_TRACE(c.method);
-    Model model(c.method, c.bits, "int8", c.group);
+    OneLayer model(c.method, c.bits, "int8", c.group);
     QuantLinear& inner = *model.registry.modules()[0].linear;
     const ops::PackedWeight packed = pack_for_product(inner.master_weight().detach(), inner.state(), inner.scheme());
     const at::Tensor values = inner.weight(at::kFloat).detach(), x = at::randn({5, 3, 64}), up = at::randn({5, 3, 24});
@@ -96,7 +96,7 @@ TEST(LowBitMatmul, IsChosenWhereItIsFaster) {
 }
 
 TEST(WrappedLinear, QuantizesItsInputs) {
-  Model model("lsq", 4, "int8");
+  OneLayer model("lsq", 4, "int8");
   ASSERT_TRUE(model.registry.modules()[0].wrapper);
   const at::Tensor x = at::randn({5, 64}).requires_grad_(true);
   const at::Tensor y = model.linear->forward(x), bias = model.store.at("m.bias");
@@ -104,14 +104,14 @@ TEST(WrappedLinear, QuantizesItsInputs) {
   y.sum().backward();
   EXPECT_TRUE(at::allclose(x.grad(), at::ones({5, 24}).matmul(model.weight()), 1e-4, 1e-5)) << "straight through";
 
-  Model fp8("lsq", 4, "float8");
+  OneLayer fp8("lsq", 4, "float8");
   const at::Tensor scale = x.abs().amax(-1, true) / 448;
   const at::Tensor rounded = (x / scale).to(at::kFloat8_e4m3fn).to(at::kFloat) * scale;
   EXPECT_TRUE(at::allclose(fp8.linear->forward(x), rounded.matmul(fp8.weight().t()) + bias, 1e-5, 1e-5));
 }
 
 TEST(WrappedLinear, StaticScalesStartFromWhatWasSeen) {
-  Model model("lsq", 4, "int8_static");
+  OneLayer model("lsq", 4, "int8_static");
   const at::Tensor x = at::randn({50, 64});
   {
     const at::NoGradGuard no_grad;
@@ -133,7 +133,7 @@ TEST(WrappedLinear, StaticScalesStartFromWhatWasSeen) {
 
 // y = LN(((x h) sign(W)^T) g) + b, Xu et al. 2024.
 TEST(WrappedLinear, OneBit) {
-  Model model("onebit", 1, "none");
+  OneLayer model("onebit", 1, "none");
   const at::Tensor x = at::randn({5, 64}), w = model.store.at("m.weight").detach();
   const at::Tensor h = model.store.at("m.input_vector").detach();
   const at::Tensor g = model.store.at("m.weight_scale").detach().view({24}).to(at::kBFloat16).to(at::kFloat);

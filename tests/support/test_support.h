@@ -39,6 +39,9 @@ bool has_python_module(const std::string& module);
 void write_file(const std::filesystem::path& path, const std::string& bytes);
 std::string read_file(const std::filesystem::path& path);
 
+void sleep_s(double seconds);
+void expect_contains(const std::string& text, const std::string& part);
+
 }  // namespace satin::test
 
 /// Skips, loudly, a test that needs the Python client `module`.

@@ -6,7 +6,7 @@
 namespace satin::tokenizer {
 namespace {
 
-const std::string kModel = R"("model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2},"merges":["a b"]})";
+const std::string kSmallModel = R"("model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2},"merges":["a b"]})";
 
 struct Case {
   std::string name, json, message;
@@ -24,7 +24,7 @@ TEST_P(Malformed, IsAUserErrorThatNamesIt) {
   }
 }
 
-std::string with(const std::string& component) { return "{" + component + "," + kModel + "}"; }
+std::string with(const std::string& component) { return "{" + component + "," + kSmallModel + "}"; }
 std::string split(const std::string& pattern) {
   return with(R"("pre_tokenizer":{"type":"Split","pattern":{"Regex":")" + pattern +
               R"("},"behavior":"Isolated","invert":false})");

@@ -111,7 +111,7 @@ TEST(ScalingModel, BytesSentAreTheHeadersFormulas) {
 }
 
 TEST(ScalingModel, HybridAddsUpAcrossHosts) {
-  const StepTime time = predict_step(blocks_alone(), batch(1, 32), {Strategy::kHybrid, 32, 8}, plain());
+  const PredictedTime time = predict_step(blocks_alone(), batch(1, 32), {Strategy::kHybrid, 32, 8}, plain());
   const double inside = (8000 * 2 + (8000 + 7000) * 2) * 7 / 8., across = 2 * 3 / 4. * 8000 / 8 * 2;
   EXPECT_NEAR(time.sent_bytes, inside + across, 1e-9);
   EXPECT_NEAR(time.reduce_s + time.gather_s, inside / 100 + across / 10, 1e-9);
@@ -146,7 +146,7 @@ TEST(ScalingModel, TransfersHideUnderArithmeticButForTheFirstAndLastBlock) {
   cluster.overlap = 0;
   EXPECT_NEAR(exposed(Strategy::kZero2), 16 * block_s, 1e-9);
   EXPECT_NEAR(exposed(Strategy::kFsdp), 23 * block_s, 1e-9);
-  const StepTime time = predict_step(w, batch(1, 8), {Strategy::kFsdp, 8, 8}, cluster);
+  const PredictedTime time = predict_step(w, batch(1, 8), {Strategy::kFsdp, 8, 8}, cluster);
   EXPECT_NEAR(time.student_s, 3 * 2000, 1e-9);
   EXPECT_NEAR(time.reduce_s + time.gather_s, time.exposed_s, 1e-9);
   EXPECT_NEAR(time.tokens_per_second(), 8 / (6000 + 23 * block_s), 1e-12);
@@ -168,7 +168,7 @@ TEST(ScalingModel, OneProcessSendsNothing) {
   Workload w = blocks_alone();
   w.dense_elements = w.other_elements = 100;
   for (const Strategy strategy : kStrategies) {
-    const StepTime time = predict_step(w, batch(1, 1), {strategy, 1, 8}, Cluster{});
+    const PredictedTime time = predict_step(w, batch(1, 1), {strategy, 1, 8}, Cluster{});
     EXPECT_EQ(time.sent_bytes, 0) << strategy_name(strategy);
     EXPECT_EQ(time.exposed_s, 0) << strategy_name(strategy);
   }
@@ -220,7 +220,7 @@ TEST_F(OfShape, FasterLinksNeverSlowAStepDownAndCodesNeverSendMore) {
   for (const Strategy strategy : kStrategies)
     for (const int64_t world : {8, 64, 512}) {
       const Layout layout{strategy, world, 8};
-      const StepTime now = predict_step(w, config.train, layout, Cluster{});
+      const PredictedTime now = predict_step(w, config.train, layout, Cluster{});
       Cluster faster;
       faster.host_bus_bytes_per_s *= 2;
       faster.network_bytes_per_s *= 2;
@@ -228,12 +228,12 @@ TEST_F(OfShape, FasterLinksNeverSlowAStepDownAndCodesNeverSendMore) {
       faster.overlap = 1;
       faster.launch_s = faster.host_hop_s = faster.network_hop_s = 0;
       EXPECT_LE(predict_step(w, config.train, layout, faster).exposed_s, now.exposed_s);
-      const StepTime codes = predict_step(w, config.train, layout, Cluster{}, Gathered::kCodes);
+      const PredictedTime codes = predict_step(w, config.train, layout, Cluster{}, Gathered::kCodes);
       EXPECT_LE(codes.sent_bytes, now.sent_bytes);
       EXPECT_LE(codes.exposed_s, now.exposed_s);
       EXPECT_LE(now.exposed_s, now.reduce_s + now.gather_s + 1e-12);
       // A GPU of many is not faster than a GPU alone, but for the update that they share.
-      const StepTime alone = predict_step(w, config.train, {Strategy::kDdp, 1, 8}, Cluster{});
+      const PredictedTime alone = predict_step(w, config.train, {Strategy::kDdp, 1, 8}, Cluster{});
       EXPECT_LE(now.tokens_per_second() * (1 - alone.update_s / alone.total_s()),
                 static_cast<double>(world) * alone.tokens_per_second());
     }
