@@ -1,6 +1,7 @@
 # satin_room(NAME [TORCH] DEPS rooms... SOURCES files... [LINK packages...])
 # One static library a room, csrc/NAME. DEPS are the only rooms it may include (checked by scripts/check_layering too).
-# satin_test(NAME [TORCH] SOURCES files... DEPS rooms... [LABELS ...]) adds a GoogleTest executable run by ctest.
+# satin_test(NAME [TORCH] SOURCES files... DEPS rooms... [LABELS ...] [TIMEOUT s] [PROCESSORS n] [SERIAL]) adds a GoogleTest
+# executable run by ctest; SERIAL: alone, as it bounds how long processes take.
 add_library(satin_flags INTERFACE)
 target_compile_options(satin_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wno-unused-parameter>)
 target_include_directories(satin_flags INTERFACE ${CMAKE_SOURCE_DIR}/csrc ${CMAKE_SOURCE_DIR})
@@ -39,7 +40,7 @@ function(satin_room name)
 endfunction()
 
 function(satin_test name)
-  cmake_parse_arguments(TEST "TORCH;SERIAL" "TIMEOUT" "DEPS;SOURCES;LABELS;LINK" ${ARGN})
+  cmake_parse_arguments(TEST "TORCH;SERIAL" "TIMEOUT;PROCESSORS" "DEPS;SOURCES;LABELS;LINK" ${ARGN})
   add_executable(${name} ${TEST_SOURCES})
   foreach(dep ${TEST_DEPS})
     target_link_libraries(${name} PRIVATE satin_${dep})
@@ -55,14 +56,13 @@ function(satin_test name)
   if(NOT TEST_TIMEOUT)
     set(TEST_TIMEOUT 300)
   endif()
-  # A test has one processor beside others; one that starts several processes, or times them, has the machine.
-  set(threads 1)
-  if(TEST_SERIAL)
-    set(threads 2)
+  if(NOT TEST_PROCESSORS)
+    set(TEST_PROCESSORS 1)
   endif()
+  math(EXPR cost "${TEST_TIMEOUT} * ${TEST_PROCESSORS}")  # what may take long starts first: none is left alone at the end
   add_test(NAME ${name} COMMAND ${name})
-  set_tests_properties(${name} PROPERTIES TIMEOUT ${TEST_TIMEOUT} LABELS "${TEST_LABELS}" SKIP_REGULAR_EXPRESSION "ALL TESTS SKIPPED"
-    ENVIRONMENT "SATIN_SOURCE_DIR=${CMAKE_SOURCE_DIR};SATIN_BINARY=${CMAKE_BINARY_DIR}/satin;SATIN_PYTHON=${SATIN_PYTHON};OMP_NUM_THREADS=${threads}")
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${TEST_TIMEOUT} COST ${cost} PROCESSORS ${TEST_PROCESSORS} LABELS "${TEST_LABELS}" SKIP_REGULAR_EXPRESSION "ALL TESTS SKIPPED"
+    ENVIRONMENT "SATIN_SOURCE_DIR=${CMAKE_SOURCE_DIR};SATIN_BINARY=${CMAKE_BINARY_DIR}/satin;SATIN_PYTHON=${SATIN_PYTHON};OMP_NUM_THREADS=1")
   if(TEST_SERIAL)
     set_tests_properties(${name} PROPERTIES RUN_SERIAL ON)
   elseif("gpu" IN_LIST TEST_LABELS)
