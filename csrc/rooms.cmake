@@ -4,6 +4,10 @@
 # executable run by ctest; SERIAL: alone, as it bounds how long processes take.
 add_library(satin_flags INTERFACE)
 target_compile_options(satin_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wno-unused-parameter>)
+if(CMAKE_UNITY_BUILD)
+  # A type of a file that another file includes looks to GCC like one of a header.
+  target_compile_options(satin_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wno-subobject-linkage>)
+endif()
 target_include_directories(satin_flags INTERFACE ${CMAKE_SOURCE_DIR}/csrc ${CMAKE_SOURCE_DIR})
 
 # One precompiled header for all users of torch, and -O1: these files only call operators, and compile a third faster.

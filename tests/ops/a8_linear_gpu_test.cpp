@@ -6,12 +6,10 @@
 #include "ops/a8_kernels.h"
 #include "ops/a8_linear_cases.h"
 #include "ops/act_quant.h"
+#include "ops/needs_hopper.h"
 
 namespace satin::ops {
 namespace {
-
-#define SATIN_NEEDS_HOPPER() \
-  if (!at::hasCUDA()) GTEST_SKIP() << "needs a CUDA device (sm_90) and a build with CUDA"
 
 TEST(A8LinearGpu, HasTheCpusBits) {
   SATIN_NEEDS_HOPPER();

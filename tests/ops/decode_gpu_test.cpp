@@ -4,15 +4,11 @@
 #include <gtest/gtest.h>
 
 #include "ops/decode_cases.h"
-#include "ops/device.h"
+#include "ops/needs_hopper.h"
 #include "ops/replay.h"
 
 namespace satin::ops {
 namespace {
-
-#define SATIN_NEEDS_HOPPER()                                                \
-  if (!at::hasCUDA() || compute_capability(at::Device(at::kCUDA, 0)) != 90) \
-  GTEST_SKIP() << "needs an sm_90 device and a build with CUDA"
 
 const at::Device kCuda(at::kCUDA, 0);
 
