@@ -14,8 +14,6 @@
 namespace satin::bench {
 namespace {
 
-using quant::Method;
-
 struct Matrix {
   int64_t rows, columns;
 };
@@ -33,7 +31,7 @@ ops::PackedWeight quantized(at::Device device, const Matrix& matrix, const quant
 
 /// A zero point a group, but for the signs of 1 bit.
 quant::Scheme with_zeros(int bits) {
-  return {bits == 1 ? Method::kBinary : Method::kMinMaxAsymmetric, bits, kGroupSize};
+  return {bits == 1 ? quant::Method::kBinary : quant::Method::kMinMaxAsymmetric, bits, kGroupSize};
 }
 
 std::string gigabytes(double bytes, double us) { return cat(fixed(bytes / us * 1e-3, 1), " GB/s of weights"); }
@@ -77,7 +75,8 @@ void measure_packed(const Options& options, const Matrix& matrix, const quant::S
 /// int8 codes times packed weights, as training multiplies: x's rounding included.
 void measure_int8(const Options& options, const Matrix& matrix, int bits, int64_t group_size, const at::Tensor& x,
                   const std::string& name, double dense_us) {
-  const ops::PackedWeight packed = quantized(options.device, matrix, {Method::kMinMaxSymmetric, bits, group_size});
+  const ops::PackedWeight packed =
+      quantized(options.device, matrix, {quant::Method::kMinMaxSymmetric, bits, group_size});
   const at::Tensor weight = at::zeros({matrix.rows, matrix.columns}, x.options());
   Measurement m =
       time_calls(options.device, 1, [&](int) { return std::vector<at::Tensor>{ops::a8_linear(x, packed, weight)}; });
@@ -144,10 +143,12 @@ void bench_tokens(const Options& options) {
 void bench_peers(const Options& options, const std::function<bool(const std::string&)>& wanted,
                  const double& bandwidth) {
   constexpr int64_t kPeersGroup = 128;
-  const std::pair<const char*, quant::Scheme> schemes[] = {
-      {"1", {Method::kBinary, 1, kPeersGroup}},          {"1.58", {Method::kBitNet, 2, kPeersGroup}},
-      {"2", {Method::kMinMaxSymmetric, 2, kPeersGroup}}, {"3", {Method::kMinMaxSymmetric, 3, kPeersGroup}},
-      {"4", {Method::kMinMaxSymmetric, 4, kPeersGroup}}, {"8", {Method::kMinMaxSymmetric, 8, kPeersGroup}}};
+  const std::pair<const char*, quant::Scheme> schemes[] = {{"1", {quant::Method::kBinary, 1, kPeersGroup}},
+                                                           {"1.58", {quant::Method::kBitNet, 2, kPeersGroup}},
+                                                           {"2", {quant::Method::kMinMaxSymmetric, 2, kPeersGroup}},
+                                                           {"3", {quant::Method::kMinMaxSymmetric, 3, kPeersGroup}},
+                                                           {"4", {quant::Method::kMinMaxSymmetric, 4, kPeersGroup}},
+                                                           {"8", {quant::Method::kMinMaxSymmetric, 8, kPeersGroup}}};
   for (const Matrix& matrix : {Matrix{8192, 8192}, Matrix{4096, 4096}, Matrix{14336, 4096}})
     for (const int64_t rows : {1, 16, 256, 4096}) {
       const at::Tensor x =
