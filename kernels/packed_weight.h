@@ -18,7 +18,8 @@
 //             b = 1  a row's 1 word, at bit T + 4 f
 //           A lane has row g's words, then row g + 8's. Words come in chunks of four (or what there is), of all lanes:
 //           [chunk][lane][4], 16-byte loads without gaps.
-//   3 bits  a plane of the two low bits (as b = 2), then a plane of the high bit (as b = 1).
+//   3 bits  a plane of the two low bits (as b = 2), then a plane of the high bit: a row's 1 word, at bit 2 T + f, so
+//           that one shift brings the bits of all segments above their low ones.
 //   scales  [row brick][group][8] pairs of 16-bit numbers: rows g and g + 8. zeros: the same of bytes.
 #pragma once
 #include <cstdint>

@@ -22,6 +22,9 @@ constexpr LanePlace lane_place(int bits, int segment, int c) {
   return {segment / fours * 2 + four, byte + bits * (segment % fours)};
 }
 
+/// The same of the high bits of 3-bit codes, a plane of their own.
+constexpr LanePlace high_place(int segment, int c) { return {0, lane_place(2, segment, c).bit + c / 4}; }
+
 /// Bits of the plane that comes first: of 3 the two low ones, which a plane of one follows.
 constexpr int low_bits(int bits) { return bits == 3 ? 2 : bits; }
 constexpr int low_plane_words(int bits) { return 2 * low_bits(bits) * kLanes; }

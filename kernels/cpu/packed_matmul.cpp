@@ -109,13 +109,13 @@ SATIN_INLINE typename Vectors<kWidth>::Float elements_of(const float* of_line, i
   }
 }
 
-/// The high bits' words of a line of 3-bit codes, each at the bits of its own four.
+/// The high bits' words of a line of 3-bit codes: a code's is at the bit where its two low ones begin.
 template <int kWidth>
 SATIN_INLINE typename Vectors<kWidth>::Word high_words(const uint32_t* from) {
   using V = Vectors<kWidth>;
   const auto wide = __builtin_convertvector(load<typename V::HalfWord>(from), typename V::Two);
   typename V::Word shift{};
-  for (int e = 0; e < kWidth; ++e) shift[e] = e % 2 * (lane_place(1, 0, 4).bit - lane_place(1, 0, 0).bit);
+  for (int e = 0; e < kWidth; ++e) shift[e] = e % 2 * (high_place(0, 4).bit - high_place(0, 0).bit);
   return reinterpret_cast<typename V::Word>(wide | wide << 32) >> shift;
 }
 
@@ -189,7 +189,7 @@ SATIN_INLINE void block_loop(const Block* block, int64_t begin, int64_t end) {
             for (int s = 0; s < L::kPartSlots; ++s) {
               const int slot = part + s * L::kParts;
               Word code = word >> (slot * L::kPlaneBits) & ((1u << L::kPlaneBits) - 1);
-              if constexpr (kBits == 3) code |= (high >> (slot % 4 + slot / 4 * 8) & 1u) << 2;
+              if constexpr (kBits == 3) code |= (high >> (slot * L::kPlaneBits) & 1u) << 2;
               const Float value = __builtin_convertvector(reinterpret_cast<typename V::Int>(code), Float);
               for (int m = 0; m < kM; ++m) level[m] += value * load<Float>(x + (s * kM + m) * kE);
             }

@@ -15,44 +15,49 @@
 namespace satin::kernels {
 namespace {
 
-/// A lane's 32 codes of a row -> its words in one plane: `kBits` bits from bit `shift` on. `codes` is the lane's first.
-template <int kBits>
-SATIN_INLINE void pack_row(const uint8_t* codes, int shift, uint32_t (&words)[kBits]) {
+/// Of 3-bit codes the high bits, from bit 2 on, are a plane; of all others' planes bit 0 is the first.
+constexpr LanePlace place_in_plane(int bits, int shift, int i) {
+  return shift == 0 ? lane_place(bits, i / kEight, i % kEight) : high_place(i / kEight, i % kEight);
+}
+
+/// A lane's 32 codes of a row -> its words in one plane: `kBits` bits from bit kShift on. `codes` is the lane's first.
+template <int kBits, int kShift>
+SATIN_INLINE void pack_row(const uint8_t* codes, uint32_t (&words)[kBits]) {
 #pragma GCC unroll 32
   for (int i = 0; i < kSegments * kEight; ++i) {
-    const LanePlace place = lane_place(kBits, i / kEight, i % kEight);
+    const LanePlace place = place_in_plane(kBits, kShift, i);
     const uint32_t code = codes[i / kEight * kSegmentColumns + i % kEight];
-    words[place.word] |= (code >> shift & ((1u << kBits) - 1)) << place.bit;
+    words[place.word] |= (code >> kShift & ((1u << kBits) - 1)) << place.bit;
   }
 }
 
-template <int kBits>
-SATIN_INLINE void unpack_row(const uint32_t (&words)[kBits], int shift, uint8_t* codes) {
+template <int kBits, int kShift>
+SATIN_INLINE void unpack_row(const uint32_t (&words)[kBits], uint8_t* codes) {
 #pragma GCC unroll 32
   for (int i = 0; i < kSegments * kEight; ++i) {
-    const LanePlace place = lane_place(kBits, i / kEight, i % kEight);
+    const LanePlace place = place_in_plane(kBits, kShift, i);
     const uint32_t code = words[place.word] >> place.bit & ((1u << kBits) - 1);
-    codes[i / kEight * kSegmentColumns + i % kEight] |= static_cast<uint8_t>(code << shift);
+    codes[i / kEight * kSegmentColumns + i % kEight] |= static_cast<uint8_t>(code << kShift);
   }
 }
 
 /// codes [16, 128] of a brick to and from one plane.
-template <int kBits>
-SATIN_INLINE void pack_plane(const uint8_t* codes, int shift, uint32_t* plane) {
+template <int kBits, int kShift>
+SATIN_INLINE void pack_plane(const uint8_t* codes, uint32_t* plane) {
   for (int lane = 0; lane < kLanes; ++lane)
     for (int second_row = 0; second_row < 2; ++second_row) {
       uint32_t words[kBits] = {};
-      pack_row<kBits>(codes + (lane / 4 + 8 * second_row) * kBrickColumns + lane % 4 * kEight, shift, words);
+      pack_row<kBits, kShift>(codes + (lane / 4 + 8 * second_row) * kBrickColumns + lane % 4 * kEight, words);
       for (int i = 0; i < kBits; ++i) plane[plane_word(kBits, lane, second_row, i)] = words[i];
     }
 }
-template <int kBits>
-SATIN_INLINE void unpack_plane(const uint32_t* plane, int shift, uint8_t* codes) {
+template <int kBits, int kShift>
+SATIN_INLINE void unpack_plane(const uint32_t* plane, uint8_t* codes) {
   for (int lane = 0; lane < kLanes; ++lane)
     for (int second_row = 0; second_row < 2; ++second_row) {
       uint32_t words[kBits];
       for (int i = 0; i < kBits; ++i) words[i] = plane[plane_word(kBits, lane, second_row, i)];
-      unpack_row<kBits>(words, shift, codes + (lane / 4 + 8 * second_row) * kBrickColumns + lane % 4 * kEight);
+      unpack_row<kBits, kShift>(words, codes + (lane / 4 + 8 * second_row) * kBrickColumns + lane % 4 * kEight);
     }
 }
 
@@ -75,8 +80,8 @@ SATIN_INLINE void pack_loop(const PackedShape* shape, int64_t begin, int64_t end
     uint8_t in_brick[kBrickRows * kBrickColumns] = {};
     for (int64_t r = 0; r < rows; ++r)
       memcpy(in_brick + r * kBrickColumns, codes + first + r * shape->num_columns, columns);
-    pack_plane<low_bits(kBits)>(in_brick, 0, brick);
-    if constexpr (kBits == 3) pack_plane<1>(in_brick, 2, brick + low_plane_words(kBits));
+    pack_plane<low_bits(kBits), 0>(in_brick, brick);
+    if constexpr (kBits == 3) pack_plane<1, 2>(in_brick, brick + low_plane_words(kBits));
   });
 }
 
@@ -85,8 +90,8 @@ SATIN_INLINE void unpack_loop(const PackedShape* shape, int64_t begin, int64_t e
                               uint8_t* codes) {
   over_bricks(*shape, begin, end, words, [&](int64_t first, int64_t rows, size_t columns, const uint32_t* brick) {
     uint8_t in_brick[kBrickRows * kBrickColumns] = {};
-    unpack_plane<low_bits(kBits)>(brick, 0, in_brick);
-    if constexpr (kBits == 3) unpack_plane<1>(brick + low_plane_words(kBits), 2, in_brick);
+    unpack_plane<low_bits(kBits), 0>(brick, in_brick);
+    if constexpr (kBits == 3) unpack_plane<1, 2>(brick + low_plane_words(kBits), in_brick);
     for (int64_t r = 0; r < rows; ++r)
       memcpy(codes + first + r * shape->num_columns, in_brick + r * kBrickColumns, columns);
   });
@@ -142,14 +147,16 @@ CodePlace place_of(const PackedShape& shape, int64_t row, int64_t column) {
   const int r = static_cast<int>(row % kBrickRows), c = static_cast<int>(column % kBrickColumns);
   const int lane = r % 8 * 4 + c % kSegmentColumns / kEight;
   const int64_t brick = (row / kBrickRows * shape.column_bricks() + column / kBrickColumns) * shape.brick_words();
-  const auto in_plane = [&](int64_t plane, int bits, int64_t& word, int& bit) {
-    const LanePlace place = lane_place(bits, c / kSegmentColumns, c % kEight);
+  const int segment = c / kSegmentColumns, in_eight = c % kEight;
+  const auto in_plane = [&](int64_t plane, int bits, const LanePlace& place, int64_t& word, int& bit) {
     word = plane + plane_word(bits, lane, r / 8, place.word);
     bit = place.bit;
   };
   CodePlace place{};
-  in_plane(brick, low_bits(shape.bits), place.word, place.bit);
-  if (shape.bits == 3) in_plane(brick + low_plane_words(3), 1, place.high_word, place.high_bit);
+  const int low = low_bits(shape.bits);
+  in_plane(brick, low, lane_place(low, segment, in_eight), place.word, place.bit);
+  if (shape.bits == 3)
+    in_plane(brick + low_plane_words(3), 1, high_place(segment, in_eight), place.high_word, place.high_bit);
   return place;
 }
 

@@ -71,7 +71,7 @@ __device__ __forceinline__ uint32_t codes_of(const uint32_t (&words)[2 * kBits])
   if constexpr (kBits == 1) return words[kUpper] >> (kT + 4 * kFour) & 0x01010101u;
   if constexpr (kBits == 3)
     return (words[2 * kUpper + kFour] >> (2 * kT) & 0x03030303u) |
-           shifted_right<kT + 4 * kFour - 2>(words[4 + kUpper]) & 0x04040404u;
+           shifted_right<2 * kT + kFour - 2>(words[4 + kUpper]) & 0x04040404u;
 }
 
 /// The same, each in the top bits of its byte; the other bits are something.
@@ -82,7 +82,7 @@ __device__ __forceinline__ uint32_t top_codes_of(const uint32_t (&words)[2 * kBi
   if constexpr (kBits == 1) return shifted_right<kT + 4 * kFour - 7>(words[kUpper]);
   if constexpr (kBits == 3)
     return (shifted_right<2 * kT - 5>(words[2 * kUpper + kFour]) & 0x60606060u) |
-           (shifted_right<kT + 4 * kFour - 7>(words[4 + kUpper]) & 0x80808080u);
+           (shifted_right<2 * kT + kFour - 7>(words[4 + kUpper]) & 0x80808080u);
 }
 
 /// Bytes of levels. offset: 128 - zero in each byte, so that no byte borrows from the next.

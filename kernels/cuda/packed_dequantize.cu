@@ -39,12 +39,11 @@ struct RowCodes {
     }
   }
   __device__ uint32_t of(int segment, int four) const {
-    const auto high = [&](uint32_t word) { return (word >> (segment + 4 * four)) & 0x01010101u; };
-    if constexpr (kBits == 1) return high(words[0]);
+    if constexpr (kBits == 1) return (words[0] >> (segment + 4 * four)) & 0x01010101u;
     if constexpr (kBits == 4) return (words[2 * (segment / 2) + four] >> (4 * (segment % 2))) & 0x0f0f0f0fu;
     if constexpr (kBits == 8) return words[2 * segment + four];
     const uint32_t low = (words[four] >> (2 * segment)) & 0x03030303u;
-    if constexpr (kBits == 3) return low | high(words[2]) << 2;
+    if constexpr (kBits == 3) return low | ((words[2] >> (2 * segment + four)) & 0x01010101u) << 2;
     return low;
   }
 };

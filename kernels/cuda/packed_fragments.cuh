@@ -33,13 +33,14 @@ __device__ __forceinline__ void exchange(uint32_t& word0, uint32_t& word1, const
   word1 = __byte_perm(high, pairs, lane.second);
 }
 
-/// Words of one bit a code have both fours: here of rows g and g + 8.
+/// Words of one bit a code have both fours, the second kShift bits on: here of rows g and g + 8.
+template <int kShift>
 __device__ __forceinline__ void exchange_bits(uint32_t& lower, uint32_t& upper, const QuadLane& lane) {
-  constexpr uint32_t kLow = 0x0f0f0f0f, kHigh = 0xf0f0f0f0;
-  uint32_t four0 = (lower & kLow) | (upper << 4 & kHigh), four1 = (lower >> 4 & kLow) | (upper & kHigh);
+  constexpr uint32_t kLow = kShift == 4 ? 0x0f0f0f0f : 0x55555555, kHigh = ~kLow;
+  uint32_t four0 = (lower & kLow) | (upper << kShift & kHigh), four1 = (lower >> kShift & kLow) | (upper & kHigh);
   exchange(four0, four1, lane);
-  lower = (four0 & kLow) | (four1 << 4 & kHigh);
-  upper = (four0 >> 4 & kLow) | (four1 & kHigh);
+  lower = (four0 & kLow) | (four1 << kShift & kHigh);
+  upper = (four0 >> kShift & kLow) | (four1 & kHigh);
 }
 
 /// All lanes of a warp together.
@@ -50,8 +51,8 @@ __device__ __forceinline__ void exchange_brick(uint32_t (&words)[2 * kBits], con
 #pragma unroll
     for (int i = 0; i < kPairs; ++i) exchange(words[2 * i], words[2 * i + 1], lane);
   }
-  if constexpr (kBits == 1) exchange_bits(words[0], words[1], lane);
-  if constexpr (kBits == 3) exchange_bits(words[4], words[5], lane);
+  if constexpr (kBits == 1) exchange_bits<4>(words[0], words[1], lane);
+  if constexpr (kBits == 3) exchange_bits<1>(words[4], words[5], lane);
 }
 
 /// Odd levels (step 2) need a bit more of the mantissa.

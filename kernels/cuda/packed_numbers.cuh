@@ -47,7 +47,7 @@ struct Numbers {
       if constexpr (kBits == 2) {
         return low;
       } else {
-        constexpr int kHigh = kByte + kSegment + 4 * kFour - p - 2;
+        constexpr int kHigh = kByte + 2 * kSegment + kFour - p - 2;
         return low | (shifted_right<kHigh>(words[4 + kRow]) & (kBoth * 4 << p));
       }
     }

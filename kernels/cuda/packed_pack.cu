@@ -42,7 +42,7 @@ __device__ __forceinline__ void put_four(uint32_t (&words)[2 * kBits], int segme
   if constexpr (kBits == 1) words[upper] |= four << (segment + 4 * f);
   if constexpr (kBits == 3) {
     words[2 * upper + f] |= (four & 0x03030303u) << (2 * segment);
-    words[4 + upper] |= (four >> 2 & 0x01010101u) << (segment + 4 * f);
+    words[4 + upper] |= (four >> 2 & 0x01010101u) << (2 * segment + f);
   }
 }
 

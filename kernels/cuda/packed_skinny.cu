@@ -6,6 +6,12 @@
 // and taken off where sums begin. All numbers are exact, sums are fp32. 8-bit codes are two of 4 bits. Blocks, reading
 // ahead and sums over warps as in packed_decode.cu; x is read ahead too, each warp its bricks' columns. Source: the
 // numbers, Kim et al. 2022 (arXiv 2211.10017); their sum apart is ours.
+//
+// Measured (H200, 16 rows, 8,192 x 8,192, 2 bits, groups of 128): 13.6 us; products alone 6.3, words alone 6.6, without
+// products and numbers 9.6: a brick takes 250 cycles a scheduler, its 24 products 6.1 each, its 95 logic instructions
+// and shifts 2.2 to 2.3 each, multiply-adds of integers 4.5. Tried: x in shared memory with its sums made once a block,
+// columns split over clusters of two to eight blocks. Fewer products and reads, but 15.7 us at best; faster only where
+// this one's registers do not suffice (8 bits with zero points: 28.0 against 35.2).
 #include "kernels/cuda/packed_device.cuh"
 #include "kernels/cuda/packed_numbers.cuh"
 

@@ -11,8 +11,9 @@
 namespace satin::kernels {
 namespace {
 
+/// high: the plane of 3 bits' high ones.
 /// Field `bits` wide of a plane that has `bits` words a lane and row, read off the picture: whose row, which columns.
-uint32_t field_of_plane(const uint32_t* plane, int bits, int row_of_brick, int column_of_brick) {
+uint32_t field_of_plane(const uint32_t* plane, int bits, int row_of_brick, int column_of_brick, bool high = false) {
   const int g = row_of_brick % 8, T = column_of_brick / 32, q = column_of_brick % 32 / 8;
   const int f = column_of_brick % 8 / 4, c = column_of_brick % 4;
   const std::map<int, int> byte_of_column = {{0, 0}, {2, 1}, {1, 2}, {3, 3}};  // "from the lowest: c0 c2 c1 c3"
@@ -21,7 +22,7 @@ uint32_t field_of_plane(const uint32_t* plane, int bits, int row_of_brick, int c
   if (bits == 8) word = 2 * T + f;
   if (bits == 4) word = 2 * (T / 2) + f, bit_of_byte = 4 * (T % 2);
   if (bits == 2) word = f, bit_of_byte = 2 * T;
-  if (bits == 1) bit_of_byte = T + 4 * f;
+  if (bits == 1) bit_of_byte = high ? 2 * T + f : T + 4 * f;
   // Row g's words, then row g + 8's, in chunks of four or what there is: [chunk][lane][4].
   if (row_of_brick >= 8) word += bits;
   const int chunk_words = bits == 1 ? 2 : 4, lane = 4 * g + q;
@@ -34,7 +35,7 @@ uint32_t code_in_picture(const PackedShape& shape, const std::vector<uint32_t>& 
   const uint32_t* brick = words.data() + (row / 16 * bricks_a_row + column / 128) * 64 * shape.bits;
   const int r = static_cast<int>(row % 16), c = static_cast<int>(column % 128);
   if (shape.bits != 3) return field_of_plane(brick, shape.bits, r, c);
-  return field_of_plane(brick, 2, r, c) | field_of_plane(brick + 128, 1, r, c) << 2;
+  return field_of_plane(brick, 2, r, c) | field_of_plane(brick + 128, 1, r, c, true) << 2;
 }
 
 std::vector<uint8_t> random_codes(const PackedShape& shape) {
