@@ -12,7 +12,9 @@
 //   y = softmax(q k^T / sqrt(D)) v over places 0 ... p, query head h with key-value head h / (H / Hkv), where a key or
 //   value of integers is the number scale * level, rounded to the dtype: what act_quant.h makes of it.
 //   y has the bits that it has with those numbers in a cache of numbers.
-//   CUDA: sums in a fixed order that depends on p and S alone: the same bits every time, and in every batch.
+//   CUDA: weights of the softmax are rounded to the dtype before they meet the values, and their sum is of the rounded
+//   ones: by 2^-9 of a weight at most in bfloat16, 2^-12 in half. The order of sums depends on p, S, and how many
+//   sequences and heads there are: the same bits every time, but not in every batch.
 // Source   Vaswani et al. 2017 eq. 1; Ainslie et al. 2023 (groups); Dao et al. 2023 (Flash-Decoding): split over keys.
 // Errors   std::invalid_argument for sizes, std::runtime_error for CUDA.
 #pragma once
@@ -44,8 +46,8 @@ template <class T>
 void cached_attention_cpu(const CachedAttention& call, int64_t begin, int64_t end);
 
 /// Needs sm_90; all but positions, scales, cos and sin begin at multiples of 16 bytes, and so do rows of q, k and v.
-/// Asynchronous on `stream`; begins before the kernel before it has ended (as packed_decode_cuda does): positions, and
-/// the cache below them, must have been written before that one.
+/// Asynchronous on `stream`; begins before the kernel before it has ended (as packed_decode_cuda does): positions, the
+/// rows of cos and sin, and the cache below positions must have been written before that one.
 void cached_attention_cuda(const CachedAttention& call, Half dtype, CUstream_st* stream);
 
 }  // namespace satin::kernels

@@ -1,35 +1,34 @@
-// One new token over its cache: keys are dealt to the warps of a cluster of blocks, and what they found is brought
-// together through the blocks' shared memory.
+// One new token over its cache: 16 keys at a time are dealt to the warps of a cluster of blocks, and what they found is
+// brought together through the blocks' shared memory.
 //
-// A cluster has kHeads query heads of one key-value head, a warp one of them. A key is read by a team of D / 8 lanes
-// (cached_rows.cuh); each team keeps a running maximum, sum and average (online softmax). There is little to compute
-// and long to wait, so it is many warps with few keys each. Keys and values that are there already are asked for before
-// the kernel before this one has ended (programmatic dependent launch). Integers cost more to make numbers of than to
-// wait for: of these a warp has all kHeads heads. The order of sums stays what it is.
+// A cluster has up to eight query heads of one key-value head (cached_tiles.cuh). There is little to compute and long
+// to wait: keys and values that are there already are asked for before the kernel before this one has ended
+// (programmatic dependent launch), and made numbers of while the query is on its way.
 //
-// Time on an H200 (32 heads of 8, 64 features, 512 places, bfloat16), one launch after the other. Predicted .3 us for
-// the cache's bytes, 2 us for what waits on something else (launch .6, query and angles, softmax, cluster).
-// Measured 3.9 us a sequence alone, 5.0 us for four together: instructions, about 780 a warp, issued by four warps a
-// scheduler. Four heads a warp and four warps a block 5.7; clusters of 4: 3.4 and 11.0 us; of 8 with 8 warps: 4.1
-// and 7.6 us.
-#include <cooperative_groups.h>
-
+// Time on an H200, one launch after the other, 32 heads of 8, bfloat16: us predicted for the cache's bytes at 4.8 TB/s,
+// and measured; about 2.5 us wait on something else (launch, query and angles, softmax, cluster). In brackets: a warp
+// that takes one head on plain instructions, as this kernel was.
+//                       1 sequence        4 sequences       16 sequences
+//    64 features,   513 places   .2  3.2 (4.5)     .9  4.3 (5.4)     3.5  7.7 (21)
+//                 4,097 places  1.7  6.7 (13)      7   12 (36)      28    37 (128)
+//   128 features,   513 places   .4  4.0 (7.3)    1.8  5.9 (8.2)     7    11 (33)
+// Of int8 and int4 instructions are the limit, three fifths of which make numbers: 64 features, 4,097 places take 8.8,
+// 15 and 43-45 us. Clusters larger than blocks_for says are slower, since their last wait for the first: 16 sequences,
+// 513 places in clusters of 2 7.3, of 4 11.2, of 8 17 us. Tried: four warps a block (one sequence 3.6 and 8.1, 16 of
+// 4,097 places 56 us), these with two tiles ahead (3.1, 6.9 and 45 us).
 #include "kernels/cached_attention.h"
-#include "kernels/cuda/cached_rows.cuh"
+#include "kernels/cuda/cached_heads.cuh"
+#include "kernels/cuda/hopper.cuh"
 
 namespace satin::kernels {
 namespace {
 
 constexpr int kMostBlocks = 8;  ///< of a cluster
-constexpr int kMostWarps = 16;
-constexpr int kAhead = 4;  ///< keys that a team asks for together
-
-template <int kHeads, Stored kStored>
-struct Cut {
-  static constexpr int kParts = kMostWarps / kHeads;                      ///< warps that share a head's keys
-  static constexpr int kEach = kStored == Stored::kNumbers ? 1 : kHeads;  ///< heads of a warp
-  static constexpr int kWarps = kParts * kHeads / kEach, kThreads = 32 * kWarps;
-};
+/// What eight warps find of 256 features is more than the 48 KiB that a block has without asking.
+template <int kFeatures>
+constexpr int kWarpsOf = kFeatures < 256 ? 8 : 4;
+template <int kFeatures>
+constexpr int kBlocksAnSm = kFeatures == 128 ? 1 : 2;
 
 struct Params {
   const uint16_t *q, *k, *v;
@@ -38,257 +37,241 @@ struct Params {
   HeadRows keys, values;  ///< of the first head
   uint16_t* y;
   int64_t q_stride, k_stride, v_stride, places;
-  int heads, kv_heads;
+  int heads, kv_heads, group;  ///< group: query heads of a key-value head
 };
 
-/// Running softmax of a head, and a lane's eight features of the average. What is fused is written so, here and in the
-/// kernel: left to the compiler it might differ between formats.
-struct Running {
-  float most = -INFINITY, total = 0, sum[8] = {};
-
-  /// Takes in what another has of the same features: it may have seen nothing.
-  __device__ __forceinline__ void add(float other_most, float other_total, const float (&other)[8]) {
-    const float both = fmaxf(most, other_most);
-    const float mine = most == -INFINITY ? 0 : exp2f(most - both);
-    const float theirs = other_most == -INFINITY ? 0 : exp2f(other_most - both);
-    most = both;
-    total = fmaf(total, mine, other_total * theirs);
-#pragma unroll
-    for (int i = 0; i < 8; ++i) sum[i] = fmaf(sum[i], mine, other[i] * theirs);
-  }
-};
-
-/// D features of a head, rotated, in shared memory; a warp together.
-template <int kFeatures, bool kHalf>
-__device__ __forceinline__ void rotate(const Params& p, const uint16_t* x, int64_t position, int lane, float* to) {
-  constexpr int kPairs = kFeatures / 2;
-#pragma unroll
-  for (int i = lane; i < kPairs; i += kLanes) {
-    const float a = number<kHalf>(x[i]), b = number<kHalf>(x[kPairs + i]);
-    const float cos = p.cos[position * kPairs + i], sin = p.sin[position * kPairs + i];
-    // Not fused: the bits of rope.h.
-    to[i] = number<kHalf>(narrow<kHalf>(__fsub_rn(__fmul_rn(a, cos), __fmul_rn(b, sin))));
-    to[kPairs + i] = number<kHalf>(narrow<kHalf>(__fadd_rn(__fmul_rn(b, cos), __fmul_rn(a, sin))));
-  }
+/// Numbers as they lie in the cache; of integers, those made.
+template <class Tile>
+__device__ __forceinline__ Tile& as_numbers(Tile& stored, Tile&) {
+  return stored;
+}
+template <class Integers, class Tile>
+__device__ __forceinline__ Tile& as_numbers(Integers&, Tile& made) {
+  return made;
 }
 
-template <int kFeatures, int kHeads, bool kHalf, Stored kStored>
-__global__ void __launch_bounds__(Cut<kHeads, kStored>::kThreads) attention_kernel(const Params p) {
-  constexpr int kParts = Cut<kHeads, kStored>::kParts, kEach = Cut<kHeads, kStored>::kEach;
-  constexpr int kWarps = Cut<kHeads, kStored>::kWarps, kThreads = Cut<kHeads, kStored>::kThreads;
-  constexpr int kTeam = kFeatures / 8, kTeams = kLanes / kTeam;  // lanes a key; keys a warp
+template <int kFeatures, bool kHalf, Stored kStored>
+__global__ void __launch_bounds__(kWarpsOf<kFeatures>* kLanes, kBlocksAnSm<kFeatures>)
+    attention_kernel(const Params p) {
+  constexpr int kWarps = kWarpsOf<kFeatures>, kThreads = kWarps * kLanes;
+  constexpr bool kNumbers = kStored == Stored::kNumbers;
+  // Of integers the next tile's numbers are made while a tile is used, and the one after is on its way: up to 128
+  // features there are registers for it.
+  constexpr bool kMakesAhead = !kNumbers && kFeatures < 256;
+  using Tile = KeyTile<kFeatures, Stored::kNumbers>;
+  using Running = RunningHeads<kFeatures, kHalf>;
   let_dependents_start();
-  namespace cg = cooperative_groups;
-  const cg::cluster_group cluster = cg::this_cluster();
-  cluster.barrier_arrive();  // at the wait for it all blocks have begun
-  const int rank = static_cast<int>(cluster.block_rank()), blocks = static_cast<int>(cluster.num_blocks());
-  const int thread = static_cast<int>(threadIdx.x), warp = thread / kLanes, lane = thread % kLanes;
-  const int head = warp * kEach % kHeads, part = warp * kEach / kHeads;  // the warp's first, and its part of the keys
-  const int team = lane / kTeam, in_team = lane % kTeam;
-  const int sequence = static_cast<int>(blockIdx.z), first_head = static_cast<int>(blockIdx.y) * kHeads;
-  const int group = p.heads / p.kv_heads, kv = first_head / group;
-  const int64_t position = p.positions[sequence];
+  uint32_t rank, blocks_, pass;
+  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  asm("mov.u32 %0, %%cluster_nctarank;" : "=r"(blocks_));
+  asm("mov.u32 %0, %%clusterid.x;" : "=r"(pass));
+  const int block = static_cast<int>(rank), blocks = static_cast<int>(blocks_);
+  const int thread = static_cast<int>(threadIdx.x), lane = thread % kLanes;
+  const int warp = __shfl_sync(~0u, thread / kLanes, 0);  // so that the compiler knows that a warp has one
+  const int g = lane / 4, q = lane % 4;
+  const int sequence = static_cast<int>(blockIdx.z), kv = static_cast<int>(blockIdx.y);
+  const int first = static_cast<int>(pass) * kMostHeads;  // of the group's heads
+  const int first_head = kv * p.group + first, heads = min(kMostHeads, p.group - first);
+  const int position = static_cast<int>(p.positions[sequence]);
   const auto of_this_head = [&](const HeadRows& rows) -> HeadRows {
     const int64_t at = (static_cast<int64_t>(sequence) * p.kv_heads + kv) * p.places;
-    return {rows.words + at * kTeam * kLaneWords<kStored>, rows.scales + at};
+    return {rows.words + at * (kFeatures * kBitsOf<kStored> / 32), rows.scales + at};
   };
   const HeadRows keys = of_this_head(p.keys), values = of_this_head(p.values);
 
-  // Teams take keys in turn.
-  const int stride = blocks * kParts * kTeams;
-  int64_t first = (rank * kParts + part) * kTeams;  // of the warp's teams
-  Eight<kStored> raw_keys[kAhead], raw_values[kAhead];
-  const auto ask = [&] {
-#pragma unroll
-    for (int i = 0; i < kAhead; ++i) {
-      const int64_t place = first + team + i * stride;
-      raw_keys[i] = raw_values[i] = {};
-      if (place < position) {
-        raw_keys[i] = eight_of<kFeatures, kStored>(keys, place, in_team);
-        raw_values[i] = eight_of<kFeatures, kStored>(values, place, in_team);
-      }
-    }
+  // What blocks send one another: a share of every head's features.
+  __shared__ float received_sums[kMostHeads * kFeatures];
+  __shared__ float2 received_totals[kMostBlocks][kMostHeads];
+  __shared__ uint64_t all_received;
+  const int share = kFeatures / blocks;
+  if (thread == 0 && blocks > 1) {
+    const uint32_t barrier = shared_address(&all_received);
+    init_barrier(barrier, 1);
+    fence_barrier_init();
+    arrive_expecting(barrier, static_cast<uint32_t>(blocks * heads * (4 * share + 8)));
+  }
+  asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory");
+
+  const int step = kWarps * blocks, new_tile = position / kTileKeys;
+  int tile = warp * blocks + block;
+  using Raw = KeyTile<kFeatures, kStored>;
+  Raw ahead;
+  typename Raw::Reader key_reader = Raw::key_reader(keys, tile, g, q);
+  typename Raw::Reader value_reader = Raw::value_reader(values, tile, g, q);
+  int left = position - tile * kTileKeys;  // rows, from where values are read on
+  const auto load_keys = [&] {
+    ahead.load_keys(key_reader, left, g);
+    key_reader.advance(step * kTileKeys);
   };
-  ask();
+  const auto load_values = [&] {
+    ahead.load_values(value_reader, left, q);
+    value_reader.advance(step * kTileKeys);
+    left -= step * kTileKeys;
+  };
+  load_keys(), load_values();
+
+  // Queries; the new key and value are for the block whose tile they end, and one of the passes puts them in the cache.
+  __shared__ __align__(16) uint16_t fresh[kMostHeads + 2][kFeatures];  // key, value, queries
+  constexpr int kRounds = (kMostHeads + 2 + kWarps - 1) / kWarps;
+  const bool has_new = new_tile % blocks == block;
+  const auto is_wanted = [&](int n) { return n < heads + 2 && (n >= 2 || has_new); };
+  HeadsAhead<kFeatures, kHalf, kRounds> fresh_heads;
+  fresh_heads.load_angles(p.cos, p.sin, position, lane);
   wait_for_dependencies();
-
-  // The new key and value are for one block of the cluster, and for the cache: one of the clusters that share it.
-  __shared__ float queries[kHeads][kFeatures], new_key[kFeatures], new_value[kFeatures];
-  const bool has_new = rank == blocks - 1, writes = has_new && first_head % group == 0;
-  if (warp < kHeads)
-    rotate<kFeatures, kHalf>(p, p.q + sequence * p.q_stride + (first_head + warp) * kFeatures, position, lane,
-                             queries[warp]);
-  if (has_new && warp == kWarps - 1) {
-    rotate<kFeatures, kHalf>(p, p.k + sequence * p.k_stride + kv * kFeatures, position, lane, new_key);
-    round_and_store<kFeatures, kHalf, kStored>(lane, new_key, keys, position, writes);
+#pragma unroll
+  for (int r = 0; r < kRounds; ++r) {
+    const int n = r * kWarps + warp;
+    const uint16_t* const from = n >= 2   ? p.q + sequence * p.q_stride + (first_head + n - 2) * kFeatures
+                                 : n == 0 ? p.k + sequence * p.k_stride + kv * kFeatures
+                                          : p.v + sequence * p.v_stride + kv * kFeatures;
+    if (is_wanted(n)) fresh_heads.load(r, from, lane);
   }
-  if (has_new && warp == kWarps - 2) {
-    const uint16_t* const v = p.v + sequence * p.v_stride + kv * kFeatures;
-    for (int i = lane; i < kFeatures; i += kLanes) new_value[i] = number<kHalf>(v[i]);
-    round_and_store<kFeatures, kHalf, kStored>(lane, new_value, values, position, writes);
-  }
-  __syncthreads();
-
-  const float unit = rsqrtf(static_cast<float>(kFeatures)) * 1.44269504f;  // exponents are of two
-  float q[kEach][8];
-#pragma unroll
-  for (int h = 0; h < kEach; ++h)
-#pragma unroll
-    for (int i = 0; i < 8; ++i) q[h][i] = queries[head + h][8 * in_team + i] * unit;
-
-  Running running[kEach];
-  const auto score_of = [&](const float(&query)[8], const float(&key)[8]) {
-    float score = 0;
-#pragma unroll
-    for (int i = 0; i < 8; ++i) score = fmaf(query[i], key[i], score);
-#pragma unroll
-    for (int distance = kTeam / 2; distance > 0; distance /= 2) score += __shfl_xor_sync(~0u, score, distance);
-    return score;
+  Tile made;  // of integers: the next tile's numbers
+  const auto next_keys = [&] {
+    if constexpr (kMakesAhead) ahead.template keys_to_numbers<kHalf>(made);
+    load_keys();
   };
-  while (first < position) {  // as long as a team of the warp has a key: lanes meet in shuffles
-    float scores[kEach][kAhead];
-    Eight<kStored> now[kAhead];
+  const auto next_values = [&] {
+    if constexpr (kMakesAhead) ahead.template values_to_numbers<kHalf>(made);
+    load_values();
+  };
+  if constexpr (kMakesAhead) next_keys(), next_values();
 #pragma unroll
-    for (int i = 0; i < kAhead; ++i) {
-      float key[8];
-      numbers_of<kHalf>(raw_keys[i], key);
-#pragma unroll
-      for (int h = 0; h < kEach; ++h) {
-        const float score = score_of(q[h], key);
-        scores[h][i] = first + team + i * stride < position ? score : -INFINITY;
-      }
-      now[i] = raw_values[i];
-    }
-    first += kAhead * stride;
-    ask();
-    float base[kEach];
-#pragma unroll
-    for (int h = 0; h < kEach; ++h) {
-      Running& r = running[h];
-      float most = r.most;
-#pragma unroll
-      for (int i = 0; i < kAhead; ++i) most = fmaxf(most, scores[h][i]);
-      base[h] = most == -INFINITY ? 0 : most;  // a team without a key
-      const float kept = exp2f(r.most - base[h]);
-      r.most = most;
-      r.total *= kept;
-#pragma unroll
-      for (int d = 0; d < 8; ++d) r.sum[d] *= kept;
-    }
-#pragma unroll
-    for (int i = 0; i < kAhead; ++i) {
-      float value[8];
-      numbers_of<kHalf>(now[i], value);
-#pragma unroll
-      for (int h = 0; h < kEach; ++h) {
-        const float weight = exp2f(scores[h][i] - base[h]);
-        running[h].total = __fadd_rn(running[h].total, weight);
-#pragma unroll
-        for (int d = 0; d < 8; ++d) running[h].sum[d] = fmaf(weight, value[d], running[h].sum[d]);
-      }
-    }
+  for (int r = 0; r < kRounds; ++r) {
+    const int n = r * kWarps + warp;
+    if (is_wanted(n)) fresh_heads.store(r, n != 1, lane, fresh[n]);
   }
-  if (has_new && part == 0) {
-    float key[8], value[8];
+  if (has_new && warp < 2) {
+    const HeadRows rows{warp == 0 ? keys.words : values.words, warp == 0 ? keys.scales : values.scales};
+    round_and_store<kFeatures, kHalf, kStored>(lane, fresh[warp], rows, position, pass == 0);
+  }
+  __syncthreads();
+
+  constexpr bool kKeepsQuery = kFeatures < 256;  // in registers
+  const auto query_words = [&](int i) -> uint4 {
+    const uint4 x = g < heads ? *reinterpret_cast<const uint4*>(fresh[2 + g] + 8 * (4 * i + q)) : uint4{};
+    return {x.x, x.z, x.y, x.w};
+  };
+  uint4 kept[kKeepsQuery ? kFeatures / 32 : 1] = {};
+  if constexpr (kKeepsQuery)
 #pragma unroll
-    for (int i = 0; i < 8; ++i) key[i] = new_key[8 * in_team + i], value[i] = new_value[8 * in_team + i];
-#pragma unroll
-    for (int h = 0; h < kEach; ++h) {
-      const float score = score_of(q[h], key);
-      if (team == 0) running[h].add(score, 1, value);
+    for (int i = 0; i < kFeatures / 32; ++i) kept[i] = query_words(i);
+  const auto query = [&](int i) { return kKeepsQuery ? kept[kKeepsQuery ? i : 0] : query_words(i); };
+
+  Running running;
+  for (; tile <= new_tile; tile += step) {
+    if constexpr (!kNumbers && !kMakesAhead) {
+      ahead.template keys_to_numbers<kHalf>(made), ahead.template values_to_numbers<kHalf>(made);
+      ahead = Raw{};  // no register has what was there until something new is
     }
+    Tile& now = as_numbers(ahead, made);
+    const int last = tile == new_tile ? position % kTileKeys : kTileKeys - 1;
+    if (tile == new_tile) now.insert(fresh[0], fresh[1], last, g, q);
+    float scores[4];
+    running.score(now, query, last, q, scores);
+    next_keys();
+    running.add(now, running.weigh(scores, q));
+    next_values();
   }
 
-  // The warp's teams, the block's warps of a head, the cluster's blocks.
+  // The block's warps, then the cluster's blocks.
+  constexpr int kStride = kFeatures + 8;
+  __shared__ __align__(16) float sums[kWarps][kMostHeads][kStride];
+  __shared__ float2 totals[kWarps][kMostHeads];
+  const float total = running.whole_total();
+  if (q == 0 && g < heads) totals[warp][g] = {running.base, total};
 #pragma unroll
-  for (int distance = kTeam; distance < kLanes; distance *= 2)
+  for (int h = 0; h < 2; ++h) {
+    const int head = 2 * q + h;
+    if (head >= heads) break;
+    constexpr int kWords = Tile::kOfValue / 2;  // of a piece
 #pragma unroll
-    for (int h = 0; h < kEach; ++h) {
-      float other[8];
-      const float most = __shfl_xor_sync(~0u, running[h].most, distance);
-      const float total = __shfl_xor_sync(~0u, running[h].total, distance);
-#pragma unroll
-      for (int i = 0; i < 8; ++i) other[i] = __shfl_xor_sync(~0u, running[h].sum[i], distance);
-      running[h].add(most, total, other);
-    }
-  __shared__ float most_of[kHeads][kParts], total_of[kHeads][kParts], sum_of[kHeads][kParts][kFeatures];
-  // What each block of the cluster found, of this one's share of the outputs.
-  __shared__ float mosts[kMostBlocks][kHeads], totals[kMostBlocks][kHeads];
-  __shared__ float sums[kMostBlocks][kHeads * kFeatures / 2];
-  const int share = kHeads * kFeatures / blocks;
-  if (team == 0) {
-#pragma unroll
-    for (int h = 0; h < kEach; ++h) {
-      if (lane == 0) most_of[head + h][part] = running[h].most, total_of[head + h][part] = running[h].total;
-#pragma unroll
-      for (int i = 0; i < 8; ++i) sum_of[head + h][part][8 * lane + i] = running[h].sum[i];
+    for (int t = 0; t < Running::kWords; t += 2) {
+      const int feature = (t / kWords * 8 + g) * Tile::kOfValue + t % kWords * 2;
+      *reinterpret_cast<float4*>(&sums[warp][head][feature]) = {
+          running.average[t][h], running.average[t][2 + h], running.average[t + 1][h], running.average[t + 1][2 + h]};
     }
   }
   __syncthreads();
-  cluster.barrier_wait();
-  for (int i = thread; i < kHeads * kFeatures; i += kThreads) {
-    const int h = i / kFeatures, d = i % kFeatures;
-    float most = most_of[h][0], total = 0, sum = 0;
+  asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
+  const auto put = [&](int head, int feature, const Merged& of) {
+    const int64_t at = (static_cast<int64_t>(sequence) * p.heads + first_head + head) * kFeatures + feature;
+    *reinterpret_cast<uint32_t*>(p.y + at) =
+        narrow<kHalf>(__fdividef(of.first, of.total), __fdividef(of.second, of.total));
+  };
+  const int share_shift = 31 - __clz(share);
+#pragma unroll 1
+  for (int i = thread; i < heads * kFeatures / 2; i += kThreads) {
+    const int head = i / (kFeatures / 2), feature = i % (kFeatures / 2) * 2;
+    Merged all;
 #pragma unroll
-    for (int w = 1; w < kParts; ++w) most = fmaxf(most, most_of[h][w]);
+    for (int w = 0; w < kWarps; ++w) all.most = fmaxf(all.most, totals[w][head].x);
 #pragma unroll
-    for (int w = 0; w < kParts; ++w) {
-      const float share = most_of[h][w] == -INFINITY ? 0 : exp2f(most_of[h][w] - most);
-      total = fmaf(share, total_of[h][w], total);
-      sum = fmaf(share, sum_of[h][w][d], sum);
+    for (int w = 0; w < kWarps; ++w)
+      all.add(Running::kUnit, totals[w][head], *reinterpret_cast<const float2*>(&sums[w][head][feature]));
+    if (blocks == 1) {
+      put(head, feature, all);
+      continue;
     }
-    const int owner = i / share;
-    *cluster.map_shared_rank(&sums[rank][i % share], owner) = sum;
-    if (i % share == 0) {  // a share is of one head
-      *cluster.map_shared_rank(&mosts[rank][h], owner) = most;
-      *cluster.map_shared_rank(&totals[rank][h], owner) = total;
-    }
+    const int to = feature >> share_shift, at = feature & (share - 1);
+    const uint32_t barrier = shared_address(&all_received);
+    send(shared_address(received_sums + (block * heads + head) * share + at), barrier, to, all.first, all.second);
+    if (at == 0) send(shared_address(&received_totals[block][head]), barrier, to, all.most, all.total);
   }
-  cluster.sync();
-  if (thread < share) {
-    const int i = rank * share + thread, h = i / kFeatures;
-    float most = -INFINITY, total = 0, sum = 0;
-    for (int r = 0; r < blocks; ++r) most = fmaxf(most, mosts[r][h]);
-    for (int r = 0; r < blocks; ++r) {
-      const float share = mosts[r][h] == -INFINITY ? 0 : exp2f(mosts[r][h] - most);
-      total = fmaf(share, totals[r][h], total);
-      sum = fmaf(share, sums[r][thread], sum);
-    }
-    p.y[(static_cast<int64_t>(sequence) * p.heads + first_head) * kFeatures + i] = narrow<kHalf>(sum / total);
+  if (blocks == 1) return;
+  wait_for(shared_address(&all_received), 0);
+#pragma unroll 1
+  for (int i = thread; i < heads * share / 2; i += kThreads) {
+    const int head = 2 * i >> share_shift, at = 2 * i & (share - 1);
+    Merged all;
+#pragma unroll 1
+    for (int b = 0; b < blocks; ++b) all.most = fmaxf(all.most, received_totals[b][head].x);
+#pragma unroll 2
+    for (int b = 0; b < blocks; ++b)
+      all.add(Running::kUnit, received_totals[b][head],
+              *reinterpret_cast<const float2*>(received_sums + (b * heads + head) * share + at));
+    put(head, block * share + at, all);
   }
 }
 
-template <int kFeatures, int kHeads, bool kHalf, Stored kStored>
+/// Blocks of a cluster: as many as leave all blocks on the GPU at once and a tile for each warp. Of more, the last wait
+/// for the first.
+template <int kFeatures>
+unsigned blocks_for(const Params& p, int sequences, int passes) {
+  constexpr int64_t kAtOnce = 120 * kBlocksAnSm<kFeatures>;  // of 132 SMs: clusters leave some empty
+  constexpr int64_t kPlaces = kTileKeys * kWarpsOf<kFeatures>;
+  const int64_t clusters = static_cast<int64_t>(sequences) * p.kv_heads * passes;
+  int blocks = 1;
+  while (blocks < kMostBlocks && 2 * blocks * clusters <= kAtOnce && 2 * blocks <= (p.places + kPlaces - 1) / kPlaces)
+    blocks *= 2;
+  return static_cast<unsigned>(blocks);
+}
+
+template <int kFeatures, bool kHalf, Stored kStored>
 void launch(const Params& p, int sequences, CUstream_st* stream) {
+  const int passes = (p.group + kMostHeads - 1) / kMostHeads;
+  const unsigned blocks = blocks_for<kFeatures>(p, sequences, passes);
   cudaLaunchAttribute attributes[2] = {};
   attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attributes[0].val.programmaticStreamSerializationAllowed = 1;
   attributes[1].id = cudaLaunchAttributeClusterDimension;
-  // What a block does before and after its keys costs as much as some hundred of them.
-  const unsigned blocks = p.places <= 1024 ? 2 : p.places <= 4096 ? 4 : kMostBlocks;
   attributes[1].val.clusterDim = {blocks, 1, 1};
   cudaLaunchConfig_t config{};
-  config.gridDim = {blocks, static_cast<unsigned>(p.heads / kHeads), static_cast<unsigned>(sequences)};
-  config.blockDim = {Cut<kHeads, kStored>::kThreads, 1, 1};
+  config.gridDim = {blocks * static_cast<unsigned>(passes), static_cast<unsigned>(p.kv_heads),
+                    static_cast<unsigned>(sequences)};
+  config.blockDim = {kWarpsOf<kFeatures> * kLanes, 1, 1};
   config.stream = stream;
   config.attrs = attributes;
   config.numAttrs = 2;
-  require(cudaLaunchKernelEx(&config, attention_kernel<kFeatures, kHeads, kHalf, kStored>, p));
-}
-
-template <int kFeatures, bool kHalf, Stored kStored>
-void launch_for_group(const Params& p, int sequences, CUstream_st* stream) {
-  const int group = p.heads / p.kv_heads;
-  if (group % 2 == 0) return launch<kFeatures, 2, kHalf, kStored>(p, sequences, stream);
-  launch<kFeatures, 1, kHalf, kStored>(p, sequences, stream);
+  require(cudaLaunchKernelEx(&config, attention_kernel<kFeatures, kHalf, kStored>, p));
 }
 
 template <bool kHalf, Stored kStored>
 void launch_for_features(const Params& p, int64_t features, int sequences, CUstream_st* stream) {
-  if (features == 32) return launch_for_group<32, kHalf, kStored>(p, sequences, stream);
-  if (features == 64) return launch_for_group<64, kHalf, kStored>(p, sequences, stream);
-  if (features == 128) return launch_for_group<128, kHalf, kStored>(p, sequences, stream);
-  if (features == 256) return launch_for_group<256, kHalf, kStored>(p, sequences, stream);
+  if (features == 32) return launch<32, kHalf, kStored>(p, sequences, stream);
+  if (features == 64) return launch<64, kHalf, kStored>(p, sequences, stream);
+  if (features == 128) return launch<128, kHalf, kStored>(p, sequences, stream);
+  if (features == 256) return launch<256, kHalf, kStored>(p, sequences, stream);
   throw std::invalid_argument("cached attention: expected 32, 64, 128 or 256 features a head on CUDA, found " +
                               std::to_string(features) + "; run on the CPU, or let the cache grow");
 }
@@ -326,7 +309,8 @@ void cached_attention_cuda(const CachedAttention& call, Half dtype, CUstream_st*
                  call.v_stride,
                  call.places,
                  static_cast<int>(call.heads),
-                 static_cast<int>(call.kv_heads)};
+                 static_cast<int>(call.kv_heads),
+                 static_cast<int>(call.heads / call.kv_heads)};
   dtype == Half::kFloat16 ? launch_for_format<true>(p, call, stream) : launch_for_format<false>(p, call, stream);
 }
 

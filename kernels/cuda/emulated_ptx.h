@@ -172,6 +172,7 @@ class SharedAt {
  private:
   const uint32_t* at_;
 };
+inline float divide_in_range(float x, float y) { return x / y; }
 template <uint32_t kMask, uint32_t kB>
 uint32_t masked_or(uint32_t a) {
   return (a & kMask) | kB;

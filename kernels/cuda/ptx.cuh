@@ -83,6 +83,18 @@ class SharedAt {
   uint32_t at_;
 };
 
+/// x / y rounded to nearest, as `/`, where y is in 2^-60 ... 2^126 and x / y in 2^-30 ... 2^127 (below: but for last
+/// bits), without a branch to what divides all numbers. NaN of NaN.
+__device__ __forceinline__ float divide_in_range(float x, float y) {
+  float inverse;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(y));
+  inverse = __fmaf_rn(inverse, __fmaf_rn(-y, inverse, 1), inverse);
+  float result = __fmul_rn(x, inverse);
+#pragma unroll
+  for (int i = 0; i < 2; ++i) result = __fmaf_rn(inverse, __fmaf_rn(-y, result, x), result);
+  return result;
+}
+
 /// (a & mask) | b in one instruction.
 template <uint32_t kMask, uint32_t kB>
 __device__ __forceinline__ uint32_t masked_or(uint32_t a) {

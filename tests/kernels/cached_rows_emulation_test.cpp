@@ -1,5 +1,5 @@
-// Rows of cached_attention.cu's cache on the CPU (kernels/cuda/emulation.h): what a warp stores of a row, and the
-// numbers that a team reads, are what act_quant.h says, bit for bit.
+// Rows of cached_attention.cu's cache on the CPU (kernels/cuda/emulation.h): what a warp stores of a row, the numbers
+// that are made of it, and those that stand for it while it is new, are what act_quant.h says, bit for bit.
 #include <gtest/gtest.h>
 
 #include <random>
@@ -27,20 +27,23 @@ template <int kFeatures, bool kHalf, Stored kStored>
 void expect_the_row(const std::vector<float>& row) {
   SCOPED_TRACE(testing::Message() << kFeatures << " features, " << (kHalf ? "half" : "bfloat16") << ", format "
                                   << static_cast<int>(kStored));
-  constexpr int kRowWords = kFeatures / 8 * kLaneWords<kStored>, kTeam = kFeatures / 8;
+  constexpr int kRowWords = kFeatures * kBitsOf<kStored> / 32;
   constexpr uint32_t kUntouched = 0x55555555;
   std::vector<uint32_t> words(kPlaces * kRowWords, kUntouched);
-  std::vector<float> scales(kPlaces, 5), features = row, found(kFeatures);
+  std::vector<float> scales(kPlaces, 5);
+  std::vector<uint32_t> features(kFeatures / 2), found(kFeatures / 2);  // pairs
+  for (size_t i = 0; i < features.size(); ++i) features[i] = narrow<kHalf>(row[2 * i], row[2 * i + 1]);
   const HeadRows rows{words.data(), scales.data()};
   emulation::Block(kLanes, [&] {
     const int lane = static_cast<int>(threadIdx.x);
-    round_and_store<kFeatures, kHalf, kStored>(lane, features.data(), rows, kPlace, true);
-    __syncthreads();
-    if (lane >= kTeam) return;
-    float x[8];
-    numbers_of<kHalf>(eight_of<kFeatures, kStored>(rows, kPlace, lane), x);
-    std::copy(x, x + 8, found.begin() + 8 * lane);
+    auto* const numbers = reinterpret_cast<uint16_t*>(features.data());
+    round_and_store<kFeatures, kHalf, kStored>(lane, numbers, rows, kPlace, true);
   }).run();
+  const uint32_t* const stored = words.data() + kPlace * kRowWords;
+  if constexpr (kStored == Stored::kNumbers)
+    std::copy(stored, stored + kRowWords, found.begin());
+  else
+    numbers_of<kFeatures, kHalf, kStored>(stored, scales[kPlace], found.data());
 
   std::vector<float> expected = row;
   if (kStored != Stored::kNumbers) {
@@ -50,7 +53,11 @@ void expect_the_row(const std::vector<float>& row) {
     std::vector<uint8_t> codes(kFeatures);
     float scale;
     act_quant_codes_cpu(format, {1, kFeatures}, 0, 1, row.data(), codes.data(), &scale);
-    EXPECT_EQ(bits_of(scales[kPlace]), bits_of(scale));
+    if (scale == scale) {
+      EXPECT_EQ(bits_of(scales[kPlace]), bits_of(scale));
+    } else {
+      EXPECT_TRUE(scales[kPlace] != scales[kPlace]);
+    }
     const auto* const bytes = reinterpret_cast<const uint8_t*>(words.data() + kPlace * kRowWords);
     for (size_t i = 0; i < kFeatures; ++i)
       EXPECT_EQ(kStored == Stored::kInt8 ? bytes[i] : bytes[i / 2] >> 4 * (i % 2) & 15,
@@ -58,11 +65,14 @@ void expect_the_row(const std::vector<float>& row) {
           << i;
   }
   for (size_t i = 0; i < kFeatures; ++i) {
+    const auto at = [&](const std::vector<uint32_t>& pairs) {
+      return static_cast<uint16_t>(pairs[i / 2] >> 16 * (i % 2));
+    };
     if (expected[i] != expected[i]) {
-      EXPECT_TRUE(found[i] != found[i] && features[i] != features[i]) << i;
+      for (const float x : {number<kHalf>(at(found)), number<kHalf>(at(features))}) EXPECT_TRUE(x != x) << i;
     } else {
-      EXPECT_EQ(bits_of(found[i]), bits_of(expected[i])) << i;
-      EXPECT_EQ(bits_of(features[i]), bits_of(expected[i])) << i << ", as the new row";
+      EXPECT_EQ(at(found), narrow<kHalf>(expected[i])) << i;
+      EXPECT_EQ(at(features), narrow<kHalf>(expected[i])) << i << ", as the new row";
     }
   }
   for (const int place : {0, 2}) {

@@ -34,6 +34,12 @@ inline std::vector<AttentionCase> attention_cases() {
           {6, 6, 32, 40, {39, 7}},
           {14, 2, 128, 300, {255, 299}},
           {2, 1, 256, 70, {69}},
+          // Tiles of 16 places, and groups of fewer heads than a product has, as many, and more.
+          {6, 2, 64, 40, {15, 16, 17}},
+          {16, 2, 128, 33, {15, 16, 17, 32}},
+          {16, 1, 64, 600, {15, 599, 16}},
+          {32, 2, 64, 20, {17, 15}, ActivationFormat::kInt8},
+          {3, 1, 128, 260, {16, 255}, ActivationFormat::kInt4},
           {16, 2, 64, 90, {89, 50, 3}, ActivationFormat::kInt8},
           {4, 2, 64, 1100, {0, 1, 128, 511, 1099}, ActivationFormat::kInt8},
           {6, 6, 32, 40, {39, 7}, ActivationFormat::kInt8},
