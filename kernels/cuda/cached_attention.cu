@@ -238,11 +238,14 @@ __global__ void __launch_bounds__(kWarpsOf<kFeatures>* kLanes, kBlocksAnSm<kFeat
 /// for the first.
 template <int kFeatures>
 unsigned blocks_for(const Params& p, int sequences, int passes) {
-  constexpr int64_t kAtOnce = 120 * kBlocksAnSm<kFeatures>;  // of 132 SMs: clusters leave some empty
   constexpr int64_t kPlaces = kTileKeys * kWarpsOf<kFeatures>;
   const int64_t clusters = static_cast<int64_t>(sequences) * p.kv_heads * passes;
+  const auto at_once = [](int blocks) {  // of 132 SMs clusters of four and eight leave twelve empty
+    return static_cast<int64_t>(blocks > 2 ? 120 : 132) * kBlocksAnSm<kFeatures>;
+  };
   int blocks = 1;
-  while (blocks < kMostBlocks && 2 * blocks * clusters <= kAtOnce && 2 * blocks <= (p.places + kPlaces - 1) / kPlaces)
+  while (blocks < kMostBlocks && 2 * blocks * clusters <= at_once(2 * blocks) &&
+         2 * blocks <= (p.places + kPlaces - 1) / kPlaces)
     blocks *= 2;
   return static_cast<unsigned>(blocks);
 }
