@@ -9,13 +9,15 @@
 // and measured; about 2.5 us wait on something else (launch, query and angles, softmax, cluster). In brackets: a warp
 // that takes one head on plain instructions, as this kernel was.
 //                       1 sequence        4 sequences       16 sequences
-//    64 features,   513 places   .2  3.2 (4.5)     .9  4.3 (5.4)     3.5  7.7 (21)
-//                 4,097 places  1.7  6.7 (13)      7   12 (36)      28    37 (128)
-//   128 features,   513 places   .4  4.0 (7.3)    1.8  5.9 (8.2)     7    11 (33)
-// Of int8 and int4 instructions are the limit, three fifths of which make numbers: 64 features, 4,097 places take 8.8,
-// 15 and 43-45 us. Clusters larger than blocks_for says are slower, since their last wait for the first: 16 sequences,
-// 513 places in clusters of 2 7.3, of 4 11.2, of 8 17 us. Tried: four warps a block (one sequence 3.6 and 8.1, 16 of
-// 4,097 places 56 us), these with two tiles ahead (3.1, 6.9 and 45 us).
+//    64 features,   513 places   .2  2.7 (4.5)     .9  3.3 (5.4)     3.5  6.5 (21)
+//                 4,097 places  1.7  6.0 (13)      7   11 (36)      28    36 (128)
+//   128 features,   513 places   .4  2.7 (7.3)    1.8  4.8 (8.2)     7    9.6 (33)
+//   256 features,   513 places   .8  5.5 (12)     3.5  9.6 (13)     14    23 (56)
+// (16 sequences in clusters of one; of two, as blocks_for has them with 64 features, 4,097 places took 10 % less.) Of
+// int8 and int4 instructions are the limit, three fifths of which make numbers: 64 features, 4,097 places take 7.5 to
+// 8.4, 14 to 16 and 41 to 47 us. Clusters larger than blocks_for says are slower, since their last wait for the first:
+// 16 sequences, 513 places in clusters of 2 7.3, of 4 11.2, of 8 17 us. Tried: four warps a block (one sequence 3.6 and
+// 8.1, 16 of 4,097 places 56 us), these with two tiles ahead (3.1, 6.9 and 45 us).
 #include "kernels/cached_attention.h"
 #include "kernels/cuda/cached_heads.cuh"
 #include "kernels/cuda/hopper.cuh"
