@@ -43,9 +43,9 @@ class Quantizing {
         continue;
       }
       BlockReport report = quantize(block);
-      stored_.save_block(block, blocks_.decoder());
       report.seconds = now_s() - start;
-      done(report);
+      done(report);  // first: a kill in between makes the block again, and with it its report
+      stored_.save_block(block, blocks_.decoder());
     }
     registry_.enable(true);
   }

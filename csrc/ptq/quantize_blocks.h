@@ -39,8 +39,9 @@ inline constexpr int64_t kGradientMomentsBytes = int64_t{16} << 30;
 
 /// Quantizes every layer of the registry that is inside a block, with its scheme, as config.ptq says; others
 /// (embedding, LM head) keep the state that their quantizers have. `stored` has what an interrupted run finished; each
-/// further block is saved there before `done` hears of it. The student's quantizers were started from its
-/// full-precision weights. Throws UserError, InterruptedError, DivergedError.
+/// further block is saved there after `done` heard of it: a kill in between makes the block and its report again. The
+/// student's quantizers were started from its full-precision weights. Throws UserError, InterruptedError,
+/// DivergedError.
 void quantize_blocks(models::Decoder& decoder, const quant::Registry& registry, const Calibration& text,
                      const config::Config& config, const StoredBlocks& stored,
                      const std::function<void(const BlockReport&)>& done);
