@@ -74,7 +74,7 @@ class Decoder {
   StepState start_steps(const std::vector<KvCache*>& caches, int64_t places);
   /// tokens [B] int64 on the device, the next of each sequence -> logits [B, V] as logits() gives them, of those that
   /// follow. Advances the state. On CUDA nothing waits for the host, so that a graph can record it (ops/replay.h), and
-  /// where weights are packed a layer is five launches.
+  /// where weights are packed a layer is five launches, of more than four sequences seven.
   at::Tensor step(const at::Tensor& tokens, StepState& state);
 
   /// Keys and values from here on: rounded to 8 or 4 bits, one scale a token and head (straight through), and so held
