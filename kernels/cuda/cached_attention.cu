@@ -92,7 +92,7 @@ __global__ void __launch_bounds__(kWarpsOf<kFeatures>* kLanes, kBlocksAnSm<kFeat
     fence_barrier_init();
     arrive_expecting(barrier, static_cast<uint32_t>(blocks * heads * (4 * share + 8)));
   }
-  asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory");
+  tell_cluster_begun();
 
   const int step = kWarps * blocks, new_tile = position / kTileKeys;
   int tile = warp * blocks + block;
@@ -195,7 +195,7 @@ __global__ void __launch_bounds__(kWarpsOf<kFeatures>* kLanes, kBlocksAnSm<kFeat
     }
   }
   __syncthreads();
-  asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
+  wait_for_cluster();
   const auto put = [&](int head, int feature, const Merged& of) {
     const int64_t at = (static_cast<int64_t>(sequence) * p.heads + first_head + head) * kFeatures + feature;
     *reinterpret_cast<uint32_t*>(p.y + at) =

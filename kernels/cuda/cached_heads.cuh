@@ -41,16 +41,6 @@ struct HeadsAhead {
   }
 };
 
-/// To shared memory of block `block` of the cluster, whose barrier there counts the bytes.
-__device__ __forceinline__ void send(uint32_t to, uint32_t barrier, int block, float x, float y) {
-  asm volatile(
-      "{.reg .b32 to, barrier;"
-      "mapa.shared::cluster.u32 to, %0, %2; mapa.shared::cluster.u32 barrier, %1, %2;"
-      "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v2.f32 [to], {%3, %4}, [barrier];}" ::"r"(to),
-      "r"(barrier), "r"(block), "f"(x), "f"(y)
-      : "memory");
-}
-
 /// What a head's parts found, as one; a lane has two of its features.
 struct Merged {
   float most = -INFINITY, total = 0, first = 0, second = 0;

@@ -115,22 +115,11 @@ struct KeyTile {
   /// What integers stand for.
   template <bool kHalf>
   __device__ __forceinline__ void keys_to_numbers(KeyTile<kFeatures, Stored::kNumbers>& to) const {
-    constexpr int kWords = KeyTile<kFeatures, Stored::kNumbers>::kKeyWords;
-#pragma unroll
-    for (int j = 0; j < 2; ++j)
-#pragma unroll
-      for (int i = 0; i < kKeyPieces; ++i)
-        numbers_of<8, kHalf, kStored>(keys[j] + i * kKeyWords, __uint_as_float(key_scales[j]), to.keys[j] + i * kWords);
+    rows_to_numbers<8, kHalf>(keys, key_scales, to.keys);
   }
   template <bool kHalf>
   __device__ __forceinline__ void values_to_numbers(KeyTile<kFeatures, Stored::kNumbers>& to) const {
-    constexpr int kWords = KeyTile<kFeatures, Stored::kNumbers>::kValueWords;
-#pragma unroll
-    for (int j = 0; j < 4; ++j)
-#pragma unroll
-      for (int i = 0; i < kValuePieces; ++i)
-        numbers_of<kOfValue, kHalf, kStored>(values[j] + i * kValueWords, __uint_as_float(value_scales[j]),
-                                             to.values[j] + i * kWords);
+    rows_to_numbers<kOfValue, kHalf>(values, value_scales, to.values);
   }
 
   /// Of numbers: key `at` of the tile is the new one, of shared memory; values after it are zeros.
@@ -149,6 +138,20 @@ struct KeyTile {
       for (int i = 0; i < kValuePieces; ++i)
         load_shared_if<kValueWords>(row == at, values[j] + i * kValueWords, new_value + kOfValue * (8 * i + g));
     }
+  }
+
+ private:
+  /// kOf: features of a piece; of numbers two are a word.
+  template <int kOf, bool kHalf, int kRows, int kFromWords, int kToWords>
+  static __device__ __forceinline__ void rows_to_numbers(const uint32_t (&from)[kRows][kFromWords],
+                                                         const uint32_t (&scales)[kRows],
+                                                         uint32_t (&to)[kRows][kToWords]) {
+    constexpr int kPieces = kToWords / (kOf / 2), kWords = kFromWords / kPieces;
+#pragma unroll
+    for (int j = 0; j < kRows; ++j)
+#pragma unroll
+      for (int i = 0; i < kPieces; ++i)
+        numbers_of<kOf, kHalf, kStored>(from[j] + i * kWords, __uint_as_float(scales[j]), to[j] + i * (kOf / 2));
   }
 };
 

@@ -63,6 +63,9 @@ __device__ __forceinline__ void take_registers() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
 }
 
+/// The barrier in two parts, of which the first hands on nothing that was written: that all blocks have begun.
+__device__ __forceinline__ void tell_cluster_begun() { asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory"); }
+__device__ __forceinline__ void wait_for_cluster() { asm volatile("barrier.cluster.wait.acquire;" ::: "memory"); }
 /// All threads of a cluster's blocks that have not ended; what each wrote in its shared memory can be read then.
 __device__ __forceinline__ void cluster_barrier() {
   asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
@@ -77,6 +80,15 @@ __device__ __forceinline__ float4 load_of_block(uint32_t at, int block) {
                : "r"(there)
                : "memory");
   return v;
+}
+/// Two numbers to another block's shared memory, at this block's address; its barrier there counts the bytes.
+__device__ __forceinline__ void send(uint32_t to, uint32_t barrier, int block, float x, float y) {
+  asm volatile(
+      "{.reg .b32 to, barrier;"
+      "mapa.shared::cluster.u32 to, %0, %2; mapa.shared::cluster.u32 barrier, %1, %2;"
+      "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v2.f32 [to], {%3, %4}, [barrier];}" ::"r"(to),
+      "r"(barrier), "r"(block), "f"(x), "f"(y)
+      : "memory");
 }
 __device__ __forceinline__ void store_shared(uint32_t at, float v) {
   asm volatile("st.shared.f32 [%0], %1;" ::"r"(at), "f"(v) : "memory");
