@@ -13,24 +13,24 @@ struct DecodeTile {
   bool operator==(const DecodeTile&) const = default;
 };
 
-inline constexpr DecodeTile kDecodeTiles[] = {{1, 16}, {2, 8}, {2, 16}, {4, 8}, {4, 16}};
+/// Those that are worth a measurement.
+inline constexpr DecodeTile kDecodeTiles[] = {{1, 16}, {2, 8}, {2, 16}, {4, 16}, {8, 16}};
 
 /// Rows of x that are multiplied as integers (packed_decode.cu), in float16 or bfloat16; more are bfloat16
 /// (packed_skinny.cu).
 inline constexpr int kMostHalfRows = 4;
 
-/// The first so many tiles are compiled: few where a kernel takes many registers (8-bit codes, groups of 32), and for
-/// more than kMostHalfRows none of four bricks, which gain nothing there.
-constexpr int num_decode_tiles(bool many_registers, bool many_rows) { return many_registers ? 2 : many_rows ? 3 : 5; }
-inline int num_decode_tiles(const PackedShape& shape, int64_t num_x_rows) {
-  const bool many_registers = shape.bits == 8 || (shape.group_size == 32 && shape.num_groups() > 1);
-  return num_decode_tiles(many_registers, num_x_rows > kMostHalfRows);
-}
+/// Of more than kMostHalfRows, the first so many are compiled: fewer where a kernel takes many registers (8-bit codes,
+/// groups of 32).
+constexpr int num_skinny_tiles(bool many_registers) { return many_registers ? 2 : 3; }
 
-/// A gate and its up are in one block.
+/// A block has sixteen warps and any number of row bricks for up to kMostHalfRows, else one of the first of
+/// kDecodeTiles. A gate and its up are in one block.
 inline bool has_decode_tile(const PackedShape& shape, int64_t num_x_rows, bool gated, DecodeTile tile) {
-  if (gated && tile.row_bricks == 1) return false;
-  for (int i = 0; i < num_decode_tiles(shape, num_x_rows); ++i)
+  if (tile.row_bricks < 1 || (gated && tile.row_bricks % 2 != 0)) return false;
+  if (num_x_rows <= kMostHalfRows) return tile.warps == 16;
+  const int count = num_skinny_tiles(shape.bits == 8 || (shape.group_size == 32 && shape.num_groups() > 1));
+  for (int i = 0; i < count; ++i)
     if (kDecodeTiles[i] == tile) return true;
   return false;
 }
@@ -39,12 +39,14 @@ inline bool has_decode_tile(const PackedShape& shape, int64_t num_x_rows, bool g
 /// share of the rows.
 inline DecodeTile decode_tile_by_rule(const PackedShape& shape, int64_t num_x_rows, bool gated,
                                       int num_multiprocessors) {
-  const int64_t row_bricks = shape.row_bricks();
-  const auto has = [&](DecodeTile tile) { return has_decode_tile(shape, num_x_rows, gated, tile); };
+  const int64_t row_bricks = shape.row_bricks(), unit = gated ? 2 : 1;
+  if (num_x_rows <= kMostHalfRows) {
+    const int64_t blocks = unit * num_multiprocessors;
+    return {static_cast<int>((row_bricks + blocks - 1) / blocks * unit), 16};
+  }
   if (row_bricks <= num_multiprocessors && !gated) return {1, 16};
-  if (row_bricks <= 2 * num_multiprocessors && has({2, 16})) return {2, 16};
-  if (!has({4, 8})) return {2, 8};
-  return row_bricks <= 4 * num_multiprocessors ? DecodeTile{4, 16} : DecodeTile{4, 8};
+  if (row_bricks <= 2 * num_multiprocessors && has_decode_tile(shape, num_x_rows, gated, {2, 16})) return {2, 16};
+  return {2, 8};
 }
 
 }  // namespace satin::kernels

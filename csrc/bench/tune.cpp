@@ -74,10 +74,13 @@ ops::DecodeTiles tune_decode(const Options& options, const std::string& version)
           const kernels::DecodeTile by_rule =
               kernels::decode_tile_by_rule(shape, num_x_rows, /*gated=*/false, num_processors);
           ops::TunedTile best{.of = ops::tile_case(shape, num_x_rows), .tile = by_rule, .us = 0, .us_by_rule = 0};
-          for (int i = 0; i < kernels::num_decode_tiles(shape, num_x_rows); ++i) {
-            const kernels::DecodeTile tile = kernels::kDecodeTiles[i];
+          std::vector<kernels::DecodeTile> tiles{by_rule};
+          for (const kernels::DecodeTile& tile : kernels::kDecodeTiles)
+            if (tile != by_rule && kernels::has_decode_tile(shape, num_x_rows, /*gated=*/false, tile))
+              tiles.push_back(tile);
+          for (const kernels::DecodeTile& tile : tiles) {
             const Measurement measured = time(tile);
-            m.note += cat(i > 0 ? ", " : "", tile.row_bricks, "x", tile.warps, " ", fixed(measured.us, 1));
+            m.note += cat(m.note.empty() ? "" : ", ", tile.row_bricks, "x", tile.warps, " ", fixed(measured.us, 1));
             if (tile == by_rule) best.us_by_rule = measured.us;
             if (m.us > 0 && measured.us >= m.us) continue;
             m.us = best.us = measured.us;
@@ -85,7 +88,7 @@ ops::DecodeTiles tune_decode(const Options& options, const std::string& version)
             m.most_us = measured.most_us;
             best.tile = tile;
           }
-          m.note += cat("; rule ", by_rule.row_bricks, "x", by_rule.warps);
+          m.note += "; the first by rule";
           options.report(m);
           if (best.us >= best.us_by_rule * (1 - kLeastGain)) continue;
           best.us = time(best.tile).us;  // again: the best of several is the luckiest too

@@ -131,6 +131,11 @@ T __ldg(const T* from) {
   return *from;
 }
 template <class T>
+T __shfl_down_sync(unsigned, T value, unsigned distance) {
+  return satin::kernels::emulation::with_warp(value,
+                                              [&](const T* all, unsigned lane) { return all[(lane + distance) % 32]; });
+}
+template <class T>
 T __shfl_sync(unsigned, T value, int lane) {
   return satin::kernels::emulation::with_warp(value, [&](const T* all, unsigned) { return all[lane % 32]; });
 }
@@ -160,17 +165,32 @@ template <class T>
 void load_if(bool is_here, uint32_t& to, const T* from) {
   if (is_here) to = *from;
 }
+inline void load_if(bool is_here, uint32_t& x, uint32_t& y, const uint32_t* from) {
+  load_once_if(is_here, x, y, from);
+}
+template <class T>
+T in_register(T x) {
+  return x;
+}
+template <class T>
+const T* settled(const T* p) {
+  return p;
+}
+inline float approximate_inverse(float x) { return 1 / x; }
 inline void clear(uint32_t (&x)[4]) { x[0] = x[1] = x[2] = x[3] = 0; }
 class SharedAt {
  public:
-  explicit SharedAt(const void* at) : at_(static_cast<const uint32_t*>(at)) {}
+  explicit SharedAt(const uint32_t* at) : at_(const_cast<uint32_t*>(at)) {}
   SharedAt plus(int words) const { return SharedAt(at_ + words); }
+  SharedAt in_register() const { return *this; }
+  void store(uint32_t x) const { *at_ = x; }
+  void load(uint2& to) const { load_if(true, to); }
   void load_if(bool is_here, uint2& to) const {
     if (is_here) to = {at_[0], at_[1]};
   }
 
  private:
-  const uint32_t* at_;
+  uint32_t* at_;
 };
 inline float divide_in_range(float x, float y) { return x / y; }
 template <uint32_t kMask, uint32_t kB>
@@ -178,9 +198,10 @@ uint32_t masked_or(uint32_t a) {
   return (a & kMask) | kB;
 }
 
-inline void multiply_add(int (&c)[4], const uint32_t (&a)[4], uint2 b) {
+inline void multiply_add(int (&d)[4], const uint32_t (&a)[4], uint2 b, const int (&c)[4]) {
+  std::copy(c, c + 4, d);  // or d is c
   emulation::multiply_add<int, 4>(
-      c, a, b.x, b.y, [](uint32_t x, int i) { return static_cast<double>(x >> 8 * i & 0xff); },
+      d, a, b.x, b.y, [](uint32_t x, int i) { return static_cast<double>(x >> 8 * i & 0xff); },
       [](uint32_t x, int i) { return static_cast<double>(static_cast<int8_t>(x >> 8 * i & 0xff)); });
 }
 inline void multiply_add(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {

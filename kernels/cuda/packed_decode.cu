@@ -32,17 +32,17 @@
 namespace satin::kernels {
 namespace {
 
+constexpr int kWarps = 16, kThreads = kWarps * kLanes;
 constexpr int kMostIntegerRows = kMostHalfRows;  ///< of x: eight columns of the product
-constexpr int kXStride = 40;                     ///< words of 128 bytes of x in shared memory: rows fall on other banks
 constexpr int kMostX = 32639;                    ///< 127 * 256 + 127: both bytes of it are signed ones
 constexpr float kMagic = 12582912;  ///< 1.5 * 2^23: added to an integer's bits, they are the bits of kMagic + integer
-constexpr float kLeastX = 1e-33f;   ///< smaller ones are zeros: what divides by them has no float
+constexpr float kLeastX = 1e-33f;   ///< what divides by smaller ones has no float
 
 /// The codes of a lane's words (packed_weight.h) as A operands.
 template <int kBits>
 struct Codes {
   static constexpr int kWords = 2 * kBits;
-  /// Bit of each byte where a segment's codes stand in its operand.
+  /// Bit of each byte where a segment's codes stand, if one AND is to be all.
   static constexpr __host__ __device__ int position(int segment) {
     if (kBits == 8) return 0;
     if (kBits == 4) return 4 * (segment % 2);
@@ -50,269 +50,277 @@ struct Codes {
     return kBits == 1 ? segment : 2 * segment;
   }
 
-  /// Four codes: of row g (kRow 0) or g + 8, four kFour of the segment.
-  template <int kSegment, int kRow, int kFour>
+  /// Four codes at bit p of each byte: of row g (kRow 0) or g + 8, four kFour of the segment.
+  template <int kSegment, int kRow, int kFour, int p>
   static __device__ __forceinline__ uint32_t four(const uint32_t (&words)[kWords]) {
     constexpr uint32_t kBytes = 0x01010101;
-    constexpr int p = position(kSegment);
     if constexpr (kBits == 8) {
       return words[8 * kRow + 2 * kSegment + kFour];
     } else if constexpr (kBits == 4) {
-      return words[4 * kRow + 2 * (kSegment / 2) + kFour] & kBytes * (0xfu << p);
+      return shifted_right<4 * (kSegment % 2) - p>(words[4 * kRow + 2 * (kSegment / 2) + kFour]) & kBytes * (0xfu << p);
     } else if constexpr (kBits == 2) {
-      return words[2 * kRow + kFour] & kBytes * (3u << p);
+      return shifted_right<2 * kSegment - p>(words[2 * kRow + kFour]) & kBytes * (3u << p);
     } else if constexpr (kBits == 1) {
-      return shifted_right<4 * kFour>(words[kRow]) & kBytes * (1u << p);
+      return shifted_right<kSegment + 4 * kFour - p>(words[kRow]) & kBytes * (1u << p);
     } else {
       const uint32_t low = shifted_right<2 * kSegment - p>(words[2 * kRow + kFour]) & kBytes * (3u << p);
       const uint32_t high = shifted_right<2 * kSegment + kFour - p - 2>(words[4 + kRow]) & kBytes * (4u << p);
       return low | high;
     }
   }
+  /// The A operand of a segment's product.
+  template <int kSegment, bool kInPlace>
+  static __device__ __forceinline__ void operand(const uint32_t (&words)[kWords], uint32_t (&a)[4]) {
+    constexpr int p = kInPlace ? position(kSegment) : 0;
+    a[0] = four<kSegment, 0, 0, p>(words);
+    a[1] = four<kSegment, 1, 0, p>(words);
+    a[2] = four<kSegment, 0, 1, p>(words);
+    a[3] = four<kSegment, 1, 1, p>(words);
+  }
 };
 
-template <class Code>
-constexpr __host__ __device__ int most_position(int first, int count) {
-  int most = 0;
-  for (int s = first; s < first + count; ++s) most = Code::position(s) > most ? Code::position(s) : most;
+/// 256 high + low, of sums that began at kMagic's bits.
+__device__ __forceinline__ float sum_of_pairs(int high, int low) {
+  return fmaf(__int_as_float(high) - kMagic, 256, __int_as_float(low) - kMagic);
+}
+
+__device__ __forceinline__ float4 four_of(uint2 bits, bool is_half) {
+  const float2 first = pair_of(bits.x, is_half), second = pair_of(bits.y, is_half);
+  return {first.x, first.y, second.x, second.y};
+}
+/// Of a normed x, not yet divided by the norm: the integers are of the largest, whatever it is, and their sums can be
+/// divided. Adds the stream's squares up.
+__device__ __forceinline__ float4 normed_four(const PackedParams& p, int row, int column, float& squares) {
+  const float4 stream = *reinterpret_cast<const float4*>(static_cast<const float*>(p.x) +
+                                                         static_cast<int64_t>(row) * p.num_columns + column),
+               weight = __ldg(reinterpret_cast<const float4*>(p.norm_weight + column));
+  squares += (stream.x * stream.x + stream.y * stream.y) + (stream.z * stream.z + stream.w * stream.w);
+  return {stream.x * weight.x, stream.y * weight.y, stream.z * weight.z, stream.w * weight.w};
+}
+
+/// A brick's columns of a row of x as integers, in a warp's shared memory: words of high bytes, of low bytes, and zeros
+/// after each. Rows fall on other banks.
+constexpr int kXStride = 40, kXWords = 2 * kXStride, kZerosAt = kBrickColumns / 4;
+/// Gives the largest of them.
+__device__ __forceinline__ float put_integers(float4 x, const SharedAt& to) {
+  const float most_here = fmaxf(fmaxf(fabsf(x.x), fabsf(x.y)), fmaxf(fabsf(x.z), fabsf(x.w)));
+  // As bits: no float here has a sign.
+  const float most = __uint_as_float(__reduce_max_sync(~0u, __float_as_uint(most_here)));
+  const float inverse = kMostX * approximate_inverse(fmaxf(most, kLeastX));
+  // An integer's low 16 bits are those of kMagic + integer; + 128 rounds the high byte to the nearest, and leaves a
+  // signed low one. In the bytes' order c0 c2 c1 c3.
+  const auto integer = [&](float number) { return fmaf(number, inverse, kMagic); };
+  const auto high = [](float number) { return __float_as_uint(number + 128); };
+  const float a = integer(x.x), b = integer(x.y), c = integer(x.z), d = integer(x.w);
+  to.store(__byte_perm(__byte_perm(high(a), high(c), 0x0051), __byte_perm(high(b), high(d), 0x0051), 0x5410));
+  to.plus(kXStride).store(__byte_perm(__byte_perm(__float_as_uint(a), __float_as_uint(c), 0x0040),
+                                      __byte_perm(__float_as_uint(b), __float_as_uint(d), 0x0040), 0x5410));
   return most;
 }
 
-/// x in shared memory: [brick][row of x][high, low][kXStride words], bytes and, after the high ones, the scale.
-constexpr int kXWords = 2 * kXStride, kScaleAt = kBrickColumns / 4;
-
-/// Four columns of x before they are made: one load, or of a normed one two.
-template <bool kNormed>
-struct Four {
-  uint2 raw = {};
-  __device__ __forceinline__ void load(const PackedParams& p, int row, int column) {
-    raw = __ldg(reinterpret_cast<const uint2*>(static_cast<const uint16_t*>(p.x) +
-                                               static_cast<int64_t>(row) * p.num_columns + column));
-  }
-  __device__ __forceinline__ float4 made(const PackedParams& p) const {
-    const float2 first = pair_of(raw.x, p.x_is_half), second = pair_of(raw.y, p.x_is_half);
-    return {first.x, first.y, second.x, second.y};
-  }
-};
-template <>
-struct Four<true> {
-  float4 stream = {}, weight = {};
-  __device__ __forceinline__ void load(const PackedParams& p, int row, int column) {
-    stream = *reinterpret_cast<const float4*>(static_cast<const float*>(p.x) +
-                                              static_cast<int64_t>(row) * p.num_columns + column);
-    weight = __ldg(reinterpret_cast<const float4*>(p.norm_weight + column));
-  }
-  /// Not yet divided by the norm: the integers are of the largest, whatever it is, and their sums can be divided.
-  __device__ __forceinline__ float4 made(const PackedParams&) const {
-    return {stream.x * weight.x, stream.y * weight.y, stream.z * weight.z, stream.w * weight.w};
-  }
-  __device__ __forceinline__ float squares() const {
-    return (stream.x * stream.x + stream.y * stream.y) + (stream.z * stream.z + stream.w * stream.w);
-  }
-};
-
-/// A warp's share of x: 128 columns of a row at a time, of kAtOnce bricks (one row of x) or rows together. Lane l has
-/// columns 4 l ... 4 l + 3. Adds up a normed one's squares, of the lane's columns.
-template <bool kNormed, int kXRows, int kWarps>
-__device__ __forceinline__ void make_integers(const PackedParams& p, uint32_t* shared, int first_brick, int count,
-                                              int warp, int lane, float (&squares)[kXRows]) {
-  constexpr int kAtOnce = 4, kBricks = kXRows == 1 ? kAtOnce : 1;
-  const int m = kXRows == 1 ? 1 : p.num_x_rows;
-  const auto brick_of = [&](int begin, int i) { return kXRows == 1 ? begin + i * kWarps : begin; };
-  const auto is_one = [&](int begin, int i) { return kXRows == 1 ? brick_of(begin, i) < count : i < m; };
-  for (int begin = warp; begin < count; begin += kBricks * kWarps) {
-    Four<kNormed> fours[kAtOnce];
-#pragma unroll
-    for (int i = 0; i < kAtOnce; ++i) {
-      const int column = (first_brick + brick_of(begin, i)) * kBrickColumns + 4 * lane;
-      if (is_one(begin, i) && column < p.num_columns) fours[i].load(p, kXRows == 1 ? 0 : i, column);
-    }
-#pragma unroll
-    for (int i = 0; i < kAtOnce; ++i) {
-      if (!is_one(begin, i)) break;
-      const float4 x = fours[i].made(p);
-      const float most_here = fmaxf(fmaxf(fabsf(x.x), fabsf(x.y)), fmaxf(fabsf(x.z), fabsf(x.w)));
-      // As bits: no float here has a sign.
-      const float most = __uint_as_float(__reduce_max_sync(~0u, __float_as_uint(most_here)));
-      const float inverse = most > kLeastX ? __fdividef(kMostX, most) : 0;
-      // The integers' low 16 bits, as they stand in kMagic + integer.
-      const auto integer = [&](float number) { return __float_as_uint(fmaf(number, inverse, kMagic)); };
-      const uint32_t a = integer(x.x), b = integer(x.y), c = integer(x.z), d = integer(x.w);
-      // In the bytes' order c0 c2 c1 c3; + 128 rounds the high byte to the nearest, and leaves a signed low one.
-      const int slot = kXRows == 1 ? brick_of(begin, i) : begin * m + i;
-      uint32_t* const to = shared + slot * kXWords + lane;
-      to[0] = __byte_perm(__byte_perm(a + 128, c + 128, 0x0051), __byte_perm(b + 128, d + 128, 0x0051), 0x5410);
-      to[kXStride] = __byte_perm(__byte_perm(a, c, 0x0040), __byte_perm(b, d, 0x0040), 0x5410);
-      if (lane == 0) to[kScaleAt] = __float_as_uint(most * (1.f / kMostX));
-      if constexpr (kNormed) squares[kXRows == 1 ? 0 : i] += fours[i].squares();
-    }
-  }
-}
-
-__device__ __forceinline__ float sum_of_pairs(int high, int low) { return static_cast<float>(high * 256 + low); }
-
 /// kSegments: of a brick's 32 columns that share a scale (4: a brick or more). kXRows: rows of x, or the most of them.
-/// kDepth: bricks a warp asks for ahead.
-template <int kBits, int kSegments, int kRows, int kWarps, int kXRows, int kDepth>
-__global__ void __launch_bounds__(32 * kWarps, 16 / kWarps) decode_kernel(const PackedParams p, int bricks_a_phase) {
+/// kRows: row bricks at a time. kSlots: bricks that a warp has asked for.
+template <int kBits, int kSegments, int kXRows, int kRows, int kSlots, bool kZeros, bool kNormed>
+__global__ void __launch_bounds__(kThreads, 1) decode_kernel(const PackedParams p, int rows_a_block) {
   using Code = Codes<kBits>;
   constexpr bool kOneRow = kXRows == 1;
-  constexpr int kGroups = 4 / kSegments;
+  constexpr int kTogether = kOneRow ? 4 : kSegments;  ///< segments whose products are one sum
+  using Ahead = BricksAhead<kBits, kSegments, kRows, kWarps, kSlots, !kOneRow, kZeros>;
+  constexpr int kSums = 4 / kTogether, kOutputs = kRows * kBrickRows, kDepth = Ahead::kDepth,
+                kXAhead = kOneRow ? kDepth : 1;
   let_dependents_start();
-  uint32_t* const shared = launched_shared<uint32_t>();
-  __shared__ float squares_of[kWarps][kXRows];
-  const int thread = static_cast<int>(threadIdx.x), warp = thread / kLanes, lane = thread % kLanes, g = lane / 4,
-            q = lane % 4, m = kOneRow ? 1 : p.num_x_rows;
-  const int row_brick = static_cast<int>(blockIdx.x) * kRows;
+  const unsigned thread = threadIdx.x;
+  const int warp = __shfl_sync(~0u, static_cast<int>(thread / kLanes), 0), lane = static_cast<int>(thread % kLanes),
+            g = static_cast<int>(thread % kLanes / 4), q = static_cast<int>(thread % 4), m = kOneRow ? 1 : p.num_x_rows;
+  const int row_brick = static_cast<int>(blockIdx.x) * rows_a_block,
+            rows = min(rows_a_block, p.row_bricks - row_brick);
+  Ahead ahead(p, warp, lane);
+  ahead.start(row_brick, min(kRows, rows));
 
-  BricksAhead<kBits, kSegments, kRows, kWarps, kDepth, !kOneRow> ahead(p, row_brick, warp, lane);
-  for_each<kDepth>([&](auto depth) { ahead.template load<decltype(depth)::value>(p.zeros != nullptr); });
-  ahead.advance();
-  wait_for_dependencies();
+  float* const parts = launched_shared<float>();
+  float* const squares_of = parts + kWarps * kXRows * kOutputs;  // [warp][row of x]
+  uint32_t* const xs = reinterpret_cast<uint32_t*>(squares_of + kWarps * kXRows) + warp * kXRows * kXWords;
 
-  // B operand. Column g of one row is the high (even g) or the low bytes of its segment g / 2, and of the others zeros:
-  // sums of a brick's segments are the product's columns. Else it is those bytes of row g / 2, in all segments.
-  uint2 b[4] = {};
-  const auto has_b = [&](int s) { return kOneRow ? g / 2 == s : g / 2 < m; };
-  const int b_at = (kOneRow ? 0 : min(g / 2, m - 1)) * kXWords + g % 2 * kXStride + (kOneRow ? 8 * (g / 2) : 0) + 2 * q;
-  const int scale_at = (kOneRow ? 0 : min(q, m - 1)) * kXWords + kScaleAt;
-  const uint32_t ones[4] = {0x01010101, 0x01010101, 0x01010101, 0x01010101};
+  // B operand of a segment. Column g of one row is the high (even g) or the low bytes of segment g / 2, and of the
+  // others zeros: sums of a brick's segments are the product's columns. Else it is those bytes of row g / 2, and zeros
+  // where there is no such row.
+  const uint32_t* const zeros_of_x = xs + kZerosAt + 2 * q;
+  const uint32_t* const my_x = xs + (kOneRow ? 8 * (g / 2) : min(g / 2, m - 1) * kXWords) + g % 2 * kXStride + 2 * q;
+  const auto b_at = [&](int s) {
+    const bool is_here = kOneRow ? g / 2 == s : g / 2 < m;
+    const SharedAt at(is_here ? my_x + (kOneRow ? 0 : 8 * s) : zeros_of_x);
+    return kRows <= 2 ? at.in_register() : at;  // else too few are left
+  };
+  const SharedAt b_from[4] = {b_at(0), b_at(1), b_at(2), b_at(3)}, whole_from(my_x), x_to(xs + lane);
+  constexpr uint32_t kOne = 0x01010101, ones[4] = {kOne, kOne, kOne, kOne};
+  const int magic = __float_as_int(kMagic), none[4] = {magic, magic, magic, magic};
   // One row's sums are 2^p those of codes, p of segment q.
-  float unit = 1;
+  int place = 0;
   if constexpr (kOneRow)
 #pragma unroll
-    for (int s = 0; s < 4; ++s) unit = q == s ? static_cast<float>(1 << Code::position(s)) : unit;
+    for (int s = 1; s < 4; ++s) place = q == s ? Code::position(s) : place;
+  const float power = __int_as_float((127 + place) << 23), unit = __int_as_float((127 - place) << 23);
+  if (lane < 8) xs[kZerosAt + lane] = 0;
 
-  float total[kRows][2] = {};  // rows g and g + 8, of segment q or of row q of x
-  const auto add_up = [&](int bricks, auto with_zeros) {
-    for (int first = warp; first < bricks; first += kDepth * kWarps) {
+  // x as it lies, of the next kXAhead columns of bricks: asked for where `column` is, a number of them on.
+  const int my_column = warp * kBrickColumns + 4 * lane;
+  const uint32_t* const my_x_from = settled(static_cast<const uint32_t*>(p.x) + my_column / 2u);
+  uint2 bits[kXAhead][kXRows];
+  const auto load_x = [&](int column, int on, uint2(&to)[kXRows]) {
+    const bool is_here = column + on * kBrickColumns < p.num_columns;
+    const uint32_t* from = my_x_from + static_cast<unsigned>(column - my_column) / 2 + on * (kBrickColumns / 2);
+#pragma unroll
+    for (int row = 0; row < kXRows; ++row, from += p.num_columns / 2) {
+      to[row] = {};
+      load_if(is_here && row < m, to[row].x, to[row].y, from);
+    }
+  };
+  const auto start_x = [&] {
+    if constexpr (!kNormed)
+#pragma unroll
+      for (int i = 0; i < kXAhead; ++i) load_x(my_column, i * kWarps, bits[i]);
+  };
+  wait_for_dependencies();
+  start_x();
+#pragma unroll 1
+  for (int first = 0; first < rows; first += kRows) {
+    int column = my_column;
+    float total[kRows][2] = {};  // rows g and g + 8, of segment q or of row q of x
+    float squares[kXRows] = {};
+    for (int brick = warp; brick < p.column_bricks; brick += kDepth * kWarps) {
       for_each_while<kDepth>([&](auto depth) {
         constexpr int kAt = decltype(depth)::value;
-        if (kAt > 0 && first + kAt * kWarps >= bricks) return false;
-        const int slot = (first + kAt * kWarps) * m;
-        const SharedAt from(shared + slot * kXWords + b_at);
-        const float x_scale = __uint_as_float(shared[slot * kXWords + scale_at]);
-        const auto add = [&](int r, int pair, int(&sum)[4], float x_factor, float minus_x) {
-          float2 zero{p.zero, p.zero};
-          if (with_zeros) {
-            const uint32_t zeros = ahead.zeros[kAt][r][pair];
-            zero = {static_cast<float>(zeros & 0xff), static_cast<float>(zeros >> 8)};
-          }
-          const float2 scale = pair_of(ahead.scales[kAt][r][pair], p.scales_are_half);
-          total[r][0] += scale.x * x_factor * fmaf(zero.x, minus_x, sum_of_pairs(sum[0], sum[1]));
-          total[r][1] += scale.y * x_factor * fmaf(zero.y, minus_x, sum_of_pairs(sum[2], sum[3]));
-        };
+        if (kAt > 0 && brick + kAt * kWarps >= p.column_bricks) return false;
+        float x_factor = 0, minus_x[kSums];
+        __syncwarp();
+#pragma unroll
+        for (int row = 0; row < kXRows; ++row) {
+          if (row >= m) break;
+          float4 x{};
+          if constexpr (!kNormed)
+            x = four_of(bits[kOneRow ? kAt : 0][row], p.x_is_half);
+          else if (const int at = column + kAt * kWarps * kBrickColumns; at < p.num_columns)
+            x = normed_four(p, row, at, squares[row]);
+          const float most = put_integers(x, x_to.plus(row * kXWords));
+          if (kOneRow || row == q) x_factor = most * (1.f / kMostX) * unit;
+        }
+        __syncwarp();
+        if constexpr (!kNormed)
+          if (brick + (kAt + kXAhead) * kWarps < p.column_bricks)
+            load_x(column, (kAt + kXAhead) * kWarps, bits[kOneRow ? kAt : 0]);
+        uint2 b[4];
+#pragma unroll
+        for (int s = 0; s < 4; ++s) b_from[s].load(b[s]);
         if constexpr (kOneRow) {
-          uint2 whole{};
-          from.load_if(true, whole);
-#pragma unroll
-          for (int s = 0; s < 4; ++s) from.load_if(has_b(s), b[s]);
-          int sum_x[4] = {};
-          multiply_add(sum_x, ones, whole);
-          const float minus_x = sum_of_pairs(sum_x[0], sum_x[1]) * -unit;
-#pragma unroll
-          for (int r = 0; r < kRows; ++r) {
-            int sum[4] = {};
-            for_each<4>([&](auto segment) {
-              constexpr int s = decltype(segment)::value;
-              const uint32_t(&words)[2 * kBits] = ahead.words[kAt][r];
-              const uint32_t a[4] = {Code::template four<s, 0, 0>(words), Code::template four<s, 1, 0>(words),
-                                     Code::template four<s, 0, 1>(words), Code::template four<s, 1, 1>(words)};
-              multiply_add(sum, a, b[s]);
-            });
-            add(r, 0, sum, x_scale, minus_x);
-          }
+          uint2 whole;
+          whole_from.load(whole);
+          int sum[4];
+          multiply_add(sum, ones, whole, none);
+          minus_x[0] = sum_of_pairs(sum[0], sum[1]) * -power;
         } else {
 #pragma unroll
-          for (int s = 0; s < 4; ++s) from.plus(8 * s).load_if(has_b(s), b[s]);
-          for_each<kGroups>([&](auto group) {
-            constexpr int kFirst = decltype(group)::value * kSegments, kMost = most_position<Code>(kFirst, kSegments);
-            int sum_x[4] = {};
+          for (int j = 0; j < kSums; ++j) {
+            int sum[4];
+            multiply_add(sum, ones, b[j * kTogether], none);
 #pragma unroll
-            for (int s = kFirst; s < kFirst + kSegments; ++s) multiply_add(sum_x, ones, b[s]);
-            const float minus_x = sum_of_pairs(sum_x[0], sum_x[1]) * -(1 << kMost);
-#pragma unroll
-            for (int r = 0; r < kRows; ++r) {
-              int sum[8][4] = {};  // by position of the codes; unused ones cost nothing
-              for_each<kSegments>([&](auto in_group) {
-                constexpr int s = kFirst + decltype(in_group)::value;
-                const uint32_t(&words)[2 * kBits] = ahead.words[kAt][r];
-                const uint32_t a[4] = {Code::template four<s, 0, 0>(words), Code::template four<s, 1, 0>(words),
-                                       Code::template four<s, 0, 1>(words), Code::template four<s, 1, 1>(words)};
-                multiply_add(sum[Code::position(s)], a, b[s]);
-              });
-#pragma unroll
-              for (int i = 0; i < 4; ++i)
-#pragma unroll
-                for (int place = 0; place < kMost; ++place) sum[kMost][i] += sum[place][i] << (kMost - place);
-              add(r, decltype(group)::value, sum[kMost], x_scale * (1.f / (1 << kMost)), minus_x);
-            }
-          });
+            for (int s = j * kTogether + 1; s < (j + 1) * kTogether; ++s) multiply_add(sum, ones, b[s], sum);
+            minus_x[j] = -sum_of_pairs(sum[0], sum[1]);
+          }
         }
-        ahead.template load<kAt>(with_zeros);
+        for_each<kRows>([&](auto index) {
+          constexpr int r = decltype(index)::value, kItem = kAt * kRows + r, kSlot = kItem % kSlots;
+          const uint32_t(&words)[2 * kBits] = ahead.words[kSlot];
+          for_each<kSums>([&](auto sum_index) {
+            constexpr int kSum = decltype(sum_index)::value;
+            float2 zero{p.zero, p.zero};
+            if constexpr (kZeros) {
+              const uint32_t zeros = ahead.zeros[kSlot][kSum];
+              zero = {static_cast<float>(zeros & 0xff), static_cast<float>(zeros >> 8)};
+            }
+            const float2 scale = pair_of(ahead.scales[kSlot][kSum], p.scales_are_half);
+            int sum[4];
+            for_each<kTogether>([&](auto in_sum) {
+              constexpr int kFirst = kSum * kTogether, s = kFirst + decltype(in_sum)::value;
+              uint32_t a[4];
+              Code::template operand<s, kOneRow>(words, a);
+              if constexpr (s == kFirst)
+                multiply_add(sum, a, b[s], none);
+              else
+                multiply_add(sum, a, b[s], sum);
+            });
+            float(&to)[2] = total[r];
+            to[0] = fmaf(scale.x * x_factor, fmaf(zero.x, minus_x[kSum], sum_of_pairs(sum[0], sum[1])), to[0]);
+            to[1] = fmaf(scale.y * x_factor, fmaf(zero.y, minus_x[kSum], sum_of_pairs(sum[2], sum[3])), to[1]);
+          });
+          // Two at a time, for the branch. Those of this column are there whatever the columns.
+          constexpr int kNext = kItem + kSlots;
+          if constexpr (kSlots == 1 || kRows == 1 || kNext / kRows == kAt) {
+            if (kNext / kRows == kAt || ahead.template has<kNext>()) ahead.template load<kNext>();
+          } else if constexpr (r % 2 == 1) {
+            if (ahead.template has<kNext>()) ahead.template load<kNext - 1>(), ahead.template load<kNext>();
+          }
+        });
         return true;
       });
       ahead.advance();
+      column += kDepth * kWarps * kBrickColumns;
     }
-  };
-  for (int phase = 0; phase < p.column_bricks; phase += bricks_a_phase) {
-    const int bricks = min(bricks_a_phase, p.column_bricks - phase);
-    if (phase > 0) __syncthreads();
-    float squares[kXRows] = {};
-    if (p.norm_weight) {
-      make_integers<true, kXRows, kWarps>(p, shared, phase, bricks, warp, lane, squares);
+
+    if (first + kRows < rows) {
+      ahead.start(row_brick + first + kRows, min(kRows, rows - first - kRows));
+      start_x();
+    }
+    if (first > 0) __syncthreads();  // the sums before have been read
+    if constexpr (kOneRow) {
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) {  // lanes q and q ^ 1 each add up one of the two rows
+        float& sum = total[r][0];
+        const float other = q % 2 ? sum : total[r][1];
+        sum = (q % 2 ? total[r][1] : sum) + __shfl_xor_sync(~0u, other, 1);
+        sum += __shfl_xor_sync(~0u, sum, 2);
+      }
+      if (q < 2)
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) parts[warp * kOutputs + r * kBrickRows + g + 8 * q] = total[r][0];
+    } else if (q < m) {
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) put_sums<kRows, kXRows>(parts, warp, q, r, g, total[r][0], total[r][1]);
+    }
+    if (kNormed && first == 0)
 #pragma unroll
       for (int i = 0; i < kXRows; ++i) {
 #pragma unroll
         for (int distance = kLanes / 2; distance > 0; distance /= 2)
           squares[i] += __shfl_xor_sync(~0u, squares[i], distance);
-        if (lane == 0) squares_of[warp][i] = phase > 0 ? squares_of[warp][i] + squares[i] : squares[i];
+        if (lane == 0) squares_of[warp * kXRows + i] = squares[i];
       }
-    } else {
-      make_integers<false, kXRows, kWarps>(p, shared, phase, bricks, warp, lane, squares);
-    }
     __syncthreads();
-    if constexpr (kOneRow)
-      for_zeros(p, [&](auto zeros) { add_up(bricks, zeros); });
-    else
-      add_up(bricks, p.zeros != nullptr);
+    add_and_store<kRows, kWarps, kXRows>(p, parts, row_brick + first, min(kRows, rows - first), [&](int x_row) {
+      if (!kNormed) return 1.f;
+      float sum = 0;
+#pragma unroll
+      for (int w = 0; w < kWarps; ++w) sum += squares_of[w * kXRows + x_row];
+      return rsqrtf(sum / static_cast<float>(p.num_columns) + p.norm_eps);
+    });
   }
-
-  float* const parts = reinterpret_cast<float*>(shared);
-  __syncthreads();
-#pragma unroll
-  for (int r = 0; r < kRows; ++r) {
-    if constexpr (kOneRow)
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        total[r][i] /= unit;  // a power of two
-        total[r][i] += __shfl_xor_sync(~0u, total[r][i], 1);
-        total[r][i] += __shfl_xor_sync(~0u, total[r][i], 2);
-      }
-    if (q < m) put_sums<kRows>(parts, m, warp, q, r, g, total[r][0], total[r][1]);
-  }
-  add_and_store<kRows, kWarps>(p, parts, row_brick, [&](int x_row) {
-    if (!p.norm_weight) return 1.f;
-    float squares = 0;
-#pragma unroll
-    for (int w = 0; w < kWarps; ++w) squares += squares_of[w][x_row];
-    return rsqrtf(squares / static_cast<float>(p.num_columns) + p.norm_eps);
-  });
 }
 
-template <int kBits, int kSegments, int kRows, int kWarps, int kXRows>
-void launch(const PackedParams& p, CUstream_st* stream) {
-  // So many that what a block has asked for is always about as much.
-  constexpr int kDepth = kRows >= 4 ? 1 : (kBits == 8 || kSegments == 1 ? 2 : 4) / kRows;
-  constexpr int kMostXWords = 96 * 1024 / 4 * kWarps / 16;  // of two kernels at a time a multiprocessor has both
-  constexpr int kBricks = kWarps * kDepth;
-  const int x_words = p.num_x_rows * kXWords;
-  const int bricks_a_phase =
-      std::min((p.column_bricks + kBricks - 1) / kBricks, std::max(1, kMostXWords / x_words / kBricks)) * kBricks;
-  const int words =
-      std::max(std::min(bricks_a_phase, p.column_bricks) * x_words, kWarps * p.num_x_rows * kRows * kBrickRows);
-  launch_early(decode_kernel<kBits, kSegments, kRows, kWarps, kXRows, kDepth>, (p.row_bricks + kRows - 1) / kRows,
-               32 * kWarps, 4 * words, p, stream, bricks_a_phase);
+/// Bricks that a warp has asked for: 32 registers of words a lane, 64 KB of a multiprocessor.
+template <int kBits>
+constexpr int kMostSlots = kBits <= 2 ? 8 : kBits <= 4 ? 4 : 2;
+
+template <int kBits, int kSegments, int kXRows, int kRows>
+void launch(const PackedParams& p, int rows, CUstream_st* stream) {
+  constexpr int kSlots = std::min(kMostSlots<kBits>, 4 * kRows);
+  constexpr int kBytes = 4 * kWarps * kXRows * (kRows * kBrickRows + 1 + kXWords);
+  const auto with = [&](auto zeros, auto normed) {
+    launch_early(decode_kernel<kBits, kSegments, kXRows, kRows, kSlots, zeros, normed>, (p.row_bricks + rows - 1) / rows,
+                 kThreads, kBytes, p, stream, rows);
+  };
+  if (p.norm_weight)
+    p.zeros ? with(Yes{}, Yes{}) : with(No{}, Yes{});
+  else
+    p.zeros ? with(Yes{}, No{}) : with(No{}, No{});
 }
 
 }  // namespace
@@ -321,15 +329,24 @@ void packed_decode_cuda(const DecodeArgs& args, CUstream_st* stream) {
   check(args);
   if (args.num_rows > kMostIntegerRows) return packed_skinny_cuda(args, stream);
   const PackedParams p = params_of(args);
+  const int rows = tile_of(args).row_bricks;
   for_bits_and_group(args.w.shape.bits, p.group_shift, [&](auto bits, auto segments) {
     constexpr int kBits = decltype(bits)::value, kSegments = decltype(segments)::value;
-    for_tile<num_decode_tiles(kBits == 8 || kSegments == 1, false)>(args, [&](auto rows, auto warps) {
-      constexpr int kRows = decltype(rows)::value, kWarps = decltype(warps)::value;
-      if (p.num_x_rows == 1)
-        launch<kBits, kSegments, kRows, kWarps, 1>(p, stream);
+    const auto of_rows = [&](auto x_rows) {
+      constexpr int kXRows = decltype(x_rows)::value;
+      if (rows == 1)
+        launch<kBits, kSegments, kXRows, 1>(p, rows, stream);
+      else if (rows == 2)
+        launch<kBits, kSegments, kXRows, 2>(p, rows, stream);
+      else if (rows <= 4)
+        launch<kBits, kSegments, kXRows, 4>(p, rows, stream);
       else
-        launch<kBits, kSegments, kRows, kWarps, kMostIntegerRows>(p, stream);
-    });
+        launch<kBits, kSegments, kXRows, 8>(p, rows, stream);
+    };
+    if (p.num_x_rows == 1)
+      of_rows(std::integral_constant<int, 1>{});
+    else
+      of_rows(std::integral_constant<int, kMostIntegerRows>{});
   });
 }
 

@@ -52,149 +52,149 @@ __device__ __forceinline__ float2 pair_of(uint32_t bits, bool is_half) {
   return {__uint_as_float(bits << 16), __uint_as_float(bits & 0xffff0000u)};
 }
 
-/// Row brick number i of those a block counts from `first`, a multiple of kRows.
-__device__ __forceinline__ int row_brick_of(const PackedParams& p, int first, int i) {
-  return p.pair_bricks ? first / 2 + i / 2 + i % 2 * p.pair_bricks : first + i;
-}
-
-/// The bricks of a warp: kRows of them one above the other, then kWarps columns of bricks on; kDepth of these are asked
-/// for ahead. Each is asked for into the registers whose last words were just used, so that none are moved, and from
-/// an address that is made once for kDepth of them.
+/// The bricks of a warp: kRows of them one above the other, then kWarps columns of bricks on. kSlots of these are asked
+/// for ahead, each into the registers whose last words were just used, so that none are moved. One of kSlots and kRows
+/// is a multiple of the other.
 /// kEach: a lane has a pair of scales, and of zeros, for each of a brick's groups; else for that of segment q.
-template <int kBits, int kSegments, int kRows, int kWarps, int kDepth, bool kEach>
+template <int kBits, int kSegments, int kRows, int kWarps, int kSlots, bool kEach, bool kZeros>
 class BricksAhead {
  public:
   static constexpr int kGroups = 4 / kSegments, kPairs = kEach ? kGroups : 1;
-  uint32_t words[kDepth][kRows][2 * kBits] = {};
-  uint32_t scales[kDepth][kRows][kPairs] = {};  ///< of rows g and g + 8
-  uint32_t zeros[kDepth][kRows][kPairs] = {};
+  /// Columns of bricks after which a slot has the same row again.
+  static constexpr int kDepth = kSlots > kRows ? kSlots / kRows : 1;
+  uint32_t words[kSlots][2 * kBits];
+  uint32_t scales[kSlots][kPairs];  ///< of rows g and g + 8
+  uint32_t zeros[kSlots][kPairs];
 
-  __device__ __forceinline__ BricksAhead(const PackedParams& p, int row_brick, int warp, int lane)
+  __device__ __forceinline__ BricksAhead(const PackedParams& p, int warp, int lane)
       : p_(p),
-        brick_(warp),
-        bricks_left_(p.column_bricks - warp),
-        groups_left_(p.groups - warp * kGroups - (kEach ? 0 : lane % 4 / kSegments)),
-        group_shift_(p.group_shift - 2) {
-    const int num_here = min(kRows, p.row_bricks - row_brick);
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) {  // those outside the matrix are another's: nothing is stored of them
-      const int row = row_brick_of(p, row_brick, min(r, num_here - 1));
-      words_at_[r] = static_cast<unsigned>(row * p.column_bricks + warp) * (kBrickWords / kLaneWords) +
-                     static_cast<unsigned>(lane);
-      pairs_at_[r] = (row * p.groups + (kSegments < 4 ? p.groups - groups_left_ : 0)) * 8 + lane / 4;
-    }
-    high_words_ = 4 * kLanes - 2 * lane;
-  }
+        warp_(warp),
+        lane_(lane),
+        on_(p.pair_bricks ? p.pair_bricks : 1),
+        two_on_(p.pair_bricks ? 1 : 2),
+        group_shift_(p.group_shift - 2),
+        high_words_(4 * kLanes - 2 * lane) {}
 
-  /// Asks for number kAt of the next kDepth. What lies outside the matrix stays what it is: of no x but zeros.
-  template <int kAt>
-  __device__ __forceinline__ void load(bool with_zeros) {
-    constexpr int kWordsOn = kAt * kWarps * kBrickWords;
-    const bool is_here = bricks_left_ > kAt * kWarps;
+  /// Asks for the first of the rows from `row_brick` on. num_here: of the kRows, those that there are; of the others all
+  /// is zeros.
+  __device__ __forceinline__ void start(int row_brick, int num_here) {
+    first_row_ = p_.pair_bricks ? row_brick / 2u : row_brick;
+    num_here_ = num_here;
+    brick_ = warp_;
+    bricks_left_ = p_.column_bricks - warp_;
+    groups_left_ = p_.groups - warp_ * kGroups - (kEach ? 0 : lane_ % 4u / kSegments);
+    words_ = settled(p_.words + (warp_ * kBrickWords + lane_ * kLaneWords));
+    pairs_at_ = (kSegments < 4 ? p_.groups - groups_left_ : 0) * 8 + lane_ / 4u;
 #pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-      uint32_t(&to)[2 * kBits] = words[kAt][r];
-      const uint32_t* const from = p_.words + uint64_t{words_at_[r]} * kLaneWords + kWordsOn;
-      if constexpr (kBits == 1) {
-        load_once_if(is_here, to[0], to[1], from);
-      } else {
+    for (int i = 0; i < kSlots; ++i) {
 #pragma unroll
-        for (int i = 0; i < 2 * kBits / 4; ++i)
-          load_once_if(is_here, to[4 * i], to[4 * i + 1], to[4 * i + 2], to[4 * i + 3], from + 4 * kLanes * i);
-        if constexpr (kBits == 3) load_once_if(is_here, to[4], to[5], from + high_words_);
-      }
+      for (uint32_t& word : words[i]) word = 0;
+#pragma unroll
+      for (int j = 0; j < kPairs; ++j) scales[i][j] = zeros[i][j] = 0;
     }
-    const int group = kSegments == 4 ? (brick_ + kAt * kWarps) >> group_shift_ : 0;
-    constexpr int kPairsOn = kSegments == 4 ? 0 : 8 * kAt * kWarps * kGroups;
+    for_each<kSlots>([&](auto item) { load<decltype(item)::value>(); });
+  }
+  /// Whether item kItem, counted from the present column of bricks on, is in the matrix's columns.
+  template <int kItem>
+  __device__ __forceinline__ bool has() const {
+    return bricks_left_ > kItem / kRows * kWarps;
+  }
+  /// Asks for item kItem into slot kItem % kSlots. What lies outside the matrix stays what it is: of no x but zeros.
+  template <int kItem>
+  __device__ __forceinline__ void load() {
+    constexpr int r = kItem % kRows, kOn = kItem / kRows * kWarps, kSlot = kItem % kSlots;
+    const bool is_here = bricks_left_ > kOn && r < num_here_;
+    const auto row = static_cast<unsigned>(first_row_ + r / 2 * two_on_ + r % 2 * on_);
+    const uint32_t* const from = part(words_, row, p_.column_bricks * kBrickWords * 4) + kOn * kBrickWords;
+    uint32_t(&to)[2 * kBits] = words[kSlot];
+    if constexpr (kBits == 1) {
+      load_once_if(is_here, to[0], to[1], from);
+    } else {
+#pragma unroll
+      for (int i = 0; i < 2 * kBits / 4; ++i)
+        load_once_if(is_here, to[4 * i], to[4 * i + 1], to[4 * i + 2], to[4 * i + 3], from + 4 * kLanes * i);
+      if constexpr (kBits == 3) load_once_if(is_here, to[4], to[5], from + high_words_);
+    }
+    const int pairs_at = kSegments == 4 ? pairs_at_ + 8 * ((brick_ + kOn) >> group_shift_) : pairs_at_;
+    constexpr int kPairsOn = kSegments == 4 ? 0 : 8 * kOn * kGroups;
 #pragma unroll
     for (int i = 0; i < kPairs; ++i) {
-      const bool has_group = kSegments == 4 ? is_here : groups_left_ > kAt * kWarps * kGroups + i;
-#pragma unroll
-      for (int r = 0; r < kRows; ++r) {
-        const int pair = pairs_at_[r] + 8 * group;
-        load_if(has_group, scales[kAt][r][i], p_.scales + pair + kPairsOn + 8 * i);
-        load_if(has_group && with_zeros, zeros[kAt][r][i], p_.zeros + pair + kPairsOn + 8 * i);
-      }
+      const bool has_group = kSegments == 4 ? is_here : groups_left_ > kOn * kGroups + i && r < num_here_;
+      load_if(has_group, scales[kSlot][i], part(settled(p_.scales + pairs_at), row, p_.groups * 32) + kPairsOn + 8 * i);
+      if constexpr (kZeros)
+        load_if(has_group, zeros[kSlot][i], part(settled(p_.zeros + pairs_at), row, p_.groups * 16) + kPairsOn + 8 * i);
     }
   }
+  /// kDepth columns of bricks are done.
   __device__ __forceinline__ void advance() {
     constexpr int kBricks = kDepth * kWarps;
     brick_ += kBricks;
     bricks_left_ -= kBricks;
     groups_left_ -= kBricks * kGroups;
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-      words_at_[r] += kBricks * kBrickWords / kLaneWords;
-      if constexpr (kSegments < 4) pairs_at_[r] += 8 * kBricks * kGroups;
-    }
+    words_ += kBricks * kBrickWords;
+    if constexpr (kSegments < 4) pairs_at_ += 8 * kBricks * kGroups;
   }
 
  private:
   static constexpr int kBrickWords = 2 * kBits * kLanes, kLaneWords = kBits == 1 ? 2 : 4;
+  /// In one instruction: `bytes` a row.
+  template <class T>
+  static __device__ __forceinline__ const T* part(const T* first, unsigned row, int bytes) {
+    return reinterpret_cast<const T*>(reinterpret_cast<const char*>(first) + uint64_t{row} * static_cast<unsigned>(bytes));
+  }
   const PackedParams& p_;
-  int brick_, bricks_left_, groups_left_;
+  const int warp_, lane_;
+  const int on_, two_on_;  ///< row bricks from an even one to the next, and to the next even one
   const int group_shift_;
-  unsigned words_at_[kRows];  ///< a lane's words at a load; numbers, not pointers: these take half the registers
-  int pairs_at_[kRows];
-  int high_words_;  ///< from there to its words of the high bit
+  const int high_words_;  ///< from a lane's words to those of the high bit
+  int first_row_, num_here_, brick_, bricks_left_, groups_left_;
+  const uint32_t* words_;  ///< a lane's of row brick 0
+  int pairs_at_;
 };
 
-/// A lane's sums of rows g and g + 8 of row brick r, for row `x_row` of x: parts [warp][row of x][16 kRows].
-template <int kRows>
-__device__ __forceinline__ void put_sums(float* parts, int num_x_rows, int warp, int x_row, int r, int g, float lower,
-                                         float upper) {
-  float* const to = parts + (warp * num_x_rows + x_row) * kRows * kBrickRows + r * kBrickRows + g;
+/// A lane's sums of rows g and g + 8 of row brick r, for row `x_row` of x: parts [warp][kXRows][16 kRows].
+template <int kRows, int kXRows>
+__device__ __forceinline__ void put_sums(float* parts, int warp, int x_row, int r, int g, float lower, float upper) {
+  float* const to = parts + (warp * kXRows + x_row) * kRows * kBrickRows + r * kBrickRows + g;
   to[0] = lower;
   to[8] = upper;
 }
 
-/// A row of x's sum over the warps, in their order, of row `row` of the block's.
-template <int kRows, int kWarps>
-__device__ __forceinline__ float sum_of_warps(const PackedParams& p, const float* parts, int x_row, int row) {
-  constexpr int kOutputs = kRows * kBrickRows;
-  float sum = 0;
-#pragma unroll
-  for (int w = 0; w < kWarps; ++w) sum += parts[(w * p.num_x_rows + x_row) * kOutputs + row];
-  return sum * p.step;
-}
-
-/// Sums over the warps -> y; `factor` of a row of x multiplies them.
-template <int kRows, int kWarps, class Factor>
-__device__ __forceinline__ void add_and_store(const PackedParams& p, const float* parts, int row_brick,
+/// Sums over the warps, which all have put theirs, of the first `bricks` of kRows row bricks -> y; `factor` of a row of
+/// x multiplies them.
+template <int kRows, int kWarps, int kXRows, class Factor>
+__device__ __forceinline__ void add_and_store(const PackedParams& p, const float* parts, int row_brick, int bricks,
                                               const Factor& factor) {
-  constexpr int kOutputs = kRows * kBrickRows;
-  __syncthreads();
+  constexpr unsigned kOutputs = kRows * kBrickRows;
   const auto number = [&](uint16_t bits) { return pair_of(bits, p.x_is_half).x; };
   const auto narrow = [&](float x) {
     return p.x_is_half ? __half_as_ushort(__float2half_rn(x)) : __bfloat16_as_ushort(__float2bfloat16_rn(x));
   };
-  if constexpr (kRows > 1) {
+  // Whole warps: of a gated one, lanes 16 and up have the ups of the lanes below.
+  for (unsigned i = threadIdx.x; i < (kXRows * kOutputs + 31) / 32 * 32; i += 32 * kWarps) {
+    const int x_row = static_cast<int>(i / kOutputs), at = static_cast<int>(i % kOutputs);
+    const bool is_here = at < bricks * kBrickRows && x_row < p.num_x_rows;
+    float sum = 0;
+    if (is_here)
+#pragma unroll
+      for (int w = 0; w < kWarps; ++w) sum += parts[static_cast<unsigned>(w * kXRows * kOutputs) + i];
+    sum *= is_here ? factor(x_row) * p.step : 0;
+    const int rows = p.gated ? p.num_rows / 2 : p.num_rows,
+              row = p.gated ? (row_brick / 2 + at / 32) * kBrickRows + at % 16 : row_brick * kBrickRows + at;
+    if (p.bias && is_here && row < rows) sum += number(p.bias[row + (p.gated && at % 32 >= 16 ? rows : 0)]);
     if (p.gated) {
-      const int size = p.num_rows / 2;
-      for (int i = static_cast<int>(threadIdx.x); i < p.num_x_rows * kOutputs / 2; i += 32 * kWarps) {
-        const int x_row = i / (kOutputs / 2), at = i % (kOutputs / 2), brick = at / kBrickRows;
-        const int of_gate = 2 * kBrickRows * brick + at % kBrickRows, row = row_brick / 2 * kBrickRows + at;
-        if (row >= size) continue;
-        float gate = factor(x_row) * sum_of_warps<kRows, kWarps>(p, parts, x_row, of_gate);
-        float up = factor(x_row) * sum_of_warps<kRows, kWarps>(p, parts, x_row, of_gate + kBrickRows);
-        if (p.bias) gate += number(p.bias[row]), up += number(p.bias[size + row]);
-        static_cast<uint16_t*>(p.y)[static_cast<int64_t>(x_row) * size + row] = narrow(gate / (1 + __expf(-gate)) * up);
-      }
-      return;
+      const float up = __shfl_down_sync(~0u, sum, 16);
+      sum = sum / (1 + __expf(-sum)) * up;
+      if (at % 32 >= 16) continue;
     }
-  }
-  for (int i = static_cast<int>(threadIdx.x); i < p.num_x_rows * kOutputs; i += 32 * kWarps) {
-    const int row = row_brick * kBrickRows + i % kOutputs, x_row = i / kOutputs;
-    if (row >= p.num_rows) continue;
-    float sum = factor(x_row) * sum_of_warps<kRows, kWarps>(p, parts, x_row, i % kOutputs);
-    const int64_t at = static_cast<int64_t>(x_row) * p.num_rows + row;
-    if (p.bias) sum += number(p.bias[row]);
+    if (!is_here || row >= rows) continue;
+    const int64_t to = static_cast<int64_t>(x_row) * rows + row;
     if (p.wide) {
-      if (p.residual) sum += static_cast<const float*>(p.residual)[at];
-      static_cast<float*>(p.y)[at] = sum;
+      if (p.residual) sum += static_cast<const float*>(p.residual)[to];
+      static_cast<float*>(p.y)[to] = sum;
     } else {
-      if (p.residual) sum += number(static_cast<const uint16_t*>(p.residual)[at]);
-      static_cast<uint16_t*>(p.y)[at] = narrow(sum);
+      if (p.residual) sum += number(static_cast<const uint16_t*>(p.residual)[to]);
+      static_cast<uint16_t*>(p.y)[to] = narrow(sum);
     }
   }
 }
@@ -246,16 +246,6 @@ struct Yes {
 struct No {
   constexpr __host__ __device__ operator bool() const { return false; }
 };
-/// f(are there zeros), as a type: of a loop that is compiled for both.
-template <class Function>
-__device__ __forceinline__ void for_zeros(const PackedParams& p, const Function& f) {
-#if defined(__CUDACC__)
-  p.zeros ? f(Yes{}) : f(No{});
-#else  // one version is compiled faster
-  f(p.zeros != nullptr);
-#endif
-}
-
 inline PackedParams params_of(const DecodeArgs& args) {
   const PackedShape& shape = args.w.shape;
   PackedParams p{};
@@ -306,23 +296,10 @@ void for_bits_and_group(int bits, int group_shift, const Function& f) {
   });
 }
 
-/// Calls f with the args' tile, or the rule's, as types. kMost: of the first so many of kDecodeTiles.
-template <int kMost, class Function>
-void for_tile(const DecodeArgs& args, const Function& f) {
-  const DecodeTile tile = args.tile != DecodeTile{}
-                              ? args.tile
-                              : decode_tile_by_rule(args.w.shape, args.num_rows, args.gated, num_multiprocessors());
-  const auto use = [&]<int kAt>(std::integral_constant<int, kAt>) {
-    if (tile != kDecodeTiles[kAt]) return false;
-    f(std::integral_constant<int, kDecodeTiles[kAt].row_bricks>{},
-      std::integral_constant<int, kDecodeTiles[kAt].warps>{});
-    return true;
-  };
-  const bool found = [&]<int... kI>(std::integer_sequence<int, kI...>) {
-    return (use(std::integral_constant<int, kI>{}) || ...);
-  }
-  (std::make_integer_sequence<int, kMost>{});
-  if (!found) throw std::invalid_argument("packed decode: no such tile");
+/// The args' tile, or the rule's.
+inline DecodeTile tile_of(const DecodeArgs& args) {
+  if (args.tile != DecodeTile{}) return args.tile;
+  return decode_tile_by_rule(args.w.shape, args.num_rows, args.gated, num_multiprocessors());
 }
 
 /// Five to sixteen rows of bfloat16 x (packed_skinny.cu).

@@ -60,7 +60,7 @@ class XAhead {
 };
 
 /// kTiles: of 8 rows of x. kDepth: bricks a warp asks for ahead.
-template <int kBits, int kSegments, int kRows, int kWarps, int kTiles, int kDepth>
+template <int kBits, int kSegments, int kRows, int kWarps, int kTiles, int kDepth, bool kZeros>
 __global__ void __launch_bounds__(32 * kWarps, 16 / kWarps) skinny_kernel(const PackedParams p) {
   using Number = Numbers<kBits>;
   constexpr int kGroups = 4 / kSegments;
@@ -69,9 +69,8 @@ __global__ void __launch_bounds__(32 * kWarps, 16 / kWarps) skinny_kernel(const 
   float* const parts = launched_shared<float>();
   const int thread = static_cast<int>(threadIdx.x), warp = thread / kLanes, lane = thread % kLanes, g = lane / 4,
             q = lane % 4, m = p.num_x_rows, row_brick = static_cast<int>(blockIdx.x) * kRows;
-  BricksAhead<kBits, kSegments, kRows, kWarps, kDepth, true> ahead(p, row_brick, warp, lane);
-  for_each<kDepth>([&](auto depth) { ahead.template load<decltype(depth)::value>(p.zeros != nullptr); });
-  ahead.advance();
+  BricksAhead<kBits, kSegments, kRows, kWarps, kDepth * kRows, true, kZeros> ahead(p, warp, lane);
+  ahead.start(row_brick, min(kRows, p.row_bricks - row_brick));
   wait_for_dependencies();
   XAhead<kTiles, kWarps> x_ahead(p, warp, g, q);
 #pragma unroll
@@ -79,7 +78,6 @@ __global__ void __launch_bounds__(32 * kWarps, 16 / kWarps) skinny_kernel(const 
   x_ahead.advance();
 
   float total[kRows][kTiles][4] = {};
-  const bool with_zeros = p.zeros != nullptr;
   for (int first = warp; first < p.column_bricks; first += kDepth * kWarps) {
     for_each_while<kDepth>([&](auto depth) {
       constexpr int kAt = decltype(depth)::value;
@@ -110,10 +108,10 @@ __global__ void __launch_bounds__(32 * kWarps, 16 / kWarps) skinny_kernel(const 
           float part[kRowsAtOnce][Number::kParts][kTiles][4];
 #pragma unroll
           for (int r = 0; r < kRowsAtOnce; ++r) {
-            scale[r] = pair_of(ahead.scales[kAt][kFirst + r][kGroup], p.scales_are_half);
+            scale[r] = pair_of(ahead.scales[kAt * kRows + kFirst + r][kGroup], p.scales_are_half);
             float2 zero{p.zero, p.zero};
-            if (with_zeros) {
-              const uint32_t zeros = ahead.zeros[kAt][kFirst + r][kGroup];
+            if constexpr (kZeros) {
+              const uint32_t zeros = ahead.zeros[kAt * kRows + kFirst + r][kGroup];
               zero = {static_cast<float>(zeros & 0xff), static_cast<float>(zeros >> 8)};
             }
 #pragma unroll
@@ -133,7 +131,7 @@ __global__ void __launch_bounds__(32 * kWarps, 16 / kWarps) skinny_kernel(const 
               constexpr int kPart = decltype(index)::value / 2, kFour = decltype(index)::value % 2;
 #pragma unroll
               for (int r = 0; r < kRowsAtOnce; ++r) {
-                const uint32_t(&words)[2 * kBits] = ahead.words[kAt][kFirst + r];
+                const uint32_t(&words)[2 * kBits] = ahead.words[kAt * kRows + kFirst + r];
                 const uint32_t a[4] = {Number::template pair<s, 0, kFour, 0, kPart>(words),
                                        Number::template pair<s, 1, kFour, 0, kPart>(words),
                                        Number::template pair<s, 0, kFour, 1, kPart>(words),
@@ -157,7 +155,7 @@ __global__ void __launch_bounds__(32 * kWarps, 16 / kWarps) skinny_kernel(const 
               }
         });
       });
-      ahead.template load<kAt>(with_zeros);
+      for_each<kRows>([&](auto r) { ahead.template load<(kAt + kDepth) * kRows + decltype(r)::value>(); });
       x_ahead.advance();
       return true;
     });
@@ -169,28 +167,42 @@ __global__ void __launch_bounds__(32 * kWarps, 16 / kWarps) skinny_kernel(const 
     for (int i = 0; i < 2; ++i)
       if (const int row = 8 * n + 2 * q + i; row < m)
 #pragma unroll
-        for (int r = 0; r < kRows; ++r) put_sums<kRows>(parts, m, warp, row, r, g, total[r][n][i], total[r][n][2 + i]);
-  add_and_store<kRows, kWarps>(p, parts, row_brick, [](int) { return 1.f; });
+        for (int r = 0; r < kRows; ++r) put_sums<kRows, 8 * kTiles>(parts, warp, row, r, g, total[r][n][i], total[r][n][2 + i]);
+  __syncthreads();
+  add_and_store<kRows, kWarps, 8 * kTiles>(p, parts, row_brick, kRows, [](int) { return 1.f; });
 }
 
 template <int kBits, int kSegments, int kRows, int kWarps, int kTiles>
 void launch(const PackedParams& p, CUstream_st* stream) {
   constexpr bool kMany = kBits == 8 || kSegments == 1 || kRows * kTiles == 4 || (kBits == 3 && kRows == 2);
   constexpr int kDepth = kMany ? 1 : 2;  // as registers allow
-  launch_early(skinny_kernel<kBits, kSegments, kRows, kWarps, kTiles, kDepth>, (p.row_bricks + kRows - 1) / kRows,
-               32 * kWarps, static_cast<int>(sizeof(float)) * kWarps * p.num_x_rows * kRows * kBrickRows, p, stream);
+  const auto with = [&](auto zeros) {
+    launch_early(skinny_kernel<kBits, kSegments, kRows, kWarps, kTiles, kDepth, zeros>,
+                 (p.row_bricks + kRows - 1) / kRows, 32 * kWarps,
+                 static_cast<int>(sizeof(float)) * kWarps * 8 * kTiles * kRows * kBrickRows, p, stream);
+  };
+  p.zeros ? with(Yes{}) : with(No{});
+}
+
+/// Calls f with 0 ... kCount - 1 as types.
+template <int kCount, class Function>
+void for_each_tile(const Function& f) {
+  [&]<int... kI>(std::integer_sequence<int, kI...>) { (f(std::integral_constant<int, kI>{}), ...); }
+  (std::make_integer_sequence<int, kCount>{});
 }
 
 }  // namespace
 
 void packed_skinny_cuda(const DecodeArgs& args, CUstream_st* stream) {
   const PackedParams p = params_of(args);
+  const DecodeTile tile = tile_of(args);
   for_bits_and_group(args.w.shape.bits, p.group_shift, [&](auto bits, auto segments) {
     constexpr int kBits = decltype(bits)::value, kSegments = decltype(segments)::value;
-    for_tile<num_decode_tiles(kBits == 8 || kSegments == 1, true)>(args, [&](auto rows, auto warps) {
-      constexpr int kRows = decltype(rows)::value, kWarps = decltype(warps)::value;
-      p.num_x_rows <= 8 ? launch<kBits, kSegments, kRows, kWarps, 1>(p, stream)
-                        : launch<kBits, kSegments, kRows, kWarps, 2>(p, stream);
+    for_each_tile<num_skinny_tiles(kBits == 8 || kSegments == 1)>([&](auto index) {
+      constexpr DecodeTile kTile = kDecodeTiles[decltype(index)::value];
+      if (tile != kTile) return;
+      p.num_x_rows <= 8 ? launch<kBits, kSegments, kTile.row_bricks, kTile.warps, 1>(p, stream)
+                        : launch<kBits, kSegments, kTile.row_bricks, kTile.warps, 2>(p, stream);
     });
   });
 }

@@ -22,21 +22,24 @@ __device__ __forceinline__ void wait_for_dependencies() { asm volatile("griddepc
 /// The next one may begin with what does not depend on this one.
 __device__ __forceinline__ void let_dependents_start() { asm volatile("griddepcontrol.launch_dependents;"); }
 
-/// Of what is read once, and where `is_here` alone: else `to` stays.
+/// Of what is read once, and where `is_here` alone: else `to` stays. Not through the read-only path, whose loads the
+/// compiler moves behind wait_for_dependencies.
 __device__ __forceinline__ void load_once_if(bool is_here, uint32_t& x, uint32_t& y, uint32_t& z, uint32_t& w,
                                              const uint32_t* from) {
   asm volatile(
       "{.reg .pred here; setp.ne.s32 here, %5, 0;"
-      "@here ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];}"
+      "@here ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];}"
       : "+r"(x), "+r"(y), "+r"(z), "+r"(w)
-      : "l"(from), "r"(static_cast<int>(is_here)));
+      : "l"(from), "r"(static_cast<int>(is_here))
+      : "memory");
 }
 __device__ __forceinline__ void load_once_if(bool is_here, uint32_t& x, uint32_t& y, const uint32_t* from) {
   asm volatile(
       "{.reg .pred here; setp.ne.s32 here, %3, 0;"
-      "@here ld.global.nc.L1::no_allocate.v2.u32 {%0, %1}, [%2];}"
+      "@here ld.global.L1::no_allocate.v2.u32 {%0, %1}, [%2];}"
       : "+r"(x), "+r"(y)
-      : "l"(from), "r"(static_cast<int>(is_here)));
+      : "l"(from), "r"(static_cast<int>(is_here))
+      : "memory");
 }
 /// Of what is read again.
 __device__ __forceinline__ void load_if(bool is_here, uint32_t& x, uint32_t& y, uint32_t& z, uint32_t& w,
@@ -48,15 +51,23 @@ __device__ __forceinline__ void load_if(bool is_here, uint32_t& x, uint32_t& y, 
       : "l"(from), "r"(static_cast<int>(is_here))
       : "memory");
 }
+__device__ __forceinline__ void load_if(bool is_here, uint32_t& x, uint32_t& y, const uint32_t* from) {
+  asm volatile("{.reg .pred here; setp.ne.s32 here, %3, 0; @here ld.global.cg.v2.u32 {%0, %1}, [%2];}"
+               : "+r"(x), "+r"(y)
+               : "l"(from), "r"(static_cast<int>(is_here))
+               : "memory");
+}
 __device__ __forceinline__ void load_if(bool is_here, uint32_t& to, const uint32_t* from) {
-  asm volatile("{.reg .pred here; setp.ne.s32 here, %2, 0; @here ld.global.nc.u32 %0, [%1];}"
+  asm volatile("{.reg .pred here; setp.ne.s32 here, %2, 0; @here ld.global.u32 %0, [%1];}"
                : "+r"(to)
-               : "l"(from), "r"(static_cast<int>(is_here)));
+               : "l"(from), "r"(static_cast<int>(is_here))
+               : "memory");
 }
 __device__ __forceinline__ void load_if(bool is_here, uint32_t& to, const uint16_t* from) {
-  asm volatile("{.reg .pred here; setp.ne.s32 here, %2, 0; @here ld.global.nc.u16 %0, [%1];}"
+  asm volatile("{.reg .pred here; setp.ne.s32 here, %2, 0; @here ld.global.u16 %0, [%1];}"
                : "+r"(to)
-               : "l"(from), "r"(static_cast<int>(is_here)));
+               : "l"(from), "r"(static_cast<int>(is_here))
+               : "memory");
 }
 
 /// x = 0, in a branch of its own: what is seldom done takes no instructions of what is done always.
@@ -65,12 +76,40 @@ __device__ __forceinline__ void clear(uint32_t (&x)[4]) {
                : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3]));
 }
 
+/// x, of which the compiler does not know that it is x: it keeps it in a register, where it would make it again and
+/// again. All lanes together.
+template <class T>
+__device__ __forceinline__ T in_register(T x) {
+  return __shfl_sync(~0u, x, threadIdx.x);
+}
+
+/// p, as a number that sums begin with: the compiler would add what is behind it first.
+template <class T>
+__device__ __forceinline__ const T* settled(const T* p) {
+  asm volatile("" : "+l"(p));
+  return p;
+}
+
+/// 1 / x but for the last bits, of 2^-126 ... 2^126.
+__device__ __forceinline__ float approximate_inverse(float x) {
+  float inverse;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(x));
+  return inverse;
+}
+
 /// A place in the block's memory, as its loads take it.
 class SharedAt {
  public:
-  __device__ __forceinline__ explicit SharedAt(const void* at)
+  __device__ __forceinline__ explicit SharedAt(const uint32_t* at)
       : at_(static_cast<uint32_t>(__cvta_generic_to_shared(at))) {}
   __device__ __forceinline__ SharedAt plus(int words) const { return SharedAt(at_ + 4 * words, 0); }
+  __device__ __forceinline__ SharedAt in_register() const { return SharedAt(satin::kernels::in_register(at_), 0); }
+  __device__ __forceinline__ void store(uint32_t x) const {
+    asm volatile("st.shared.u32 [%0], %1;" ::"r"(at_), "r"(x) : "memory");
+  }
+  __device__ __forceinline__ void load(uint2& to) const {
+    asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(to.x), "=r"(to.y) : "r"(at_) : "memory");
+  }
   /// Where `is_here` alone: else `to` stays. A load of its own, though another of the same place be near.
   __device__ __forceinline__ void load_if(bool is_here, uint2& to) const {
     asm volatile("{.reg .pred here; setp.ne.s32 here, %3, 0; @here ld.volatile.shared.v2.u32 {%0, %1}, [%2];}"
@@ -103,13 +142,13 @@ __device__ __forceinline__ uint32_t masked_or(uint32_t a) {
   return result;
 }
 
-/// c += a b; a: bytes without a sign, b: with one.
-__device__ __forceinline__ void multiply_add(int (&c)[4], const uint32_t (&a)[4], uint2 b) {
-  asm("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-      : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b.x), "r"(b.y));
+/// d = a b + c, where d may be c; a: bytes without a sign, b: with one.
+__device__ __forceinline__ void multiply_add(int (&d)[4], const uint32_t (&a)[4], uint2 b, const int (&c)[4]) {
+  asm("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%10,%11,%12,%13};"
+      : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b.x), "r"(b.y), "r"(c[0]), "r"(c[1]), "r"(c[2]), "r"(c[3]));
 }
-/// The same of bfloat16 numbers.
+/// c += a b of bfloat16 numbers.
 __device__ __forceinline__ void multiply_add(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])

@@ -131,14 +131,11 @@ struct Data {
 /// With all tiles, or the i-th of those that the case has.
 void expect_near(const Case& one, int only = -1) {
   const Data data(one);
-  const int count = num_decode_tiles(data.shape, one.num_x_rows);
-  for (int i = 0; i < count; ++i) {
-    if (only >= 0 && i != only % count) continue;
-    DecodeTile tile = kDecodeTiles[i];
-    if (!has_decode_tile(data.shape, one.num_x_rows, one.gated, tile)) {
-      if (only < 0) continue;
-      tile = kDecodeTiles[1];
-    }
+  std::vector<DecodeTile> tiles;
+  for (const DecodeTile& tile : kDecodeTiles)
+    if (has_decode_tile(data.shape, one.num_x_rows, one.gated, tile)) tiles.push_back(tile);
+  if (only >= 0) tiles = {tiles[static_cast<size_t>(only) % tiles.size()]};
+  for (const DecodeTile& tile : tiles) {
     SCOPED_TRACE(testing::Message() << one.rows << " x " << one.columns << ", " << one.bits << " bits, groups "
                                     << one.group_size << ", zeros " << one.zeros << ", step " << one.step << ", "
                                     << one.num_x_rows << " rows, dtype " << static_cast<int>(one.dtype)

@@ -24,7 +24,8 @@ TEST(DecodeTiles, ARuleForEveryShape) {
   EXPECT_EQ(rule(16 * kProcessors + 1), (DecodeTile{2, 16}));
   EXPECT_EQ(rule(8192), (DecodeTile{4, 16}));
   EXPECT_EQ(rule(8192, 16), (DecodeTile{2, 8}));
-  EXPECT_EQ(rule(14336), (DecodeTile{4, 8}));
+  EXPECT_EQ(rule(14336), (DecodeTile{7, 16}));
+  EXPECT_EQ(rule(14336, 1, 2, 64, true), (DecodeTile{8, 16}));
   for (const int64_t rows : {16, 3000, 8192, 30000})
     for (const int64_t num_x_rows : {1, 4, 5, 16})
       for (const int bits : {1, 2, 3, 4, 8})
@@ -39,7 +40,7 @@ TEST(DecodeTiles, ARuleForEveryShape) {
 
 DecodeTiles two_lines() {
   return {
-      "NVIDIA H200", "satin 0.1.0", {{{2, 64, 4, 512, 64}, {4, 8}, 11, 17.7}, {{2, 64, 4, 512, 32}, {2, 16}, 6.25, 7}}};
+      "NVIDIA H200", "satin 0.1.0", {{{2, 64, 4, 512, 64}, {4, 16}, 11, 17.7}, {{2, 64, 4, 512, 32}, {2, 16}, 6.25, 7}}};
 }
 
 TEST(DecodeTiles, ReadBackAsWritten) {
@@ -59,9 +60,9 @@ TEST(DecodeTiles, TheNearestLineOfTheSameClass) {
   const auto find = [&](const kernels::PackedShape& of, int64_t rows, bool gated = false) {
     return table.find(of, rows, gated);
   };
-  EXPECT_EQ(find(shape(8192, 8192, 2, 64), 4), (DecodeTile{4, 8}));
-  EXPECT_EQ(find(shape(8192, 8192, 2, 64), 2), (DecodeTile{4, 8}));  // 2 to 4 rows
-  EXPECT_EQ(find(shape(9000, 8000, 2, 64), 4), (DecodeTile{4, 8}));
+  EXPECT_EQ(find(shape(8192, 8192, 2, 64), 4), (DecodeTile{4, 16}));
+  EXPECT_EQ(find(shape(8192, 8192, 2, 64), 2), (DecodeTile{4, 16}));  // 2 to 4 rows
+  EXPECT_EQ(find(shape(9000, 8000, 2, 64), 4), (DecodeTile{4, 16}));
   EXPECT_EQ(find(shape(8000, 4300, 2, 64), 4), (DecodeTile{2, 16}));
   EXPECT_EQ(find(shape(8192, 8192, 2, 64), 1), DecodeTile{});
   EXPECT_EQ(find(shape(8192, 8192, 2, 64), 8), DecodeTile{});

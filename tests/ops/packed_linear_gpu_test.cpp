@@ -66,8 +66,8 @@ TEST(PackedLinearGpu, MultipliesWithEveryTile) {
         const PackedWeight weight = random_weight(200, 512, groups, bits, bits > 1), moved = weight.to(device);
         const at::Tensor x = at::randn({num_rows, 512}).to(at::kBFloat16);
         const at::Tensor expected = at::mm(x.to(at::kDouble), dequantize_rows(weight, 0, 200, at::kDouble).t());
-        for (int i = 0; i < kernels::num_decode_tiles(moved.shape, num_rows); ++i) {
-          const kernels::DecodeTile tile = kernels::kDecodeTiles[i];
+        for (const kernels::DecodeTile& tile : kernels::kDecodeTiles) {
+          if (!kernels::has_decode_tile(moved.shape, num_rows, /*gated=*/false, tile)) continue;
           SCOPED_TRACE(testing::Message() << bits << " bits, " << groups << " groups, " << num_rows << " rows, "
                                           << tile.row_bricks << 'x' << tile.warps);
           const at::Tensor found = packed_decode(x.to(device), moved, {}, tile);
