@@ -16,7 +16,7 @@ struct DecodeTile {
 /// Those that are worth a measurement.
 inline constexpr DecodeTile kDecodeTiles[] = {{1, 16}, {2, 8}, {2, 16}, {4, 16}, {8, 16}};
 
-/// Rows of x that are multiplied as integers (packed_decode.cu), in float16 or bfloat16; more are bfloat16
+/// Rows of x that are multiplied as integers (packed_decode_device.cuh), in float16 or bfloat16; more are bfloat16
 /// (packed_skinny.cu).
 inline constexpr int kMostHalfRows = 4;
 

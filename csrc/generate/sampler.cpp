@@ -20,7 +20,7 @@ at::Tensor most_likely(const at::Tensor& logits) {
   if (!logits.is_cuda() || size * kParts != logits.size(1)) return logits.argmax(-1);
   const auto [most, place] = logits.view({rows, kParts, size}).max(-1);
   const at::Tensor part = most.argmax(-1, /*keepdim=*/true);
-  return (part * size + place.gather(1, part)).squeeze(1);
+  return place.gather(1, part).add_(part, size).squeeze(1);
 }
 
 at::Tensor sample(const at::Tensor& logits, const SamplingOptions& options, int64_t step) {

@@ -165,9 +165,7 @@ template <class T>
 void load_if(bool is_here, uint32_t& to, const T* from) {
   if (is_here) to = *from;
 }
-inline void load_if(bool is_here, uint32_t& x, uint32_t& y, const uint32_t* from) {
-  load_once_if(is_here, x, y, from);
-}
+inline void load_if(bool is_here, uint32_t& x, uint32_t& y, const uint32_t* from) { load_once_if(is_here, x, y, from); }
 template <class T>
 T in_register(T x) {
   return x;

@@ -12,23 +12,30 @@
 
 namespace satin::kernels {
 
+/// A kernel's arguments are read 64 bytes at a time, from memory, and each time all wait: the first 48 are with what
+/// the hardware puts before them, and are all that asking for a brick takes.
 struct PackedParams {
   const uint32_t* words;
   const uint32_t* scales;
   const uint16_t* zeros;  // or null
   const void* x;          // half or bfloat16, as all activations (float: a normed input's)
-  void* y;                // float where wide, and residual
+  int num_columns, row_bricks, groups;
+  uint16_t row_bricks_a_block;
+  uint8_t group_shift;  // the group of segment s of brick b: (4 b + s) >> group_shift
+  bool gated;           // bricks of rows are taken in turn from the gate's, the first half, and from the up's
+
+  void* y;  // float where wide, and residual
   const uint16_t* bias;
   const void* residual;
   const float* norm_weight;
   float norm_eps;
-  bool wide, gated;
-  int num_x_rows, num_rows, num_columns;
-  int row_bricks, column_bricks;
-  int pair_bricks;          // of a gate's rows: bricks are taken in turn from it and from the up; 0: in order
-  int groups, group_shift;  // the group of segment s of brick b: (4 b + s) >> group_shift
+  int num_x_rows, num_rows;
   float zero, step;
-  bool scales_are_half, x_is_half;
+  bool wide, scales_are_half, x_is_half;
+
+  __device__ __forceinline__ int column_bricks() const {
+    return static_cast<int>((static_cast<unsigned>(num_columns) + kBrickColumns - 1) / kBrickColumns);
+  }
 };
 
 /// Calls f with 0 ... kCount - 1 as types.
@@ -55,7 +62,8 @@ __device__ __forceinline__ float2 pair_of(uint32_t bits, bool is_half) {
 /// The bricks of a warp: kRows of them one above the other, then kWarps columns of bricks on. kSlots of these are asked
 /// for ahead, each into the registers whose last words were just used, so that none are moved. One of kSlots and kRows
 /// is a multiple of the other.
-/// kEach: a lane has a pair of scales, and of zeros, for each of a brick's groups; else for that of segment q.
+/// kEach: a lane has a pair of scales, and of zeros if there are any, for each of a brick's groups; else for that of
+/// segment q, and of zeros where kZeros.
 template <int kBits, int kSegments, int kRows, int kWarps, int kSlots, bool kEach, bool kZeros>
 class BricksAhead {
  public:
@@ -70,18 +78,19 @@ class BricksAhead {
       : p_(p),
         warp_(warp),
         lane_(lane),
-        on_(p.pair_bricks ? p.pair_bricks : 1),
-        two_on_(p.pair_bricks ? 1 : 2),
+        column_bricks_(p.column_bricks()),
+        on_(p.gated ? p.row_bricks / 2u : 1),
+        two_on_(p.gated ? 1 : 2),
         group_shift_(p.group_shift - 2),
         high_words_(4 * kLanes - 2 * lane) {}
 
-  /// Asks for the first of the rows from `row_brick` on. num_here: of the kRows, those that there are; of the others all
-  /// is zeros.
+  /// Asks for the first of the rows from `row_brick` on. num_here: of the kRows, those that there are; of the others
+  /// all is zeros.
   __device__ __forceinline__ void start(int row_brick, int num_here) {
-    first_row_ = p_.pair_bricks ? row_brick / 2u : row_brick;
+    first_row_ = p_.gated ? row_brick / 2u : row_brick;
     num_here_ = num_here;
     brick_ = warp_;
-    bricks_left_ = p_.column_bricks - warp_;
+    bricks_left_ = column_bricks_ - warp_;
     groups_left_ = p_.groups - warp_ * kGroups - (kEach ? 0 : lane_ % 4u / kSegments);
     words_ = settled(p_.words + (warp_ * kBrickWords + lane_ * kLaneWords));
     pairs_at_ = (kSegments < 4 ? p_.groups - groups_left_ : 0) * 8 + lane_ / 4u;
@@ -105,7 +114,7 @@ class BricksAhead {
     constexpr int r = kItem % kRows, kOn = kItem / kRows * kWarps, kSlot = kItem % kSlots;
     const bool is_here = bricks_left_ > kOn && r < num_here_;
     const auto row = static_cast<unsigned>(first_row_ + r / 2 * two_on_ + r % 2 * on_);
-    const uint32_t* const from = part(words_, row, p_.column_bricks * kBrickWords * 4) + kOn * kBrickWords;
+    const uint32_t* const from = part(words_, row, column_bricks_ * kBrickWords * 4) + kOn * kBrickWords;
     uint32_t(&to)[2 * kBits] = words[kSlot];
     if constexpr (kBits == 1) {
       load_once_if(is_here, to[0], to[1], from);
@@ -122,7 +131,8 @@ class BricksAhead {
       const bool has_group = kSegments == 4 ? is_here : groups_left_ > kOn * kGroups + i && r < num_here_;
       load_if(has_group, scales[kSlot][i], part(settled(p_.scales + pairs_at), row, p_.groups * 32) + kPairsOn + 8 * i);
       if constexpr (kZeros)
-        load_if(has_group, zeros[kSlot][i], part(settled(p_.zeros + pairs_at), row, p_.groups * 16) + kPairsOn + 8 * i);
+        load_if(has_group && (!kEach || p_.zeros), zeros[kSlot][i],
+                part(settled(p_.zeros + pairs_at), row, p_.groups * 16) + kPairsOn + 8 * i);
     }
   }
   /// kDepth columns of bricks are done.
@@ -140,10 +150,11 @@ class BricksAhead {
   /// In one instruction: `bytes` a row.
   template <class T>
   static __device__ __forceinline__ const T* part(const T* first, unsigned row, int bytes) {
-    return reinterpret_cast<const T*>(reinterpret_cast<const char*>(first) + uint64_t{row} * static_cast<unsigned>(bytes));
+    return reinterpret_cast<const T*>(reinterpret_cast<const char*>(first) +
+                                      uint64_t{row} * static_cast<unsigned>(bytes));
   }
   const PackedParams& p_;
-  const int warp_, lane_;
+  const int warp_, lane_, column_bricks_;
   const int on_, two_on_;  ///< row bricks from an even one to the next, and to the next even one
   const int group_shift_;
   const int high_words_;  ///< from a lane's words to those of the high bit
@@ -264,10 +275,8 @@ inline PackedParams params_of(const DecodeArgs& args) {
   p.num_rows = static_cast<int>(shape.num_rows);
   p.num_columns = static_cast<int>(shape.num_columns);
   p.row_bricks = static_cast<int>(shape.row_bricks());
-  p.column_bricks = static_cast<int>(shape.column_bricks());
-  p.pair_bricks = args.gated ? p.row_bricks / 2 : 0;
   p.groups = static_cast<int>(shape.num_groups());
-  while ((int64_t{32} << p.group_shift) < shape.group_size) ++p.group_shift;
+  while (p.groups > 1 && (int64_t{32} << p.group_shift) < shape.group_size) ++p.group_shift;
   if (p.groups == 1) p.group_shift = 30;
   p.step = static_cast<float>(args.w.step);
   p.zero = static_cast<float>(args.w.zero) / p.step;
@@ -302,6 +311,8 @@ inline DecodeTile tile_of(const DecodeArgs& args) {
   return decode_tile_by_rule(args.w.shape, args.num_rows, args.gated, num_multiprocessors());
 }
 
+/// Two to four rows of x (packed_few.cu).
+void packed_few_cuda(const DecodeArgs& args, CUstream_st* stream);
 /// Five to sixteen rows of bfloat16 x (packed_skinny.cu).
 void packed_skinny_cuda(const DecodeArgs& args, CUstream_st* stream);
 

@@ -4,8 +4,8 @@
 // 2^7 + 2^p code. With x 2^-p as the other operand of mma.m16n8k16, a sum is sum (2^(7-p) x) + sum (code x), of which
 // the first depends on x alone: it is computed once for a block's rows, with the sum of x that a zero point takes off,
 // and taken off where sums begin. All numbers are exact, sums are fp32. 8-bit codes are two of 4 bits. Blocks, reading
-// ahead and sums over warps as in packed_decode.cu; x is read ahead too, each warp its bricks' columns. Source: the
-// numbers, Kim et al. 2022 (arXiv 2211.10017); their sum apart is ours.
+// ahead and sums over warps as in packed_decode_device.cuh; x is read ahead too, each warp its bricks' columns. Source:
+// the numbers, Kim et al. 2022 (arXiv 2211.10017); their sum apart is ours.
 //
 // Measured (H200, 16 rows, 8,192 x 8,192, 2 bits, groups of 128): 13.6 us; products alone 6.3, words alone 6.6, without
 // products and numbers 9.6: a brick takes 250 cycles a scheduler, its 24 products 6.1 each, its 95 logic instructions
@@ -78,10 +78,10 @@ __global__ void __launch_bounds__(32 * kWarps, 16 / kWarps) skinny_kernel(const 
   x_ahead.advance();
 
   float total[kRows][kTiles][4] = {};
-  for (int first = warp; first < p.column_bricks; first += kDepth * kWarps) {
+  for (int first = warp; first < p.column_bricks(); first += kDepth * kWarps) {
     for_each_while<kDepth>([&](auto depth) {
       constexpr int kAt = decltype(depth)::value;
-      if (kAt > 0 && first + kAt * kWarps >= p.column_bricks) return false;
+      if (kAt > 0 && first + kAt * kWarps >= p.column_bricks()) return false;
       uint32_t(&x)[kTiles][4][4] = x_ahead.x;
       for_each<kGroups>([&](auto group) {
         constexpr int kGroup = decltype(group)::value;
@@ -167,7 +167,8 @@ __global__ void __launch_bounds__(32 * kWarps, 16 / kWarps) skinny_kernel(const 
     for (int i = 0; i < 2; ++i)
       if (const int row = 8 * n + 2 * q + i; row < m)
 #pragma unroll
-        for (int r = 0; r < kRows; ++r) put_sums<kRows, 8 * kTiles>(parts, warp, row, r, g, total[r][n][i], total[r][n][2 + i]);
+        for (int r = 0; r < kRows; ++r)
+          put_sums<kRows, 8 * kTiles>(parts, warp, row, r, g, total[r][n][i], total[r][n][2 + i]);
   __syncthreads();
   add_and_store<kRows, kWarps, 8 * kTiles>(p, parts, row_brick, kRows, [](int) { return 1.f; });
 }

@@ -39,8 +39,9 @@ TEST(DecodeTiles, ARuleForEveryShape) {
 }
 
 DecodeTiles two_lines() {
-  return {
-      "NVIDIA H200", "satin 0.1.0", {{{2, 64, 4, 512, 64}, {4, 16}, 11, 17.7}, {{2, 64, 4, 512, 32}, {2, 16}, 6.25, 7}}};
+  return {"NVIDIA H200",
+          "satin 0.1.0",
+          {{{2, 64, 4, 512, 64}, {4, 16}, 11, 17.7}, {{2, 64, 4, 512, 32}, {2, 16}, 6.25, 7}}};
 }
 
 TEST(DecodeTiles, ReadBackAsWritten) {

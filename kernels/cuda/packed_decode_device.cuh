@@ -1,0 +1,364 @@
+// One to four rows of x times a packed weight, as fast as its bytes arrive: packed_decode.cu has it for one row,
+// packed_few.cu for two to four.
+//
+// Codes are 8-bit integers as they lie: one AND gives four of them, at bit p of each byte, and mma.m16n8k32 multiplies
+// them with x as integers. x is made 16-bit integers, a scale for 128 columns, and these two bytes each, which are two
+// columns of the product: 256 high + low. Nothing is rounded before a group's scale. A zero point takes off
+// zero * sum x; a product with ones is that sum. Sums begin at kMagic's bits, so that they are floats as they are.
+//
+// One row of x takes two of the product's eight columns, and a brick's four segments the others: B of segment s is
+// zeros but for columns 2 s and 2 s + 1, so four products into one sum leave each segment's in columns, that is in
+// lanes, of its own. A lane then has one scale and one zero point a brick, of its segment and rows, whatever the group,
+// and sums of lanes are brought together once at the end. Two to four rows fill the columns.
+//
+// A multiprocessor has one block of sixteen warps, which owns rows of the matrix; columns of bricks are dealt to its
+// warps, and a warp makes the integers of its columns by itself. 64 KB of weights and their scales are asked for before
+// the kernel before this one has ended (programmatic dependent launch). Sums over warps are made in a fixed order.
+//
+// Time on an H200, one launch after the other, groups of 128: us that the bytes take at 4.26 TB/s, and measured; before
+// this shape of the kernel, in brackets.
+//                      1 bit           2 bits          3 bits           4 bits            8 bits
+//     2,048 x 2,048   .1  1.9         .3  1.9 (2.5)   .4  2.1          .5  2.0
+//    16,384 x 2,048  1.1  3.6        2.1  4.3 (5.3)  3.1  5.2         4.1  5.1
+//     4,096 x 4,096   .6  2.8 (3.7)  1.1  3.1 (4.2)  1.5  3.9 (5.1)   2.0  3.9 (5.1)    4.0  5.2 (6.9)
+//     8,192 x 8,192  2.2  5.9 (6.5)  4.2  6.9 (8.4)  6.2  9.1 (11.0)  8.1  9.3 (11.6)  16.0 16.6 (18.6)
+//    14,336 x 4,096  1.9  5.5 (6.4)  3.7  6.2 (7.6)  5.4  8.3 (9.7)   7.1  8.2 (10.6)  14.0 14.6 (16.9)
+// An empty kernel in such a row takes .5 us, one that reads 4 KB of x and adds it up 1.1. What made the difference:
+// - Loads through the read-only path (ld.global.nc) are moved behind griddepcontrol.wait by ptxas, so that nothing was
+//   asked for early: .3 to 1.1 us.
+// - Four warps share an instruction a cycle: an instruction that all warps carry out once costs 4 cycles, and a block
+//   of 2,048 x 2,048 takes 2,400. Integers of x without a barrier and without divisions, addresses as one multiply-add,
+//   kernels of their own for zero points and norms: 1,000 instructions are 450. A brick's are about 45, 16 of them
+//   ANDs.
+// - Arguments come 64 bytes at a time, about 250 cycles each: what the first loads take lies in one such line.
+// - More than one group of rows a block costs 1.3 us a group.
+// Tried: two blocks a multiprocessor, or the next kernel's beside it (64 registers: a layer's products 14.3 us, not
+// 12.0, as blocks fall two on one); bricks through shared memory, by cp.async (as fast) or the copy engine and a warp
+// for it (2,048 x 2,048 2.4 us); columns split over clusters (2 to 5 us later); half of the bricks after x (.1 to .4
+// more); the next kernel's weights brought into the L2 (a layer 1.5 us more at 1 bit, .6 at 4); all layers in one
+// launch, numbers handed over through the L2 (a number is seen 1.1 to 1.9 us after it was written).
+#pragma once
+#include "kernels/cuda/packed_device.cuh"
+
+namespace satin::kernels {
+namespace {
+
+constexpr int kWarps = 16, kThreads = kWarps * kLanes;
+constexpr int kMostX = 32639;       ///< 127 * 256 + 127: both bytes of it are signed ones
+constexpr float kMagic = 12582912;  ///< 1.5 * 2^23: added to an integer's bits, they are the bits of kMagic + integer
+constexpr float kLeastX = 1e-33f;   ///< what divides by smaller ones has no float
+
+/// The codes of a lane's words (packed_weight.h) as A operands.
+template <int kBits>
+struct Codes {
+  static constexpr int kWords = 2 * kBits;
+  /// Bit of each byte where a segment's codes stand, if one AND is to be all.
+  static constexpr __host__ __device__ int position(int segment) {
+    if (kBits == 8) return 0;
+    if (kBits == 4) return 4 * (segment % 2);
+    if (kBits == 3 && segment == 3) return 0;
+    return kBits == 1 ? segment : 2 * segment;
+  }
+
+  /// Four codes at bit p of each byte: of row g (kRow 0) or g + 8, four kFour of the segment.
+  template <int kSegment, int kRow, int kFour, int p>
+  static __device__ __forceinline__ uint32_t four(const uint32_t (&words)[kWords]) {
+    constexpr uint32_t kBytes = 0x01010101;
+    if constexpr (kBits == 8) {
+      return words[8 * kRow + 2 * kSegment + kFour];
+    } else if constexpr (kBits == 4) {
+      return shifted_right<4 * (kSegment % 2) - p>(words[4 * kRow + 2 * (kSegment / 2) + kFour]) & kBytes * (0xfu << p);
+    } else if constexpr (kBits == 2) {
+      return shifted_right<2 * kSegment - p>(words[2 * kRow + kFour]) & kBytes * (3u << p);
+    } else if constexpr (kBits == 1) {
+      return shifted_right<kSegment + 4 * kFour - p>(words[kRow]) & kBytes * (1u << p);
+    } else {
+      const uint32_t low = shifted_right<2 * kSegment - p>(words[2 * kRow + kFour]) & kBytes * (3u << p);
+      const uint32_t high = shifted_right<2 * kSegment + kFour - p - 2>(words[4 + kRow]) & kBytes * (4u << p);
+      return low | high;
+    }
+  }
+  /// The A operand of a segment's product.
+  template <int kSegment, bool kInPlace>
+  static __device__ __forceinline__ void operand(const uint32_t (&words)[kWords], uint32_t (&a)[4]) {
+    constexpr int p = kInPlace ? position(kSegment) : 0;
+    a[0] = four<kSegment, 0, 0, p>(words);
+    a[1] = four<kSegment, 1, 0, p>(words);
+    a[2] = four<kSegment, 0, 1, p>(words);
+    a[3] = four<kSegment, 1, 1, p>(words);
+  }
+};
+
+/// 256 high + low, of sums that began at kMagic's bits.
+__device__ __forceinline__ float sum_of_pairs(int high, int low) {
+  return fmaf(__int_as_float(high) - kMagic, 256, __int_as_float(low) - kMagic);
+}
+
+__device__ __forceinline__ float4 four_of(uint2 bits, bool is_half) {
+  const float2 first = pair_of(bits.x, is_half), second = pair_of(bits.y, is_half);
+  return {first.x, first.y, second.x, second.y};
+}
+/// Of a normed x, not yet divided by the norm: the integers are of the largest, whatever it is, and their sums can be
+/// divided. Adds the stream's squares up.
+__device__ __forceinline__ float4 normed_four(const PackedParams& p, int row, int column, float& squares) {
+  const float4 stream = *reinterpret_cast<const float4*>(static_cast<const float*>(p.x) +
+                                                         static_cast<int64_t>(row) * p.num_columns + column),
+               weight = __ldg(reinterpret_cast<const float4*>(p.norm_weight + column));
+  squares += (stream.x * stream.x + stream.y * stream.y) + (stream.z * stream.z + stream.w * stream.w);
+  return {stream.x * weight.x, stream.y * weight.y, stream.z * weight.z, stream.w * weight.w};
+}
+
+/// A brick's columns of a row of x as integers, in a warp's shared memory: words of high bytes, of low bytes, and zeros
+/// after each. Rows fall on other banks.
+constexpr int kXStride = 40, kXWords = 2 * kXStride, kZerosAt = kBrickColumns / 4;
+/// Gives the largest of them.
+__device__ __forceinline__ float put_integers(float4 x, const SharedAt& to) {
+  const float most_here = fmaxf(fmaxf(fabsf(x.x), fabsf(x.y)), fmaxf(fabsf(x.z), fabsf(x.w)));
+  // As bits: no float here has a sign.
+  const float most = __uint_as_float(__reduce_max_sync(~0u, __float_as_uint(most_here)));
+  const float inverse = kMostX * approximate_inverse(fmaxf(most, kLeastX));
+  // An integer's low 16 bits are those of kMagic + integer; + 128 rounds the high byte to the nearest, and leaves a
+  // signed low one. In the bytes' order c0 c2 c1 c3.
+  const auto integer = [&](float number) { return fmaf(number, inverse, kMagic); };
+  const auto high = [](float number) { return __float_as_uint(number + 128); };
+  const float a = integer(x.x), b = integer(x.y), c = integer(x.z), d = integer(x.w);
+  to.store(__byte_perm(__byte_perm(high(a), high(c), 0x0051), __byte_perm(high(b), high(d), 0x0051), 0x5410));
+  to.plus(kXStride).store(__byte_perm(__byte_perm(__float_as_uint(a), __float_as_uint(c), 0x0040),
+                                      __byte_perm(__float_as_uint(b), __float_as_uint(d), 0x0040), 0x5410));
+  return most;
+}
+
+/// kSegments: of a brick's 32 columns that share a scale (4: a brick or more). kXRows: rows of x, or the most of them.
+/// kRows: row bricks at a time. kSlots: bricks that a warp has asked for. kZeros: there may be zero points.
+template <int kBits, int kSegments, int kXRows, int kRows, int kSlots, bool kZeros, bool kNormed>
+__global__ void __launch_bounds__(kThreads, 1) decode_kernel(const PackedParams p) {
+  using Code = Codes<kBits>;
+  constexpr bool kOneRow = kXRows == 1;
+  constexpr int kTogether = kOneRow ? 4 : kSegments;  ///< segments whose products are one sum
+  using Ahead = BricksAhead<kBits, kSegments, kRows, kWarps, kSlots, !kOneRow, kZeros>;
+  constexpr int kSums = 4 / kTogether, kOutputs = kRows * kBrickRows, kDepth = Ahead::kDepth,
+                kXAhead = kOneRow ? kDepth : 1;
+  let_dependents_start();
+  const unsigned thread = threadIdx.x;
+  const int warp = __shfl_sync(~0u, static_cast<int>(thread / kLanes), 0), lane = static_cast<int>(thread % kLanes),
+            g = static_cast<int>(thread % kLanes / 4), q = static_cast<int>(thread % 4), m = kOneRow ? 1 : p.num_x_rows;
+  const int row_brick = static_cast<int>(blockIdx.x) * p.row_bricks_a_block,
+            rows = min(static_cast<int>(p.row_bricks_a_block), p.row_bricks - row_brick);
+  const int column_bricks = p.column_bricks();
+  Ahead ahead(p, warp, lane);
+  ahead.start(row_brick, min(kRows, rows));
+
+  float* const parts = launched_shared<float>();
+  float* const squares_of = parts + kWarps * kXRows * kOutputs;  // [warp][row of x]
+  uint32_t* const xs = reinterpret_cast<uint32_t*>(squares_of + kWarps * kXRows) + warp * kXRows * kXWords;
+
+  // B operand of a segment. Column g of one row is the high (even g) or the low bytes of segment g / 2, and of the
+  // others zeros: sums of a brick's segments are the product's columns. Else it is those bytes of row g / 2, and zeros
+  // where there is no such row.
+  const uint32_t* const zeros_of_x = xs + kZerosAt + 2 * q;
+  const uint32_t* const my_x = xs + (kOneRow ? 8 * (g / 2) : min(g / 2, m - 1) * kXWords) + g % 2 * kXStride + 2 * q;
+  constexpr bool kKeeps = kRows <= 4;  // else there are too few registers
+  const auto kept = [](const SharedAt& at) { return kKeeps ? at.in_register() : at; };
+  const auto b_at = [&](int s) {
+    const bool is_here = kOneRow ? g / 2 == s : g / 2 < m;
+    const SharedAt at(is_here ? my_x + (kOneRow ? 0 : 8 * s) : zeros_of_x);
+    return kept(at);
+  };
+  const SharedAt b_from[4] = {b_at(0), b_at(1), b_at(2), b_at(3)}, whole_from = kept(SharedAt(my_x)),
+                 x_to = kept(SharedAt(xs + lane));
+  constexpr uint32_t kOne = 0x01010101, ones[4] = {kOne, kOne, kOne, kOne};
+  const int magic = __float_as_int(kMagic), none[4] = {magic, magic, magic, magic};
+  // One row's sums are 2^p those of codes, p of segment q.
+  int place = 0;
+  if constexpr (kOneRow)
+#pragma unroll
+    for (int s = 1; s < 4; ++s) place = q == s ? Code::position(s) : place;
+  if constexpr (kKeeps) place = in_register(place);
+  const float power = __int_as_float((127 + place) << 23), unit = __int_as_float((127 - place) << 23);
+  if (lane < 8) xs[kZerosAt + lane] = 0;
+
+  // x as it lies, of the next kXAhead columns of bricks: asked for where `column` is, a number of them on.
+  const int my_column = warp * kBrickColumns + 4 * lane;
+  const uint32_t* const my_x_from = settled(static_cast<const uint32_t*>(p.x) + my_column / 2u);
+  uint2 bits[kXAhead][kXRows];
+  const auto load_x = [&](int column, int on, uint2(&to)[kXRows]) {
+    const bool is_here = column + on * kBrickColumns < p.num_columns;
+    const uint32_t* from = my_x_from + static_cast<unsigned>(column - my_column) / 2 + on * (kBrickColumns / 2);
+#pragma unroll
+    for (int row = 0; row < kXRows; ++row, from += p.num_columns / 2) {
+      to[row] = {};
+      load_if(is_here && row < m, to[row].x, to[row].y, from);
+    }
+  };
+  const auto start_x = [&] {
+    if constexpr (!kNormed)
+#pragma unroll
+      for (int i = 0; i < kXAhead; ++i) load_x(my_column, i * kWarps, bits[i]);
+  };
+  wait_for_dependencies();
+  start_x();
+#pragma unroll 1
+  for (int first = 0; first < rows; first += kRows) {
+    int column = my_column;
+    float total[kRows][2] = {};  // rows g and g + 8, of segment q or of row q of x
+    float squares[kXRows] = {};
+    for (int brick = warp; brick < column_bricks; brick += kDepth * kWarps) {
+      for_each_while<kDepth>([&](auto depth) {
+        constexpr int kAt = decltype(depth)::value;
+        if (kAt > 0 && brick + kAt * kWarps >= column_bricks) return false;
+        float x_factor = 0, minus_x[kSums];
+        __syncwarp();
+#pragma unroll
+        for (int row = 0; row < kXRows; ++row) {
+          if (row >= m) break;
+          float4 x{};
+          if constexpr (!kNormed)
+            x = four_of(bits[kOneRow ? kAt : 0][row], p.x_is_half);
+          else if (const int at = column + kAt * kWarps * kBrickColumns; at < p.num_columns)
+            x = normed_four(p, row, at, squares[row]);
+          const float most = put_integers(x, x_to.plus(row * kXWords));
+          if (kOneRow || row == q) x_factor = most * (1.f / kMostX) * unit;
+        }
+        __syncwarp();
+        if constexpr (!kNormed)
+          if (brick + (kAt + kXAhead) * kWarps < column_bricks)
+            load_x(column, (kAt + kXAhead) * kWarps, bits[kOneRow ? kAt : 0]);
+        uint2 b[4];
+#pragma unroll
+        for (int s = 0; s < 4; ++s) b_from[s].load(b[s]);
+        if constexpr (kOneRow) {
+          uint2 whole;
+          whole_from.load(whole);
+          int sum[4];
+          multiply_add(sum, ones, whole, none);
+          minus_x[0] = sum_of_pairs(sum[0], sum[1]) * -power;
+        } else {
+#pragma unroll
+          for (int j = 0; j < kSums; ++j) {
+            int sum[4];
+            multiply_add(sum, ones, b[j * kTogether], none);
+#pragma unroll
+            for (int s = j * kTogether + 1; s < (j + 1) * kTogether; ++s) multiply_add(sum, ones, b[s], sum);
+            minus_x[j] = -sum_of_pairs(sum[0], sum[1]);
+          }
+        }
+        for_each<kRows>([&](auto index) {
+          constexpr int r = decltype(index)::value, kItem = kAt * kRows + r, kSlot = kItem % kSlots;
+          const uint32_t(&words)[2 * kBits] = ahead.words[kSlot];
+          for_each<kSums>([&](auto sum_index) {
+            constexpr int kSum = decltype(sum_index)::value;
+            float2 zero{p.zero, p.zero};
+            if (kZeros && (kOneRow || p.zeros)) {
+              const uint32_t zeros = ahead.zeros[kSlot][kSum];
+              zero = {static_cast<float>(zeros & 0xff), static_cast<float>(zeros >> 8)};
+            }
+            const float2 scale = pair_of(ahead.scales[kSlot][kSum], p.scales_are_half);
+            int sum[4];
+            for_each<kTogether>([&](auto in_sum) {
+              constexpr int kFirst = kSum * kTogether, s = kFirst + decltype(in_sum)::value;
+              uint32_t a[4];
+              Code::template operand<s, kOneRow>(words, a);
+              if constexpr (s == kFirst)
+                multiply_add(sum, a, b[s], none);
+              else
+                multiply_add(sum, a, b[s], sum);
+            });
+            float(&to)[2] = total[r];
+            to[0] = fmaf(scale.x * x_factor, fmaf(zero.x, minus_x[kSum], sum_of_pairs(sum[0], sum[1])), to[0]);
+            to[1] = fmaf(scale.y * x_factor, fmaf(zero.y, minus_x[kSum], sum_of_pairs(sum[2], sum[3])), to[1]);
+          });
+          // Two at a time, for the branch. Those of this column are there whatever the columns.
+          constexpr int kNext = kItem + kSlots;
+          if constexpr (kSlots == 1 || kRows == 1 || kNext / kRows == kAt) {
+            if (kNext / kRows == kAt || ahead.template has<kNext>()) ahead.template load<kNext>();
+          } else if constexpr (r % 2 == 1) {
+            if (ahead.template has<kNext>()) ahead.template load<kNext - 1>(), ahead.template load<kNext>();
+          }
+        });
+        return true;
+      });
+      ahead.advance();
+      column += kDepth * kWarps * kBrickColumns;
+    }
+
+    if (first + kRows < rows) {
+      ahead.start(row_brick + first + kRows, min(kRows, rows - first - kRows));
+      start_x();
+    }
+    if (first > 0) __syncthreads();  // the sums before have been read
+    if constexpr (kOneRow) {
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) {  // lanes q and q ^ 1 each add up one of the two rows
+        float& sum = total[r][0];
+        const float other = q % 2 ? sum : total[r][1];
+        sum = (q % 2 ? total[r][1] : sum) + __shfl_xor_sync(~0u, other, 1);
+        sum += __shfl_xor_sync(~0u, sum, 2);
+      }
+      if (q < 2)
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) parts[warp * kOutputs + r * kBrickRows + g + 8 * q] = total[r][0];
+    } else if (q < m) {
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) put_sums<kRows, kXRows>(parts, warp, q, r, g, total[r][0], total[r][1]);
+    }
+    if (kNormed && first == 0)
+#pragma unroll
+      for (int i = 0; i < kXRows; ++i) {
+#pragma unroll
+        for (int distance = kLanes / 2; distance > 0; distance /= 2)
+          squares[i] += __shfl_xor_sync(~0u, squares[i], distance);
+        if (lane == 0) squares_of[warp * kXRows + i] = squares[i];
+      }
+    __syncthreads();
+    add_and_store<kRows, kWarps, kXRows>(p, parts, row_brick + first, min(kRows, rows - first), [&](int x_row) {
+      if (!kNormed) return 1.f;
+      float sum = 0;
+#pragma unroll
+      for (int w = 0; w < kWarps; ++w) sum += squares_of[w * kXRows + x_row];
+      return rsqrtf(sum / static_cast<float>(p.num_columns) + p.norm_eps);
+    });
+  }
+}
+
+/// Bricks that a warp has asked for: 32 registers of words a lane, 64 KB of a multiprocessor.
+template <int kBits>
+constexpr int kMostSlots = kBits <= 2   ? 8
+                           : kBits <= 4 ? 4
+                                        : 2;
+
+template <int kBits, int kSegments, int kXRows, int kRows>
+void launch(PackedParams p, int rows, CUstream_st* stream) {
+  p.row_bricks_a_block = static_cast<uint16_t>(rows);
+  constexpr int kSlots = std::min(kMostSlots<kBits>, 4 * kRows);
+  constexpr int kBytes = 4 * kWarps * kXRows * (kRows * kBrickRows + 1 + kXWords);
+  const auto with = [&](auto zeros, auto normed) {
+    launch_early(decode_kernel<kBits, kSegments, kXRows, kRows, kSlots, zeros, normed>,
+                 (p.row_bricks + rows - 1) / rows, kThreads, kBytes, p, stream);
+  };
+  const auto with_norm = [&](auto normed) {
+    if (kXRows > 1 || p.zeros) return with(Yes{}, normed);
+    if constexpr (kXRows == 1) with(No{}, normed);
+  };
+  p.norm_weight ? with_norm(Yes{}) : with_norm(No{});
+}
+
+/// With a tile's row bricks a block.
+template <int kXRows>
+void launch_for(const DecodeArgs& args, CUstream_st* stream) {
+  const PackedParams p = params_of(args);
+  const int rows = tile_of(args).row_bricks;
+  for_bits_and_group(args.w.shape.bits, p.group_shift, [&](auto bits, auto segments) {
+    constexpr int kBits = decltype(bits)::value, kSegments = decltype(segments)::value;
+    if (rows == 1)
+      launch<kBits, kSegments, kXRows, 1>(p, rows, stream);
+    else if (rows == 2)
+      launch<kBits, kSegments, kXRows, 2>(p, rows, stream);
+    else if (rows <= 4)
+      launch<kBits, kSegments, kXRows, 4>(p, rows, stream);
+    else
+      launch<kBits, kSegments, kXRows, 8>(p, rows, stream);
+  });
+}
+
+}  // namespace
+}  // namespace satin::kernels
