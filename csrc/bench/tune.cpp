@@ -17,8 +17,9 @@ struct TunedMatrix {
 constexpr TunedMatrix kMatrices[] = {{3072, 2048},  {2048, 2048},  {16384, 2048}, {2048, 8192},  {6144, 4096},
                                      {12288, 4096}, {4096, 4096},  {22016, 4096}, {28672, 4096}, {4096, 11008},
                                      {4096, 14336}, {14336, 4096}, {8192, 2048},  {8192, 8192}};
-/// What another tile must save to be taken: measurements differ by less.
-constexpr double kLeastGain = 0.015;
+/// What another tile must save to be taken: measurements differ by less, and in a model's row of kernels fewer blocks
+/// are worth more, on whose multiprocessors the next kernel begins.
+constexpr double kLeastGain = 0.05;
 
 /// Weights of random codes, one after the other in memory beyond the caches.
 class Weights {

@@ -42,7 +42,7 @@ struct DecodeTiles {
 };
 
 /// Of the GPU: by the table in the file that SATIN_DECODE_TILES names, if it is of this GPU, or else by one of
-/// csrc/ops/decode_tiles/*.json, which Satin is built with (none so far); {} without any. Throws UserError for a file
+/// csrc/ops/decode_tiles/*.json, which Satin is built with; {} without any. Throws UserError for a file
 /// that cannot be read.
 kernels::DecodeTile tuned_tile(c10::Device device, const kernels::PackedShape& shape, int64_t num_x_rows, bool gated);
 

@@ -46,7 +46,7 @@ namespace {
 constexpr int kWarps = 16, kThreads = kWarps * kLanes;
 constexpr int kMostX = 32639;       ///< 127 * 256 + 127: both bytes of it are signed ones
 constexpr float kMagic = 12582912;  ///< 1.5 * 2^23: added to an integer's bits, they are the bits of kMagic + integer
-constexpr float kLeastX = 1e-33f;   ///< what divides by smaller ones has no float
+constexpr float kLeastX = 1e-33f;   ///< added to what divides: by smaller numbers the result has no float
 
 /// The codes of a lane's words (packed_weight.h) as A operands.
 template <int kBits>
@@ -111,12 +111,12 @@ __device__ __forceinline__ float4 normed_four(const PackedParams& p, int row, in
 /// A brick's columns of a row of x as integers, in a warp's shared memory: words of high bytes, of low bytes, and zeros
 /// after each. Rows fall on other banks.
 constexpr int kXStride = 40, kXWords = 2 * kXStride, kZerosAt = kBrickColumns / 4;
-/// Gives the largest of them.
+/// Gives what they are of: the largest number, which a NaN is.
 __device__ __forceinline__ float put_integers(float4 x, const SharedAt& to) {
-  const float most_here = fmaxf(fmaxf(fabsf(x.x), fabsf(x.y)), fmaxf(fabsf(x.z), fabsf(x.w)));
+  const float most_here = larger_or_nan(larger_or_nan(fabsf(x.x), fabsf(x.y)), larger_or_nan(fabsf(x.z), fabsf(x.w)));
   // As bits: no float here has a sign.
-  const float most = __uint_as_float(__reduce_max_sync(~0u, __float_as_uint(most_here)));
-  const float inverse = kMostX * approximate_inverse(fmaxf(most, kLeastX));
+  const float most = __uint_as_float(__reduce_max_sync(~0u, __float_as_uint(most_here))) + kLeastX;
+  const float inverse = kMostX * approximate_inverse(most);
   // An integer's low 16 bits are those of kMagic + integer; + 128 rounds the high byte to the nearest, and leaves a
   // signed low one. In the bytes' order c0 c2 c1 c3.
   const auto integer = [&](float number) { return fmaf(number, inverse, kMagic); };

@@ -90,6 +90,12 @@ __device__ __forceinline__ const T* settled(const T* p) {
   return p;
 }
 
+/// NaN if one is.
+__device__ __forceinline__ float larger_or_nan(float x, float y) {
+  float larger;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(larger) : "f"(x), "f"(y));
+  return larger;
+}
 /// 1 / x but for the last bits, of 2^-126 ... 2^126.
 __device__ __forceinline__ float approximate_inverse(float x) {
   float inverse;

@@ -199,6 +199,34 @@ TEST(PackedDecodeEmulation, NormsGatesAndStreams) {
       }
 }
 
+TEST(PackedDecodeEmulation, NumbersOfAllSizes) {
+  for (const int rows : {1, 2}) {
+    Case one{.rows = 32, .columns = 384, .bits = 2, .group_size = 128, .zeros = false, .num_x_rows = rows};
+    one.wide = true;
+    for (const float size : {1e-36f, 1e-30f, 1e30f}) {
+      Data data(one);
+      double largest_x = 0;
+      for (size_t i = 0; i < data.x.size(); ++i) {
+        data.x[i] = narrow(static_cast<float>(number(data.x[i], one.dtype)) * size, one.dtype);
+        largest_x = std::max(largest_x, std::fabs(number(data.x[i], one.dtype)));
+      }
+      const std::vector<double> found = data.found({1, 16});
+      double error = 0, largest = 0;
+      for (size_t i = 0; i < found.size(); ++i) {
+        error = std::max(error, std::fabs(found[i] / double{size} - data.expected[i]));
+        largest = std::max(largest, std::fabs(data.expected[i]));
+      }
+      EXPECT_GT(largest_x, 0) << size;
+      EXPECT_LT(error, 2e-2 * largest) << size;  // x is rounded again, which is of bfloat16
+    }
+    Data data(one);
+    data.x[5] = narrow(NAN, one.dtype);
+    const std::vector<double> found = data.found({1, 16});
+    for (int64_t i = 0; i < one.rows; ++i) EXPECT_TRUE(std::isnan(found[static_cast<size_t>(i)])) << "row of a NaN";
+    if (rows == 2) EXPECT_FALSE(std::isnan(found[static_cast<size_t>(one.rows)])) << "the other row";
+  }
+}
+
 TEST(PackedDecodeEmulation, ManyColumns) {
   // Groups of several bricks; more bricks than a block asks for ahead, and than lie in shared memory at a time.
   for (const int rows : {1, 3, 4, 6, 16}) {

@@ -20,8 +20,11 @@ TEST(DecodeTiles, ARuleForEveryShape) {
   const auto rule = [](int64_t rows, int64_t num_x_rows = 1, int bits = 2, int64_t group = 64, bool gated = false) {
     return kernels::decode_tile_by_rule(shape(rows, 4096, bits, group), num_x_rows, gated, kProcessors);
   };
-  EXPECT_EQ(rule(16 * kProcessors), (DecodeTile{1, 16}));
+  EXPECT_EQ(rule(1024), (DecodeTile{2, 16}));  // little work: half of the multiprocessors
+  EXPECT_EQ(rule(16 * kProcessors), (DecodeTile{2, 16}));
   EXPECT_EQ(rule(16 * kProcessors + 1), (DecodeTile{2, 16}));
+  EXPECT_EQ(kernels::decode_tile_by_rule(shape(16 * kProcessors, 8192, 2, 64), 1, false, kProcessors),
+            (DecodeTile{1, 16}));
   EXPECT_EQ(rule(8192), (DecodeTile{4, 16}));
   EXPECT_EQ(rule(8192, 16), (DecodeTile{2, 8}));
   EXPECT_EQ(rule(14336), (DecodeTile{7, 16}));
