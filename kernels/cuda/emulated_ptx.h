@@ -183,10 +183,7 @@ class SharedAt {
   SharedAt plus(int words) const { return SharedAt(at_ + words); }
   SharedAt in_register() const { return *this; }
   void store(uint32_t x) const { *at_ = x; }
-  void load(uint2& to) const { load_if(true, to); }
-  void load_if(bool is_here, uint2& to) const {
-    if (is_here) to = {at_[0], at_[1]};
-  }
+  void load(uint2& to) const { to = {at_[0], at_[1]}; }
 
  private:
   uint32_t* at_;

@@ -269,7 +269,7 @@ __global__ void __launch_bounds__(kThreads, 1) decode_kernel(const PackedParams 
           });
           // Two at a time, for the branch. Those of this column are there whatever the columns.
           constexpr int kNext = kItem + kSlots;
-          if constexpr (kSlots == 1 || kRows == 1 || kNext / kRows == kAt) {
+          if constexpr (kRows == 1 || kNext / kRows == kAt) {
             if (kNext / kRows == kAt || ahead.template has<kNext>()) ahead.template load<kNext>();
           } else if constexpr (r % 2 == 1) {
             if (ahead.template has<kNext>()) ahead.template load<kNext - 1>(), ahead.template load<kNext>();

@@ -112,7 +112,7 @@ class BricksAhead {
   template <int kItem>
   __device__ __forceinline__ void load() {
     constexpr int r = kItem % kRows, kOn = kItem / kRows * kWarps, kSlot = kItem % kSlots;
-    const bool is_here = bricks_left_ > kOn && r < num_here_;
+    const bool is_here = has<kItem>() && r < num_here_;
     const auto row = static_cast<unsigned>(first_row_ + r / 2 * two_on_ + r % 2 * on_);
     const uint32_t* const from = part(words_, row, column_bricks_ * kBrickWords * 4) + kOn * kBrickWords;
     uint32_t(&to)[2 * kBits] = words[kSlot];
@@ -226,9 +226,9 @@ inline int num_multiprocessors() {
 }
 
 /// May begin while the kernel before it runs.
-template <class Kernel, class... Arguments>
+template <class Kernel>
 void launch_early(Kernel kernel, int blocks, int threads, int shared_bytes, const PackedParams& p,
-                  [[maybe_unused]] CUstream_st* stream, const Arguments&... arguments) {
+                  [[maybe_unused]] CUstream_st* stream) {
 #if defined(__CUDACC__)
   require(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
   cudaLaunchAttribute early{};
@@ -241,9 +241,9 @@ void launch_early(Kernel kernel, int blocks, int threads, int shared_bytes, cons
   config.stream = stream;
   config.attrs = &early;
   config.numAttrs = 1;
-  require(cudaLaunchKernelEx(&config, kernel, p, arguments...));
+  require(cudaLaunchKernelEx(&config, kernel, p));
 #else
-  emulation::Block block(static_cast<unsigned>(threads), [&] { kernel(p, arguments...); });
+  emulation::Block block(static_cast<unsigned>(threads), [&] { kernel(p); });
   for (blockIdx.x = 0; blockIdx.x < static_cast<unsigned>(blocks); ++blockIdx.x) {
     emulation::launched_memory().assign(static_cast<size_t>(shared_bytes) / 8 + 1, ~uint64_t{0});
     block.run();

@@ -185,11 +185,19 @@ void launch(const PackedParams& p, CUstream_st* stream) {
   p.zeros ? with(Yes{}) : with(No{});
 }
 
-/// Calls f with 0 ... kCount - 1 as types.
+/// Calls f with the index of a tile, one of the first kCount, as a type.
 template <int kCount, class Function>
-void for_each_tile(const Function& f) {
-  [&]<int... kI>(std::integer_sequence<int, kI...>) { (f(std::integral_constant<int, kI>{}), ...); }
+void for_tile(DecodeTile tile, const Function& f) {
+  const auto use = [&]<int kAt>(std::integral_constant<int, kAt> index) {
+    if (tile != kDecodeTiles[kAt]) return false;
+    f(index);
+    return true;
+  };
+  const bool found = [&]<int... kI>(std::integer_sequence<int, kI...>) {
+    return (use(std::integral_constant<int, kI>{}) || ...);
+  }
   (std::make_integer_sequence<int, kCount>{});
+  if (!found) throw std::invalid_argument("packed decode: no such tile");
 }
 
 }  // namespace
@@ -199,9 +207,8 @@ void packed_skinny_cuda(const DecodeArgs& args, CUstream_st* stream) {
   const DecodeTile tile = tile_of(args);
   for_bits_and_group(args.w.shape.bits, p.group_shift, [&](auto bits, auto segments) {
     constexpr int kBits = decltype(bits)::value, kSegments = decltype(segments)::value;
-    for_each_tile<num_skinny_tiles(kBits == 8 || kSegments == 1)>([&](auto index) {
+    for_tile<num_skinny_tiles(kBits == 8 || kSegments == 1)>(tile, [&](auto index) {
       constexpr DecodeTile kTile = kDecodeTiles[decltype(index)::value];
-      if (tile != kTile) return;
       p.num_x_rows <= 8 ? launch<kBits, kSegments, kTile.row_bricks, kTile.warps, 1>(p, stream)
                         : launch<kBits, kSegments, kTile.row_bricks, kTile.warps, 2>(p, stream);
     });

@@ -116,12 +116,6 @@ class SharedAt {
   __device__ __forceinline__ void load(uint2& to) const {
     asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(to.x), "=r"(to.y) : "r"(at_) : "memory");
   }
-  /// Where `is_here` alone: else `to` stays. A load of its own, though another of the same place be near.
-  __device__ __forceinline__ void load_if(bool is_here, uint2& to) const {
-    asm volatile("{.reg .pred here; setp.ne.s32 here, %3, 0; @here ld.volatile.shared.v2.u32 {%0, %1}, [%2];}"
-                 : "+r"(to.x), "+r"(to.y)
-                 : "r"(at_), "r"(static_cast<int>(is_here)));
-  }
 
  private:
   __device__ __forceinline__ SharedAt(uint32_t at, int) : at_(at) {}

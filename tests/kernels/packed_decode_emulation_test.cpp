@@ -223,7 +223,9 @@ TEST(PackedDecodeEmulation, NumbersOfAllSizes) {
     data.x[5] = narrow(NAN, one.dtype);
     const std::vector<double> found = data.found({1, 16});
     for (int64_t i = 0; i < one.rows; ++i) EXPECT_TRUE(std::isnan(found[static_cast<size_t>(i)])) << "row of a NaN";
-    if (rows == 2) EXPECT_FALSE(std::isnan(found[static_cast<size_t>(one.rows)])) << "the other row";
+    if (rows == 2) {
+      EXPECT_FALSE(std::isnan(found[static_cast<size_t>(one.rows)])) << "the other row";
+    }
   }
 }
 
