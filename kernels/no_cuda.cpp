@@ -14,6 +14,7 @@
 #include "kernels/packed_pack.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rope.h"
+#include "kernels/step_ends.h"
 #include "kernels/swiglu.h"
 
 namespace satin::kernels {
@@ -106,6 +107,8 @@ void pack_weight_cuda(const PackArgs&, CUstream_st*) { fail("pack_weight_cuda");
 void packed_decode_cuda(const DecodeArgs&, CUstream_st*) { fail("packed_decode_cuda"); }
 
 void cached_attention_cuda(const CachedAttention&, Half, CUstream_st*) { fail("cached_attention_cuda"); }
+
+void most_likely_cuda(const MostLikely&, CUstream_st*) { fail("most_likely_cuda"); }
 
 void packed_dequantize_cuda(const DequantizeArgs&, CUstream_st*) { fail("packed_dequantize_cuda"); }
 

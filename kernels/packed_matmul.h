@@ -60,11 +60,14 @@ struct DequantizeArgs {
   PackedMatrix w;
   Rounding rounding;
   int64_t first_row, num_rows;
-  const int64_t* indices;  ///< [num_rows] rows instead of first_row ...; or null. A row outside the matrix: zeros
-  bool wide;               ///< out is float
-  Half dtype;              ///< else this
-  void* out;               ///< [num_rows, K]
+  const int64_t* indices;     ///< [num_rows] rows instead of first_row ...; or null. A row outside the matrix: zeros
+  bool wide;                  ///< out is float, else of the 16 bits that out_rounding names
+  Rounding out_rounding;      ///< the second; float may have none
+  void* out;                  ///< [num_rows, K]
+  int64_t* counts = nullptr;  ///< [num_rows], each one more afterwards; or null
 };
+/// Asynchronous on `stream`; begins before the kernel before it has ended, and waits for its results. The next one
+/// begins when out and counts are written.
 void packed_dequantize_cuda(const DequantizeArgs& args, CUstream_st* stream);
 
 // CPU, one thread: y's columns of the brick rows [begin, end), so that callers split them over their own threads. Any

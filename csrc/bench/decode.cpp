@@ -4,14 +4,15 @@
 #include "bench/benchmarks.h"
 #include "bench/timer.h"
 #include "core/error.h"
-#include "generate/sampler.h"
 #include "models/decoder.h"
+#include "ops/step_ends.h"
 #include "quant/packed_linear.h"
 
 namespace satin::bench {
 namespace {
 
 constexpr int64_t kContext = 512, kLongContext = 4096, kDecodeGroupSize = 128;
+constexpr int64_t kTokens = 20;  ///< after the context, then again
 
 struct Bits {
   int blocks, head;  ///< 0: not quantized
@@ -48,7 +49,7 @@ struct Context {
   std::string cache = "none";  ///< as --kv-cache
 };
 
-/// A token of each of `sequences` after the context, greedy, in one graph.
+/// A token of each of `sequences`, greedy: kTokens of them after the context, in one graph.
 void measure(const Options& options, const std::string& shape, const Bits& bits, int64_t sequences,
              const Context& context, double bandwidth, double& dense_us) {
   std::string name = cat(shape, " ", bits.blocks ? cat("W", bits.blocks) : "bfloat16", ", sequences ", sequences);
@@ -80,16 +81,22 @@ void measure(const Options& options, const std::string& shape, const Bits& bits,
                                       at::TensorOptions().device(options.device).dtype(build.compute_dtype)),
                             format));
   }
-  models::StepState state = decoder.start_steps(pointers, context.tokens + 1);
+  models::StepState state = decoder.start_steps(pointers, context.tokens + kTokens);
   caches.clear();
-  const auto cache_bytes = static_cast<double>(state.cache_bytes());
+  const double read = static_cast<double>(context.tokens) + .5 * static_cast<double>(kTokens + 1);  // places, mean
+  const double cache_bytes =
+      static_cast<double>(state.cache_bytes()) * read / static_cast<double>(context.tokens + kTokens);
   bytes += cache_bytes;
-  at::Tensor ids = at::zeros({sequences}, state.positions.options());
-  Measurement m = time_calls(options.device, 1, [&](int) {
+  const at::Tensor first = at::zeros({sequences}, state.positions.options());
+  at::Tensor ids = first;
+  Measurement m = time_calls(options.device, 1, [&](int i) {
+    if (i % kTokens == 0) {
+      state.positions.fill_(context.tokens - 1);
+      ids = first;
+    }
     const at::Tensor logits = decoder.step(ids, state);
-    ids.copy_(generate::most_likely(logits));
-    state.positions.fill_(context.tokens);  // each call is of the same token
-    return std::vector<at::Tensor>{logits};
+    ids = ops::most_likely(logits);
+    return std::vector<at::Tensor>{logits, ids};
   });
   m.name = name;
   m.floor_us = 1e6 * bytes / bandwidth;

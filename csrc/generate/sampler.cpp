@@ -2,6 +2,7 @@
 
 #include "core/error.h"
 #include "core/random.h"
+#include "ops/step_ends.h"
 
 namespace satin::generate {
 
@@ -13,19 +14,9 @@ void check(const SamplingOptions& options) {
     throw UserError(cat("top_p must be above 0 and at most 1, found ", options.top_p));
 }
 
-at::Tensor most_likely(const at::Tensor& logits) {
-  // One row is one block's work for PyTorch: in parts it is many's.
-  constexpr int64_t kParts = 256;
-  const int64_t rows = logits.size(0), size = logits.size(1) / kParts;
-  if (!logits.is_cuda() || size * kParts != logits.size(1)) return logits.argmax(-1);
-  const auto [most, place] = logits.view({rows, kParts, size}).max(-1);
-  const at::Tensor part = most.argmax(-1, /*keepdim=*/true);
-  return place.gather(1, part).add_(part, size).squeeze(1);
-}
-
 at::Tensor sample(const at::Tensor& logits, const SamplingOptions& options, int64_t step) {
   SATIN_CHECK_EQ(logits.dim(), 2);
-  if (options.temperature == 0) return most_likely(logits);
+  if (options.temperature == 0) return ops::most_likely(logits);
 
   auto [sorted, ids] = logits.to(at::kDouble).sort(/*stable=*/true, /*dim=*/-1, /*descending=*/true);
   if (options.top_k > 0 && options.top_k < sorted.size(1)) sorted = sorted.narrow(1, 0, options.top_k);

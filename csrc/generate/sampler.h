@@ -16,9 +16,6 @@ struct SamplingOptions {
 /// Throws UserError naming the option that is out of range.
 void check(const SamplingOptions& options);
 
-/// logits [B, V] -> ids [B] int64 of the largest, on the same device, without synchronising.
-at::Tensor most_likely(const at::Tensor& logits);
-
 /// logits [B, V] fp32 or fp64 -> ids [B] int64 on the same device, without synchronising. The draw is a pure function
 /// of the logits, the seed, `step` (number of the new token) and the row.
 at::Tensor sample(const at::Tensor& logits, const SamplingOptions& options, int64_t step);

@@ -6,6 +6,7 @@
 #include "nn/mlp.h"
 #include "nn/norm.h"
 #include "nn/rope.h"
+#include "ops/step_ends.h"
 
 namespace satin::models {
 namespace {
@@ -264,7 +265,7 @@ StepState Decoder::start_steps(const std::vector<KvCache*>& caches, int64_t plac
     state.values.push_back(spread(&KvCache::values, layer));
   }
   std::vector<int64_t> positions;
-  for (const KvCache* cache : caches) positions.push_back(cache->length);
+  for (const KvCache* cache : caches) positions.push_back(cache->length - 1);
   std::tie(state.cos, state.sin) = p.rope.slice(0, places);
   state.positions = at::tensor(positions, at::kLong).to(p.store.options().device);
   return state;
@@ -275,11 +276,16 @@ at::Tensor Decoder::step(const at::Tensor& tokens, StepState& state) {
   const at::ScalarType dtype = p.store.options().compute_dtype;
   SATIN_CHECK(p.step_norm_weight.defined() && tokens.dim() == 1 && tokens.sizes() == state.positions.sizes(),
               "step of ", tokens.sizes(), " tokens");
-  Stream stream{p.embedding->lookup(tokens).to(nn::statistics_dtype(dtype)), {}};
+  Stream stream;
+  if (const nn::PackedParts embedding = p.embedding->packed(); embedding.weight) {
+    stream.first = ops::begin_step(*embedding.weight, tokens, state.positions, dtype);
+  } else {
+    state.positions.add_(1);
+    stream.first = p.embedding->lookup(tokens).to(nn::statistics_dtype(dtype));
+  }
   for (size_t i = 0; i < p.layers.size(); ++i)
     stream = p.layers[i].step(stream, {state.keys[i], state.values[i], state.positions, state.cos, state.sin},
                               p.stored_as, dtype);
-  state.positions.add_(1);
   const nn::PackedParts head = p.head->packed();
   if (!head.weight || stream.second.defined())
     return logits(ops::rms_norm(stream.first, stream.second, p.step_norm_weight, p.norm->eps(), dtype).y);

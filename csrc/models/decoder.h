@@ -22,7 +22,7 @@ struct KvCache {
 /// Where a number of sequences stand that go on token by token in memory of fixed size.
 struct StepState {
   std::vector<ops::CacheRows> keys, values;  ///< of each layer, of [B, kv_heads, places, head_dim], as KvCache's
-  at::Tensor positions;                      ///< [B] int64 on the device: of the next tokens, below `places`
+  at::Tensor positions;                      ///< [B] int64 on the device: of the last tokens, below `places`
   at::Tensor cos, sin;                       ///< [places, head_dim / 2]
 
   int64_t cache_bytes() const;

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "kernels/packed_matmul.h"
+#include "kernels/step_ends.h"
 #include "ops/decode_kernels.h"
 #include "ops/decode_tiles.h"
 
@@ -75,9 +76,38 @@ void packed_dequantize(const PackedWeight& weight, int64_t first, const at::Tens
                                    .num_rows = out.size(0),
                                    .indices = indices.defined() ? indices.const_data_ptr<int64_t>() : nullptr,
                                    .wide = out.scalar_type() == at::kFloat,
-                                   .dtype = half_of(out.scalar_type()),
+                                   .out_rounding = rounding_to(out.scalar_type()),
                                    .out = to.mutable_data_ptr()},
                                   c10::cuda::getCurrentCUDAStream());
+}
+
+at::Tensor packed_lookup(const PackedWeight& weight, const at::Tensor& tokens, at::Tensor& positions,
+                         at::ScalarType dtype) {
+  const c10::cuda::CUDAGuard guard(tokens.device());
+  at::Tensor out = at::empty({tokens.size(0), weight.shape.num_columns}, tokens.options().dtype(at::kFloat));
+  kernels::packed_dequantize_cuda({.w = weight.matrix(),
+                                   .rounding = weight.rounding(),
+                                   .first_row = 0,
+                                   .num_rows = tokens.size(0),
+                                   .indices = tokens.const_data_ptr<int64_t>(),
+                                   .wide = true,
+                                   .out_rounding = rounding_to(dtype),
+                                   .out = out.mutable_data_ptr(),
+                                   .counts = positions.mutable_data_ptr<int64_t>()},
+                                  c10::cuda::getCurrentCUDAStream());
+  return out;
+}
+
+at::Tensor most_likely_on_cuda(const at::Tensor& logits) {
+  const c10::cuda::CUDAGuard guard(logits.device());
+  at::Tensor ids = at::empty({logits.size(0)}, logits.options().dtype(at::kLong));
+  kernels::most_likely_cuda({.num_rows = logits.size(0),
+                             .num_columns = logits.size(1),
+                             .logits = logits.const_data_ptr<float>(),
+                             .stride = logits.stride(0),
+                             .ids = ids.mutable_data_ptr<int64_t>()},
+                            c10::cuda::getCurrentCUDAStream());
+  return ids;
 }
 
 void cached_attention_cuda(const kernels::CachedAttention& call, at::ScalarType dtype, at::Device device) {

@@ -18,6 +18,10 @@ at::Tensor packed_decode(const DecodeRows&) { throw InternalError("packed_decode
 void packed_dequantize(const PackedWeight&, int64_t, const at::Tensor&, const at::Tensor&) {
   throw InternalError("packed_dequantize: a build without CUDA");
 }
+at::Tensor packed_lookup(const PackedWeight&, const at::Tensor&, at::Tensor&, at::ScalarType) {
+  throw InternalError("packed_lookup: a build without CUDA");
+}
+at::Tensor most_likely_on_cuda(const at::Tensor&) { throw InternalError("most_likely: a build without CUDA"); }
 void cached_attention_cuda(const kernels::CachedAttention&, at::ScalarType, at::Device) {
   throw InternalError("cached_attention: a build without CUDA");
 }

@@ -74,6 +74,12 @@ at::Tensor rows_of_cuda(const PackedWeight& weight, int64_t first, const at::Ten
 
 }  // namespace
 
+kernels::Rounding rounding_to(at::ScalarType dtype) {
+  return dtype == at::kBFloat16 ? kernels::Rounding::kBFloat16
+         : dtype == at::kHalf   ? kernels::Rounding::kFloat16
+                                : kernels::Rounding::kNone;
+}
+
 PackedWeight PackedWeight::to(at::Device device) const {
   PackedWeight moved = *this;
   moved.words = words.to(device);
@@ -94,12 +100,6 @@ kernels::PackedMatrix PackedWeight::matrix() const {
           scales.scalar_type() == at::kHalf ? kernels::Half::kFloat16 : kernels::Half::kBFloat16,
           step,
           zero};
-}
-
-kernels::Rounding PackedWeight::rounding() const {
-  return dequant_dtype == at::kBFloat16 ? kernels::Rounding::kBFloat16
-         : dequant_dtype == at::kHalf   ? kernels::Rounding::kFloat16
-                                        : kernels::Rounding::kNone;
 }
 
 PackedWeight pack_codes(const at::Tensor& codes, const at::Tensor& scale, const at::Tensor& zero, int constant_zero,

@@ -14,6 +14,9 @@
 
 namespace satin::ops {
 
+/// kNone of what is neither bfloat16 nor half.
+kernels::Rounding rounding_to(at::ScalarType dtype);
+
 struct PackedWeight {
   kernels::PackedShape shape{};
   at::Tensor words;   ///< [num_words] int32
@@ -26,7 +29,7 @@ struct PackedWeight {
   PackedWeight to(at::Device device) const;
   int64_t bytes() const;
   kernels::PackedMatrix matrix() const;
-  kernels::Rounding rounding() const;
+  kernels::Rounding rounding() const { return rounding_to(dequant_dtype); }
 };
 
 /// codes [N, K] uint8 below 2^bits, scale [N, G] bfloat16 | half, zero [N, G] int32 of 0 ... 255, all on the CPU; G of

@@ -256,19 +256,13 @@ template <int kFeatures, bool kHalf, Stored kStored>
 void launch(const Params& p, int sequences, CUstream_st* stream) {
   const int passes = (p.group + kMostHeads - 1) / kMostHeads;
   const unsigned blocks = blocks_for<kFeatures>(p, sequences, passes);
-  cudaLaunchAttribute attributes[2] = {};
-  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attributes[0].val.programmaticStreamSerializationAllowed = 1;
-  attributes[1].id = cudaLaunchAttributeClusterDimension;
-  attributes[1].val.clusterDim = {blocks, 1, 1};
-  cudaLaunchConfig_t config{};
-  config.gridDim = {blocks * static_cast<unsigned>(passes), static_cast<unsigned>(p.kv_heads),
-                    static_cast<unsigned>(sequences)};
-  config.blockDim = {kWarpsOf<kFeatures> * kLanes, 1, 1};
-  config.stream = stream;
-  config.attrs = attributes;
-  config.numAttrs = 2;
-  require(cudaLaunchKernelEx(&config, attention_kernel<kFeatures, kHalf, kStored>, p));
+  launch_early(attention_kernel<kFeatures, kHalf, kStored>,
+               {.blocks = blocks * static_cast<unsigned>(passes),
+                .threads = kWarpsOf<kFeatures> * kLanes,
+                .blocks_y = static_cast<unsigned>(p.kv_heads),
+                .blocks_z = static_cast<unsigned>(sequences),
+                .cluster = blocks},
+               stream, p);
 }
 
 template <bool kHalf, Stored kStored>

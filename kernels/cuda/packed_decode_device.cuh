@@ -333,7 +333,10 @@ void launch(PackedParams p, int rows, CUstream_st* stream) {
   constexpr int kBytes = 4 * kWarps * kXRows * (kRows * kBrickRows + 1 + kXWords);
   const auto with = [&](auto zeros, auto normed) {
     launch_early(decode_kernel<kBits, kSegments, kXRows, kRows, kSlots, zeros, normed>,
-                 (p.row_bricks + rows - 1) / rows, kThreads, kBytes, p, stream);
+                 {.blocks = static_cast<unsigned>((p.row_bricks + rows - 1) / rows),
+                  .threads = kThreads,
+                  .shared_bytes = kBytes},
+                 stream, p);
   };
   const auto with_norm = [&](auto normed) {
     if (kXRows > 1 || p.zeros) return with(Yes{}, normed);

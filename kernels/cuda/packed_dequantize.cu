@@ -2,13 +2,9 @@
 //
 // A thread makes 32 columns of a row, eight of each segment of a brick: these are what one lane has of it
 // (packed_weight.h), a word or a few, and it writes 16 bytes at a time where rows are a multiple of that.
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-#include <cuda_runtime.h>
+#include <algorithm>
 
-#include <stdexcept>
-#include <string>
-
+#include "kernels/cuda/launch.cuh"
 #include "kernels/packed_matmul.h"
 
 namespace satin::kernels {
@@ -16,9 +12,11 @@ namespace {
 
 constexpr int kThreads = 256;
 
+constexpr int kWarps = kThreads / kLanes;
+
 struct Params {
   DequantizeArgs args;
-  int64_t column_bricks, groups, num_items;
+  int64_t column_bricks, groups;
   bool whole_eights;  ///< rows of out are multiples of 8
 };
 
@@ -56,14 +54,18 @@ __device__ float rounded(float x, Rounding rounding) {
 /// Columns [column, column + 8) of row `item`, those inside the matrix.
 __device__ void store_eight(const Params& p, int64_t item, int64_t column, const float (&values)[8]) {
   const int64_t num_columns = p.args.w.shape.num_columns, at = item * num_columns + column;
-  const bool is_half = p.args.dtype == Half::kFloat16;
+  const bool is_half = p.args.out_rounding == Rounding::kFloat16;
   const auto narrow = [&](float x) {
     return is_half ? __half_as_ushort(__float2half_rn(x)) : __bfloat16_as_ushort(__float2bfloat16_rn(x));
   };
   const auto pair = [&](int i) { return narrow(values[i]) | static_cast<uint32_t>(narrow(values[i + 1])) << 16; };
   if (p.whole_eights && p.args.wide) {
     float4* const to = reinterpret_cast<float4*>(static_cast<float*>(p.args.out) + at);
-    to[0] = {values[0], values[1], values[2], values[3]}, to[1] = {values[4], values[5], values[6], values[7]};
+    const auto four = [&](int i) -> float4 {
+      const Rounding r = p.args.out_rounding;
+      return {rounded(values[i], r), rounded(values[i + 1], r), rounded(values[i + 2], r), rounded(values[i + 3], r)};
+    };
+    to[0] = four(0), to[1] = four(4);
   } else if (p.whole_eights) {
     *reinterpret_cast<uint4*>(static_cast<uint16_t*>(p.args.out) + at) = {pair(0), pair(2), pair(4), pair(6)};
   } else {
@@ -71,23 +73,18 @@ __device__ void store_eight(const Params& p, int64_t item, int64_t column, const
     for (int i = 0; i < 8; ++i) {
       if (column + i >= num_columns) break;
       if (p.args.wide)
-        static_cast<float*>(p.args.out)[at + i] = values[i];
+        static_cast<float*>(p.args.out)[at + i] = rounded(values[i], p.args.out_rounding);
       else
         static_cast<uint16_t*>(p.args.out)[at + i] = narrow(values[i]);
     }
   }
 }
 
-/// Items are [eights of rows][brick][row of eight][q].
+/// 32 columns of a row of out.
 template <int kBits>
-__global__ void __launch_bounds__(kThreads) dequantize_kernel(const Params p) {
+__device__ __forceinline__ void dequantize(const Params& p, int64_t item, int64_t brick, int q) {
   const PackedMatrix& w = p.args.w;
   const PackedShape& shape = w.shape;
-  const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (i >= p.num_items) return;
-  const int q = static_cast<int>(i % 4);
-  const int64_t brick = i / 32 % p.column_bricks, item = i / 32 / p.column_bricks * 8 + i / 4 % 8;
-  if (item >= p.args.num_rows) return;
   const int64_t row = p.args.indices ? p.args.indices[item] : p.args.first_row + item;
   const bool inside = row >= 0 && row < shape.num_rows;
   const int64_t row_brick = (inside ? row : 0) / kBrickRows;
@@ -97,7 +94,9 @@ __global__ void __launch_bounds__(kThreads) dequantize_kernel(const Params p) {
   for (int segment = 0; segment < 4; ++segment) {
     const int64_t column = brick * kBrickColumns + 32 * segment + 8 * q;
     if (column >= shape.num_columns) break;
-    const int64_t scale_at = ((row_brick * p.groups + column / shape.group_size) * 8 + g) * 2 + half;
+    const int64_t scale_at =
+        ((row_brick * p.groups + static_cast<uint32_t>(column) / static_cast<uint32_t>(shape.group_size)) * 8 + g) * 2 +
+        half;
     const uint16_t bits = static_cast<const uint16_t*>(w.scales)[scale_at];
     const float scale = w.scale_dtype == Half::kFloat16 ? __half2float(__ushort_as_half(bits))
                                                         : __uint_as_float(static_cast<uint32_t>(bits) << 16);
@@ -117,22 +116,40 @@ __global__ void __launch_bounds__(kThreads) dequantize_kernel(const Params p) {
   }
 }
 
+/// A warp has a brick of eight rows: a lane one of them and 32 columns.
+template <int kBits>
+__global__ void __launch_bounds__(kThreads) dequantize_kernel(const Params p) {
+  const int thread = static_cast<int>(threadIdx.x), warp = thread / kLanes, q = thread % 4;
+  const int64_t brick = static_cast<int64_t>(blockIdx.x) * kWarps + warp;
+  wait_for_dependencies();
+  for (int64_t item = int64_t{blockIdx.y} * 8 + thread % kLanes / 4; item < p.args.num_rows;
+       item += int64_t{gridDim.y} * 8) {
+    if (p.args.counts && brick == 0 && q == 0) {
+      ++p.args.counts[item];
+      __threadfence();  // it may be read before this kernel has ended
+    }
+    if (brick < p.column_bricks) dequantize<kBits>(p, item, brick, q);
+  }
+}
+
 }  // namespace
 
 void packed_dequantize_cuda(const DequantizeArgs& args, CUstream_st* stream) {
   check(args.w.shape);
   if (args.num_rows == 0) return;
   const PackedShape& shape = args.w.shape;
-  Params p{args, shape.column_bricks(), shape.num_groups(), 0, shape.num_columns % 8 == 0};
-  p.num_items = (args.num_rows + 7) / 8 * p.column_bricks * 32;
+  const Params p{args, shape.column_bricks(), shape.num_groups(), shape.num_columns % 8 == 0};
   const auto kernel = shape.bits == 1   ? dequantize_kernel<1>
                       : shape.bits == 2 ? dequantize_kernel<2>
                       : shape.bits == 3 ? dequantize_kernel<3>
                       : shape.bits == 4 ? dequantize_kernel<4>
                                         : dequantize_kernel<8>;
-  kernel<<<static_cast<unsigned>((p.num_items + kThreads - 1) / kThreads), kThreads, 0, stream>>>(p);
-  if (const cudaError_t status = cudaGetLastError(); status != cudaSuccess)
-    throw std::runtime_error(std::string("packed_dequantize: ") + cudaGetErrorString(status));
+  constexpr int64_t kMostBlocksY = 65535;
+  launch_early(kernel,
+               {.blocks = static_cast<unsigned>((p.column_bricks + kWarps - 1) / kWarps),
+                .threads = kThreads,
+                .blocks_y = static_cast<unsigned>(std::min((args.num_rows + 7) / 8, kMostBlocksY))},
+               stream, p);
 }
 
 }  // namespace satin::kernels

@@ -1,4 +1,4 @@
-// What the kernels on packed weights share: how a warp reads its bricks ahead, sums over a block's warps, launches.
+// What the kernels on packed weights share: how a warp reads its bricks ahead, sums over a block's warps.
 #pragma once
 #include <algorithm>
 #include <stdexcept>
@@ -6,8 +6,8 @@
 #include <type_traits>
 #include <utility>
 
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/packed_bits.cuh"
-#include "kernels/cuda/ptx.cuh"
 #include "kernels/packed_matmul.h"
 
 namespace satin::kernels {
@@ -210,10 +210,6 @@ __device__ __forceinline__ void add_and_store(const PackedParams& p, const float
   }
 }
 
-inline void require(cudaError_t status) {
-  if (status != cudaSuccess) throw std::runtime_error(std::string("packed weight: ") + cudaGetErrorString(status));
-}
-
 inline int num_multiprocessors() {
 #if defined(__CUDACC__)
   int device = 0, processors = 0;
@@ -222,32 +218,6 @@ inline int num_multiprocessors() {
   return processors;
 #else
   return 132;
-#endif
-}
-
-/// May begin while the kernel before it runs.
-template <class Kernel>
-void launch_early(Kernel kernel, int blocks, int threads, int shared_bytes, const PackedParams& p,
-                  [[maybe_unused]] CUstream_st* stream) {
-#if defined(__CUDACC__)
-  require(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
-  cudaLaunchAttribute early{};
-  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  early.val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = {static_cast<unsigned>(blocks), 1, 1};
-  config.blockDim = {static_cast<unsigned>(threads), 1, 1};
-  config.dynamicSmemBytes = static_cast<size_t>(shared_bytes);
-  config.stream = stream;
-  config.attrs = &early;
-  config.numAttrs = 1;
-  require(cudaLaunchKernelEx(&config, kernel, p));
-#else
-  emulation::Block block(static_cast<unsigned>(threads), [&] { kernel(p); });
-  for (blockIdx.x = 0; blockIdx.x < static_cast<unsigned>(blocks); ++blockIdx.x) {
-    emulation::launched_memory().assign(static_cast<size_t>(shared_bytes) / 8 + 1, ~uint64_t{0});
-    block.run();
-  }
 #endif
 }
 

@@ -179,8 +179,10 @@ void launch(const PackedParams& p, CUstream_st* stream) {
   constexpr int kDepth = kMany ? 1 : 2;  // as registers allow
   const auto with = [&](auto zeros) {
     launch_early(skinny_kernel<kBits, kSegments, kRows, kWarps, kTiles, kDepth, zeros>,
-                 (p.row_bricks + kRows - 1) / kRows, 32 * kWarps,
-                 static_cast<int>(sizeof(float)) * kWarps * 8 * kTiles * kRows * kBrickRows, p, stream);
+                 {.blocks = static_cast<unsigned>((p.row_bricks + kRows - 1) / kRows),
+                  .threads = 32 * kWarps,
+                  .shared_bytes = static_cast<int>(sizeof(float)) * kWarps * 8 * kTiles * kRows * kBrickRows},
+                 stream, p);
   };
   p.zeros ? with(Yes{}) : with(No{});
 }

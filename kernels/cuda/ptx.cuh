@@ -18,9 +18,17 @@ __device__ __forceinline__ T* launched_shared() {
 }
 
 /// The kernel before this one in the stream has ended, and its results can be seen.
-__device__ __forceinline__ void wait_for_dependencies() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+__device__ __forceinline__ void wait_for_dependencies() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
 /// The next one may begin with what does not depend on this one.
-__device__ __forceinline__ void let_dependents_start() { asm volatile("griddepcontrol.launch_dependents;"); }
+__device__ __forceinline__ void let_dependents_start() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
 
 /// Of what is read once, and where `is_here` alone: else `to` stays. Not through the read-only path, whose loads the
 /// compiler moves behind wait_for_dependencies.

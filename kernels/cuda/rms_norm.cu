@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "kernels/cuda/fake_quant_device.cuh"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/rms_norm.h"
 
 namespace satin::kernels {
@@ -41,6 +42,8 @@ __global__ void __launch_bounds__(kThreads) norm_kernel(const Rows rows, const R
   const C* __restrict__ weight = static_cast<const C*>(call.weight);
   O* __restrict__ y = static_cast<O*>(call.y) + first;
 
+  let_dependents_start();
+  wait_for_dependencies();
   C values[H][V] = {};
 #pragma unroll kUnroll
   for (int h = 0; h < H; ++h) {
@@ -247,10 +250,11 @@ void rms_norm_cuda(Extent extent, double eps, Dtype x_dtype, Dtype y_dtype, cons
     for_held<X>(rows, {call.x, call.delta, call.weight, call.sum, call.y}, [&]<int V, int H>() {
       const int64_t blocks = (rows.num_rows + rows.rows_a_block() - 1) / rows.rows_a_block();
       if (blocks > 0x7fffffff) throw std::invalid_argument("rms_norm: too many rows for one launch");
-      launch_kernel(norm_kernel<X, O, V, H>, static_cast<unsigned>(blocks), stream, rows, call);
+      // A step of text has one between kernels that begin early.
+      launch_early(norm_kernel<X, O, V, H>, {.blocks = static_cast<unsigned>(blocks), .threads = kThreads}, stream,
+                   rows, call);
     });
   });
-  check_launch("rms_norm_cuda");
 }
 
 void rms_norm_backward_cuda(Extent extent, Dtype x_dtype, Dtype y_dtype, const RmsNormBackward& call,

@@ -8,6 +8,7 @@
 #include "ops/decode_cases.h"
 #include "ops/needs_hopper.h"
 #include "ops/replay.h"
+#include "ops/step_ends_cases.h"
 
 namespace satin::ops {
 namespace {
@@ -80,6 +81,16 @@ TEST(DecodeGpu, MultipliesRows) {
       EXPECT_LT(relative_error(found, data.expected()), one.wide ? unit / 4 : unit);
       EXPECT_TRUE(decode_rows(data.call()).equal(found)) << "the same bits every time";
     }
+}
+
+TEST(DecodeGpu, BeginsSteps) {
+  SATIN_NEEDS_HOPPER();
+  for (const at::ScalarType dtype : {at::kBFloat16, at::kHalf, at::kFloat}) expect_step_begins(kCuda, dtype);
+}
+
+TEST(DecodeGpu, FindsTheMostLikely) {
+  SATIN_NEEDS_HOPPER();
+  expect_most_likely(kCuda);
 }
 
 TEST(DecodeGpu, ReplaysWhatItRecorded) {

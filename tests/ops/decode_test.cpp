@@ -7,6 +7,7 @@
 #include "ops/decode_cases.h"
 #include "ops/decode_rows.h"
 #include "ops/packed_linear.h"
+#include "ops/step_ends_cases.h"
 
 namespace satin::ops {
 namespace {
@@ -63,6 +64,12 @@ TEST(JoinRows, IsOneWeightOfThem) {
     EXPECT_FALSE(join_rows({&last, &other})) << "other bits";
   }
 }
+
+TEST(StepEnds, Begin) {
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16, at::kDouble}) expect_step_begins(at::kCPU, dtype);
+}
+
+TEST(StepEnds, MostLikely) { expect_most_likely(at::kCPU); }
 
 }  // namespace
 }  // namespace satin::ops
