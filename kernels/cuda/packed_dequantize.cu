@@ -90,17 +90,26 @@ __device__ __forceinline__ void dequantize(const Params& p, int64_t item, int64_
   const int64_t row_brick = (inside ? row : 0) / kBrickRows;
   const int in_brick = static_cast<int>((inside ? row : 0) % kBrickRows), g = in_brick % 8, half = in_brick / 8;
   const RowCodes<kBits> codes(w.words + (row_brick * p.column_bricks + brick) * 2 * kBits * kLanes, 4 * g + q, half);
+  // All are asked for before one is waited for: a step of text has one row.
+  uint16_t scales[4] = {};
+  int zeros[4] = {};
 #pragma unroll
   for (int segment = 0; segment < 4; ++segment) {
     const int64_t column = brick * kBrickColumns + 32 * segment + 8 * q;
     if (column >= shape.num_columns) break;
-    const int64_t scale_at =
+    const int64_t at =
         ((row_brick * p.groups + static_cast<uint32_t>(column) / static_cast<uint32_t>(shape.group_size)) * 8 + g) * 2 +
         half;
-    const uint16_t bits = static_cast<const uint16_t*>(w.scales)[scale_at];
-    const float scale = w.scale_dtype == Half::kFloat16 ? __half2float(__ushort_as_half(bits))
-                                                        : __uint_as_float(static_cast<uint32_t>(bits) << 16);
-    const int zero = w.zeros ? w.zeros[scale_at] : w.zero;
+    scales[segment] = static_cast<const uint16_t*>(w.scales)[at];
+    zeros[segment] = w.zeros ? w.zeros[at] : w.zero;
+  }
+#pragma unroll
+  for (int segment = 0; segment < 4; ++segment) {
+    const int64_t column = brick * kBrickColumns + 32 * segment + 8 * q;
+    if (column >= shape.num_columns) break;
+    const float scale = w.scale_dtype == Half::kFloat16 ? __half2float(__ushort_as_half(scales[segment]))
+                                                        : __uint_as_float(static_cast<uint32_t>(scales[segment]) << 16);
+    const int zero = zeros[segment];
     float values[8];
 #pragma unroll
     for (int f = 0; f < 2; ++f) {
@@ -124,11 +133,13 @@ __global__ void __launch_bounds__(kThreads) dequantize_kernel(const Params p) {
   wait_for_dependencies();
   for (int64_t item = int64_t{blockIdx.y} * 8 + thread % kLanes / 4; item < p.args.num_rows;
        item += int64_t{gridDim.y} * 8) {
-    if (p.args.counts && brick == 0 && q == 0) {
-      ++p.args.counts[item];
+    const bool counts = p.args.counts && brick == 0 && q == 0;
+    const int64_t count = counts ? p.args.counts[item] : 0;
+    if (brick < p.column_bricks) dequantize<kBits>(p, item, brick, q);
+    if (counts) {
+      p.args.counts[item] = count + 1;
       __threadfence();  // it may be read before this kernel has ended
     }
-    if (brick < p.column_bricks) dequantize<kBits>(p, item, brick, q);
   }
 }
 
