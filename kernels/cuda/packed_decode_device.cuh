@@ -32,11 +32,17 @@
 //   ANDs.
 // - Arguments come 64 bytes at a time, about 250 cycles each: what the first loads take lies in one such line.
 // - More than one group of rows a block costs 1.3 us a group.
+// - Integers of two to four rows are made at the same time: 5 % of a token of four sequences.
 // Tried: two blocks a multiprocessor, or the next kernel's beside it (64 registers: a layer's products 14.3 us, not
-// 12.0, as blocks fall two on one); bricks through shared memory, by cp.async (as fast) or the copy engine and a warp
-// for it (2,048 x 2,048 2.4 us); columns split over clusters (2 to 5 us later); half of the bricks after x (.1 to .4
-// more); the next kernel's weights brought into the L2 (a layer 1.5 us more at 1 bit, .6 at 4); all layers in one
-// launch, numbers handed over through the L2 (a number is seen 1.1 to 1.9 us after it was written).
+// 12.0, as blocks fall two on one); eight warps of twice the registers (14.6); bricks through shared memory, by
+// cp.async (as fast) or the copy engine and a warp for it (2,048 x 2,048 2.4 us); x, and the norm's weight, through
+// shared memory by the copy engine, whose answers do not queue behind those of the bricks (.2 to .4 more a launch);
+// integers of one row's next four columns of bricks at once (level to .3 more); columns split over clusters (2 to 5 us
+// later); half of the bricks after x (.1 to .4 more); the next kernel's weights brought into the L2 by its predecessor
+// (a layer 1.5 us more at 1 bit, .6 at 4), or all of a layer's by idle multiprocessors during attention: with them
+// there 16,384 x 2,048 takes 4.4 us of 4.4 at 2 bits and 5.1 of 5.5 at 4, so it is not the memory that a token waits
+// for; all layers in one launch, numbers handed over through the L2 (a number is seen 1.1 to 1.9 us after it was
+// written).
 #pragma once
 #include "kernels/cuda/packed_device.cuh"
 
@@ -111,21 +117,30 @@ __device__ __forceinline__ float4 normed_four(const PackedParams& p, int row, in
 /// A brick's columns of a row of x as integers, in a warp's shared memory: words of high bytes, of low bytes, and zeros
 /// after each. Rows fall on other banks.
 constexpr int kXStride = 40, kXWords = 2 * kXStride, kZerosAt = kBrickColumns / 4;
-/// Gives what they are of: the largest number, which a NaN is.
-__device__ __forceinline__ float put_integers(float4 x, const SharedAt& to) {
-  const float most_here = larger_or_nan(larger_or_nan(fabsf(x.x), fabsf(x.y)), larger_or_nan(fabsf(x.z), fabsf(x.w)));
-  // As bits: no float here has a sign.
-  const float most = __uint_as_float(__reduce_max_sync(~0u, __float_as_uint(most_here))) + kLeastX;
-  const float inverse = kMostX * approximate_inverse(most);
-  // An integer's low 16 bits are those of kMagic + integer; + 128 rounds the high byte to the nearest, and leaves a
-  // signed low one. In the bytes' order c0 c2 c1 c3.
-  const auto integer = [&](float number) { return fmaf(number, inverse, kMagic); };
-  const auto high = [](float number) { return __float_as_uint(number + 128); };
-  const float a = integer(x.x), b = integer(x.y), c = integer(x.z), d = integer(x.w);
-  to.store(__byte_perm(__byte_perm(high(a), high(c), 0x0051), __byte_perm(high(b), high(d), 0x0051), 0x5410));
-  to.plus(kXStride).store(__byte_perm(__byte_perm(__float_as_uint(a), __float_as_uint(c), 0x0040),
-                                      __byte_perm(__float_as_uint(b), __float_as_uint(d), 0x0040), 0x5410));
-  return most;
+/// Of several rows at once: an integer's instructions each wait for the one before. `most`: the largest number of each,
+/// which a NaN is.
+template <int kCount>
+__device__ __forceinline__ void put_integers(const float4 (&x)[kCount], const SharedAt& to, float (&most)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    const float here =
+        larger_or_nan(larger_or_nan(fabsf(x[i].x), fabsf(x[i].y)), larger_or_nan(fabsf(x[i].z), fabsf(x[i].w)));
+    // As bits: no float here has a sign.
+    most[i] = __uint_as_float(__reduce_max_sync(~0u, __float_as_uint(here))) + kLeastX;
+  }
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    const float inverse = kMostX * approximate_inverse(most[i]);
+    // An integer's low 16 bits are those of kMagic + integer; + 128 rounds the high byte to the nearest, and leaves a
+    // signed low one. In the bytes' order c0 c2 c1 c3.
+    const auto integer = [&](float number) { return fmaf(number, inverse, kMagic); };
+    const auto high = [](float number) { return __float_as_uint(number + 128); };
+    const float a = integer(x[i].x), b = integer(x[i].y), c = integer(x[i].z), d = integer(x[i].w);
+    const SharedAt at = to.plus(i * kXWords);
+    at.store(__byte_perm(__byte_perm(high(a), high(c), 0x0051), __byte_perm(high(b), high(d), 0x0051), 0x5410));
+    at.plus(kXStride).store(__byte_perm(__byte_perm(__float_as_uint(a), __float_as_uint(c), 0x0040),
+                                        __byte_perm(__float_as_uint(b), __float_as_uint(d), 0x0040), 0x5410));
+  }
 }
 
 /// kSegments: of a brick's 32 columns that share a scale (4: a brick or more). kXRows: rows of x, or the most of them.
@@ -207,17 +222,32 @@ __global__ void __launch_bounds__(kThreads, 1) decode_kernel(const PackedParams 
         constexpr int kAt = decltype(depth)::value;
         if (kAt > 0 && brick + kAt * kWarps >= column_bricks) return false;
         float x_factor = 0, minus_x[kSums];
-        __syncwarp();
+        const auto put_rows = [&](auto first_row, auto count) {
+          constexpr int kFirst = decltype(first_row)::value, kCount = decltype(count)::value;
+          float4 x[kCount];
 #pragma unroll
-        for (int row = 0; row < kXRows; ++row) {
-          if (row >= m) break;
-          float4 x{};
-          if constexpr (!kNormed)
-            x = four_of(bits[kOneRow ? kAt : 0][row], p.x_is_half);
-          else if (const int at = column + kAt * kWarps * kBrickColumns; at < p.num_columns)
-            x = normed_four(p, row, at, squares[row]);
-          const float most = put_integers(x, x_to.plus(row * kXWords));
-          if (kOneRow || row == q) x_factor = most * (1.f / kMostX) * unit;
+          for (int i = 0; i < kCount; ++i) {
+            x[i] = {};
+            if constexpr (!kNormed)
+              x[i] = four_of(bits[kOneRow ? kAt : 0][kFirst + i], p.x_is_half);
+            else if (const int at = column + kAt * kWarps * kBrickColumns; at < p.num_columns)
+              x[i] = normed_four(p, kFirst + i, at, squares[kFirst + i]);
+          }
+          float most[kCount];
+          put_integers(x, x_to.plus(kFirst * kXWords), most);
+#pragma unroll
+          for (int i = 0; i < kCount; ++i)
+            if (kOneRow || kFirst + i == q) x_factor = most[i] * (1.f / kMostX) * unit;
+        };
+        __syncwarp();
+        using std::integral_constant;
+        if constexpr (kOneRow) {
+          put_rows(integral_constant<int, 0>{}, integral_constant<int, 1>{});
+        } else if (m == kXRows) {
+          put_rows(integral_constant<int, 0>{}, integral_constant<int, kXRows>{});
+        } else {  // two or three
+          put_rows(integral_constant<int, 0>{}, integral_constant<int, 2>{});
+          if (m == 3) put_rows(integral_constant<int, 2>{}, integral_constant<int, 1>{});
         }
         __syncwarp();
         if constexpr (!kNormed)
