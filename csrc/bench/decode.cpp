@@ -11,7 +11,7 @@
 namespace satin::bench {
 namespace {
 
-constexpr int64_t kContext = 512, kLongContext = 4096, kDecodeGroupSize = 128;
+constexpr int64_t kContext = 512, kLongContext = 4096, kVeryLongContext = 16384, kDecodeGroupSize = 128;
 constexpr int64_t kTokens = 20;  ///< after the context, then again
 
 struct Bits {
@@ -119,8 +119,10 @@ void bench_decode(const Options& options) {
     for (const Bits& bits : {Bits{0, 0}, Bits{4, 8}, Bits{3, 8}, Bits{2, 8}, Bits{1, 8}})
       measure(options, cuda ? "1.2b" : "tiny", bits, sequences, {kContext}, bandwidth, dense_us);
     dense_us = 0;  // of a shorter context
-    for (const char* cache : {"none", "int8", "int4"})
-      measure(options, cuda ? "1.2b" : "tiny", {4, 8}, sequences, {kLongContext, cache}, bandwidth, dense_us);
+    for (const int64_t context : {kLongContext, kVeryLongContext})
+      for (const char* cache : {"none", "int8", "int4"})
+        if (context == kLongContext || (cuda && sequences == 1))
+          measure(options, cuda ? "1.2b" : "tiny", {4, 8}, sequences, {context, cache}, bandwidth, dense_us);
   }
 }
 

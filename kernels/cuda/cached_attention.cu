@@ -16,8 +16,11 @@
 // (16 sequences in clusters of one; of two, as blocks_for has them with 64 features, 4,097 places took 10 % less.) Of
 // int8 and int4 instructions are the limit, three fifths of which make numbers: 64 features, 4,097 places take 7.5 to
 // 8.4, 14 to 16 and 41 to 47 us. Clusters larger than blocks_for says are slower, since their last wait for the first:
-// 16 sequences, 513 places in clusters of 2 7.3, of 4 11.2, of 8 17 us. Tried: four warps a block (one sequence 3.6 and
-// 8.1, 16 of 4,097 places 56 us), these with two tiles ahead (3.1, 6.9 and 45 us).
+// 16 sequences, 513 places in clusters of 2 7.3, of 4 11.2, of 8 17 us; one sequence in clusters of 8 .5 more than
+// of 4. Clusters of 16 (one sequence, a whole token of the 1.2b shape at 4 bits): after 4,096 others 402 us instead of
+// 399, of int8 432 instead of 443, of int4 444 instead of 463; after 16,384 others 532 instead of 570. Tried: four
+// warps a block (one sequence 3.6 and 8.1, 16 of 4,097 places 56 us), these with two tiles ahead (3.1, 6.9 and 45 us),
+// tiles after the first brought into the L2 meanwhile (level for one sequence, 1 to 4 % of a token more for sixteen).
 #include "kernels/cached_attention.h"
 #include "kernels/cuda/cached_heads.cuh"
 #include "kernels/cuda/hopper.cuh"
@@ -25,7 +28,7 @@
 namespace satin::kernels {
 namespace {
 
-constexpr int kMostBlocks = 8;  ///< of a cluster
+constexpr int kMostBlocks = 16;  ///< of a cluster; every device takes 8
 /// What eight warps find of 256 features is more than the 48 KiB that a block has without asking.
 template <int kFeatures>
 constexpr int kWarpsOf = kFeatures < 256 ? 8 : 4;
@@ -236,26 +239,53 @@ __global__ void __launch_bounds__(kWarpsOf<kFeatures>* kLanes, kBlocksAnSm<kFeat
   }
 }
 
-/// Blocks of a cluster: as many as leave all blocks on the GPU at once and a tile for each warp. Of more, the last wait
-/// for the first.
-template <int kFeatures>
-unsigned blocks_for(const Params& p, int sequences, int passes) {
+/// Clusters of kMostBlocks that the device runs at once: none if it does not take them.
+template <int kFeatures, bool kHalf>
+int large_clusters() {
+  static const int clusters = [] {
+    const auto kernel = attention_kernel<kFeatures, kHalf, Stored::kNumbers>;
+    cudaLaunchAttribute size{};
+    size.id = cudaLaunchAttributeClusterDimension;
+    size.val.clusterDim = {kMostBlocks, 1, 1};
+    cudaLaunchConfig_t config{};
+    config.gridDim = {kMostBlocks, 1, 1};
+    config.blockDim = {kWarpsOf<kFeatures> * kLanes, 1, 1};
+    config.attrs = &size;
+    config.numAttrs = 1;
+    int found = 0;
+    const bool takes = cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1) == cudaSuccess &&
+                       cudaOccupancyMaxActiveClusters(&found, kernel, &config) == cudaSuccess;
+    if (!takes) static_cast<void>(cudaGetLastError());  // it is no error to anyone
+    return takes ? found : 0;
+  }();
+  return clusters;
+}
+
+/// Blocks of a cluster: as many as leave all blocks on the GPU at once and a tile for each warp, of the largest
+/// clusters, which begin late, two. Of more, the last wait for the first. The same whatever the cache holds.
+template <int kFeatures, bool kHalf>
+int blocks_for(const Params& p, int sequences, int passes) {
   constexpr int64_t kPlaces = kTileKeys * kWarpsOf<kFeatures>;
   const int64_t clusters = static_cast<int64_t>(sequences) * p.kv_heads * passes;
-  const auto at_once = [](int blocks) {  // of 132 SMs clusters of four and eight leave twelve empty
-    return static_cast<int64_t>(blocks > 2 ? 120 : 132) * kBlocksAnSm<kFeatures>;
+  const auto fits = [&](int blocks) {
+    const bool is_large = blocks == kMostBlocks;
+    if ((is_large ? 2 : 1) * blocks > (p.places + kPlaces - 1) / kPlaces) return false;
+    // Of 132 SMs clusters of four and eight leave twelve empty.
+    return clusters <=
+           (is_large ? large_clusters<kFeatures, kHalf>() : (blocks > 2 ? 120 : 132) * kBlocksAnSm<kFeatures> / blocks);
   };
   int blocks = 1;
-  while (blocks < kMostBlocks && 2 * blocks * clusters <= at_once(2 * blocks) &&
-         2 * blocks <= (p.places + kPlaces - 1) / kPlaces)
-    blocks *= 2;
-  return static_cast<unsigned>(blocks);
+  while (blocks < kMostBlocks && fits(2 * blocks)) blocks *= 2;
+  return blocks;
 }
 
 template <int kFeatures, bool kHalf, Stored kStored>
 void launch(const Params& p, int sequences, CUstream_st* stream) {
   const int passes = (p.group + kMostHeads - 1) / kMostHeads;
-  const unsigned blocks = blocks_for<kFeatures>(p, sequences, passes);
+  const auto blocks = static_cast<unsigned>(blocks_for<kFeatures, kHalf>(p, sequences, passes));
+  if (blocks == kMostBlocks)
+    require(cudaFuncSetAttribute(attention_kernel<kFeatures, kHalf, kStored>,
+                                 cudaFuncAttributeNonPortableClusterSizeAllowed, 1));
   launch_early(attention_kernel<kFeatures, kHalf, kStored>,
                {.blocks = blocks * static_cast<unsigned>(passes),
                 .threads = kWarpsOf<kFeatures> * kLanes,
