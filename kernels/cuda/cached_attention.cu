@@ -66,16 +66,12 @@ __global__ void __launch_bounds__(kWarpsOf<kFeatures>* kLanes, kBlocksAnSm<kFeat
   using Tile = KeyTile<kFeatures, Stored::kNumbers>;
   using Running = RunningHeads<kFeatures, kHalf>;
   let_dependents_start();
-  uint32_t rank, blocks_, pass;
-  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-  asm("mov.u32 %0, %%cluster_nctarank;" : "=r"(blocks_));
-  asm("mov.u32 %0, %%clusterid.x;" : "=r"(pass));
-  const int block = static_cast<int>(rank), blocks = static_cast<int>(blocks_);
+  const int block = block_of_cluster(), blocks = blocks_of_cluster(), pass = cluster_along_x();
   const int thread = static_cast<int>(threadIdx.x), lane = thread % kLanes;
   const int warp = __shfl_sync(~0u, thread / kLanes, 0);  // so that the compiler knows that a warp has one
   const int g = lane / 4, q = lane % 4;
   const int sequence = static_cast<int>(blockIdx.z), kv = static_cast<int>(blockIdx.y);
-  const int first = static_cast<int>(pass) * kMostHeads;  // of the group's heads
+  const int first = pass * kMostHeads;  // of the group's heads
   const int first_head = kv * p.group + first, heads = min(kMostHeads, p.group - first);
   const int position = static_cast<int>(p.positions[sequence]);
   const auto of_this_head = [&](const HeadRows& rows) -> HeadRows {

@@ -14,37 +14,6 @@ namespace satin::kernels {
 constexpr int kTileKeys = 16;
 constexpr int kMostHeads = 8;  ///< of a product
 
-/// c += a b of 16-bit numbers.
-template <bool kHalf>
-__device__ __forceinline__ void multiply_add(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
-                                             uint32_t b0, uint32_t b1) {
-  if constexpr (kHalf)
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-  else
-    multiply_add(c, {a0, a1, a2, a3}, b0, b1);
-}
-__device__ __forceinline__ float power_of_two(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
-/// 4 kWords bytes of shared memory where they are wanted: else `to` stays.
-template <int kWords>
-__device__ __forceinline__ void load_shared_if(bool is_here, uint32_t* to, const uint16_t* from) {
-  const auto at = static_cast<uint32_t>(__cvta_generic_to_shared(from));
-  if constexpr (kWords == 4)
-    asm volatile("{.reg .pred here; setp.ne.s32 here, %5, 0; @here ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];}"
-                 : "+r"(to[0]), "+r"(to[1]), "+r"(to[2]), "+r"(to[3])
-                 : "r"(at), "r"(static_cast<int>(is_here)));
-  else
-    asm volatile("{.reg .pred here; setp.ne.s32 here, %3, 0; @here ld.shared.v2.u32 {%0, %1}, [%2];}"
-                 : "+r"(to[0]), "+r"(to[1])
-                 : "r"(at), "r"(static_cast<int>(is_here)));
-}
-
 /// What a lane holds of the rows: of keys g and 8 + g the eighths 4 i + q of 8 features each (as far as there are
 /// features), of the values of 2 q, 2 q + 1 and 8 on the eighths 8 i + g.
 template <int kFeatures, Stored kStored>

@@ -63,6 +63,23 @@ __device__ __forceinline__ void take_registers() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
 }
 
+/// Which block of its cluster this is, of how many.
+__device__ __forceinline__ int block_of_cluster() {
+  uint32_t rank;
+  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return static_cast<int>(rank);
+}
+__device__ __forceinline__ int blocks_of_cluster() {
+  uint32_t blocks;
+  asm("mov.u32 %0, %%cluster_nctarank;" : "=r"(blocks));
+  return static_cast<int>(blocks);
+}
+/// Which cluster this is along x.
+__device__ __forceinline__ int cluster_along_x() {
+  uint32_t cluster;
+  asm("mov.u32 %0, %%clusterid.x;" : "=r"(cluster));
+  return static_cast<int>(cluster);
+}
 /// The barrier in two parts, of which the first hands on nothing that was written: that all blocks have begun.
 __device__ __forceinline__ void tell_cluster_begun() { asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory"); }
 __device__ __forceinline__ void wait_for_cluster() { asm volatile("barrier.cluster.wait.acquire;" ::: "memory"); }

@@ -78,6 +78,20 @@ __device__ __forceinline__ void load_if(bool is_here, uint32_t& to, const uint16
                : "memory");
 }
 
+/// 4 kWords bytes of shared memory where they are wanted: else `to` stays.
+template <int kWords>
+__device__ __forceinline__ void load_shared_if(bool is_here, uint32_t* to, const uint16_t* from) {
+  const auto at = static_cast<uint32_t>(__cvta_generic_to_shared(from));
+  if constexpr (kWords == 4)
+    asm volatile("{.reg .pred here; setp.ne.s32 here, %5, 0; @here ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];}"
+                 : "+r"(to[0]), "+r"(to[1]), "+r"(to[2]), "+r"(to[3])
+                 : "r"(at), "r"(static_cast<int>(is_here)));
+  else
+    asm volatile("{.reg .pred here; setp.ne.s32 here, %3, 0; @here ld.shared.v2.u32 {%0, %1}, [%2];}"
+                 : "+r"(to[0]), "+r"(to[1])
+                 : "r"(at), "r"(static_cast<int>(is_here)));
+}
+
 /// x = 0, in a branch of its own: what is seldom done takes no instructions of what is done always.
 __device__ __forceinline__ void clear(uint32_t (&x)[4]) {
   asm volatile("mov.b32 %0, 0; mov.b32 %1, 0; mov.b32 %2, 0; mov.b32 %3, 0;"
@@ -109,6 +123,13 @@ __device__ __forceinline__ float approximate_inverse(float x) {
   float inverse;
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(x));
   return inverse;
+}
+
+/// 2^x but for the last bits.
+__device__ __forceinline__ float power_of_two(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
 }
 
 /// A place in the block's memory, as its loads take it.
@@ -161,6 +182,17 @@ __device__ __forceinline__ void multiply_add(float (&c)[4], const uint32_t (&a)[
   asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+/// The same, or of half numbers.
+template <bool kHalf>
+__device__ __forceinline__ void multiply_add(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
+                                             uint32_t b0, uint32_t b1) {
+  if constexpr (kHalf)
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+  else
+    multiply_add(c, {a0, a1, a2, a3}, b0, b1);
 }
 
 }  // namespace satin::kernels

@@ -28,8 +28,7 @@ __device__ __forceinline__ uint64_t largest_of_warp(uint64_t rank) {
 template <int kVector>
 __global__ void __launch_bounds__(kThreads) most_likely_kernel(const MostLikely call) {
   let_dependents_start();
-  uint32_t block;
-  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(block));
+  const int block = block_of_cluster();
   const int thread = static_cast<int>(threadIdx.x), warp = thread / 32, lane = thread % 32;
   const auto columns = static_cast<uint32_t>(call.num_columns);
   const int64_t row = blockIdx.y;
@@ -38,7 +37,8 @@ __global__ void __launch_bounds__(kThreads) most_likely_kernel(const MostLikely 
 
   uint64_t largest = 0;
   constexpr uint32_t kStep = kBlocks * kThreads * kVector;
-  for (uint32_t first = (block * kThreads + thread) * kVector; first < columns; first += kAtOnce * kStep) {
+  for (auto first = static_cast<uint32_t>((block * kThreads + thread) * kVector); first < columns;
+       first += kAtOnce * kStep) {
     float x[kAtOnce][kVector];
 #pragma unroll
     for (int i = 0; i < kAtOnce; ++i) {
