@@ -67,35 +67,19 @@ at::Tensor packed_decode(const DecodeRows& call) {
   return y;
 }
 
-void packed_dequantize(const PackedWeight& weight, int64_t first, const at::Tensor& indices, const at::Tensor& out) {
+void packed_dequantize(const PackedWeight& weight, int64_t first, const at::Tensor& indices, at::Tensor out,
+                       at::ScalarType dtype, at::Tensor counts) {
   const c10::cuda::CUDAGuard guard(out.device());
-  at::Tensor to = out;
   kernels::packed_dequantize_cuda({.w = weight.matrix(),
                                    .rounding = weight.rounding(),
                                    .first_row = first,
                                    .num_rows = out.size(0),
                                    .indices = indices.defined() ? indices.const_data_ptr<int64_t>() : nullptr,
                                    .wide = out.scalar_type() == at::kFloat,
-                                   .out_rounding = rounding_to(out.scalar_type()),
-                                   .out = to.mutable_data_ptr()},
-                                  c10::cuda::getCurrentCUDAStream());
-}
-
-at::Tensor packed_lookup(const PackedWeight& weight, const at::Tensor& tokens, at::Tensor& positions,
-                         at::ScalarType dtype) {
-  const c10::cuda::CUDAGuard guard(tokens.device());
-  at::Tensor out = at::empty({tokens.size(0), weight.shape.num_columns}, tokens.options().dtype(at::kFloat));
-  kernels::packed_dequantize_cuda({.w = weight.matrix(),
-                                   .rounding = weight.rounding(),
-                                   .first_row = 0,
-                                   .num_rows = tokens.size(0),
-                                   .indices = tokens.const_data_ptr<int64_t>(),
-                                   .wide = true,
                                    .out_rounding = rounding_to(dtype),
                                    .out = out.mutable_data_ptr(),
-                                   .counts = positions.mutable_data_ptr<int64_t>()},
+                                   .counts = counts.defined() ? counts.mutable_data_ptr<int64_t>() : nullptr},
                                   c10::cuda::getCurrentCUDAStream());
-  return out;
 }
 
 at::Tensor most_likely_on_cuda(const at::Tensor& logits) {

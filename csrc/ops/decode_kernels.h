@@ -14,10 +14,10 @@ at::Tensor packed_decode(const at::Tensor& x, const PackedWeight& weight, const 
 /// decode_rows.h where the kernel takes it (as its DecodeArgs say); tensors contiguous.
 at::Tensor packed_decode(const DecodeRows& call);
 /// out [n, K] float, bfloat16 or half of rows first ..., or of those that `indices` [n] name.
-void packed_dequantize(const PackedWeight& weight, int64_t first, const at::Tensor& indices, const at::Tensor& out);
-/// begin_step and most_likely (step_ends.h) of one kernel.
-at::Tensor packed_lookup(const PackedWeight& weight, const at::Tensor& tokens, at::Tensor& positions,
-                         at::ScalarType dtype);
+/// Numbers of a float `out` are rounded to `dtype` too; counts [n] int64, if any: each one more afterwards.
+void packed_dequantize(const PackedWeight& weight, int64_t first, const at::Tensor& indices, at::Tensor out,
+                       at::ScalarType dtype, at::Tensor counts = {});
+/// most_likely (step_ends.h) of one kernel.
 at::Tensor most_likely_on_cuda(const at::Tensor& logits);
 /// cached_attention.h.
 void cached_attention_cuda(const kernels::CachedAttention& call, at::ScalarType dtype, at::Device device);

@@ -15,11 +15,8 @@ at::Tensor packed_decode(const at::Tensor&, const PackedWeight&, const at::Tenso
   throw InternalError("packed_decode: a build without CUDA");
 }
 at::Tensor packed_decode(const DecodeRows&) { throw InternalError("packed_decode: a build without CUDA"); }
-void packed_dequantize(const PackedWeight&, int64_t, const at::Tensor&, const at::Tensor&) {
+void packed_dequantize(const PackedWeight&, int64_t, const at::Tensor&, at::Tensor, at::ScalarType, at::Tensor) {
   throw InternalError("packed_dequantize: a build without CUDA");
-}
-at::Tensor packed_lookup(const PackedWeight&, const at::Tensor&, at::Tensor&, at::ScalarType) {
-  throw InternalError("packed_lookup: a build without CUDA");
 }
 at::Tensor most_likely_on_cuda(const at::Tensor&) { throw InternalError("most_likely: a build without CUDA"); }
 void cached_attention_cuda(const kernels::CachedAttention&, at::ScalarType, at::Device) {

@@ -68,7 +68,7 @@ at::Tensor rows_of_cuda(const PackedWeight& weight, int64_t first, const at::Ten
                         at::ScalarType dtype) {
   const at::ScalarType made = dtype == at::kBFloat16 || dtype == at::kHalf ? dtype : at::kFloat;
   const at::Tensor out = at::empty({num, weight.shape.num_columns}, weight.scales.options().dtype(made));
-  packed_dequantize(weight, first, indices, out);
+  packed_dequantize(weight, first, indices, out, made);
   return out.to(dtype);
 }
 

@@ -16,8 +16,12 @@ at::Tensor begin_step(const PackedWeight& embedding, const at::Tensor& tokens, a
         each->dim() == 1 && each->scalar_type() == at::kLong && each->device() == device && each->is_contiguous(),
         each->sizes(), " ", each->scalar_type(), " on ", each->device());
   SATIN_CHECK(tokens.sizes() == positions.sizes(), tokens.sizes(), " tokens, ", positions.sizes(), " positions");
-  if (device.is_cuda() && (dtype == at::kBFloat16 || dtype == at::kHalf))
-    return packed_lookup(embedding, tokens, positions, dtype);
+  if (device.is_cuda() && dtype != at::kDouble) {
+    const at::Tensor x =
+        at::empty({tokens.size(0), embedding.shape.num_columns}, embedding.scales.options().dtype(at::kFloat));
+    packed_dequantize(embedding, 0, tokens, x, dtype, positions);
+    return x;
+  }
   positions.add_(1);
   return dequantize_rows(embedding, tokens, dtype).to(dtype == at::kDouble ? at::kDouble : at::kFloat);
 }

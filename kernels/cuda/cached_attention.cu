@@ -282,7 +282,7 @@ void launch(const Params& p, int sequences, CUstream_st* stream) {
   if (blocks == kMostBlocks)
     require(cudaFuncSetAttribute(attention_kernel<kFeatures, kHalf, kStored>,
                                  cudaFuncAttributeNonPortableClusterSizeAllowed, 1));
-  launch_early(attention_kernel<kFeatures, kHalf, kStored>,
+  launch_early("cached_attention", attention_kernel<kFeatures, kHalf, kStored>,
                {.blocks = blocks * static_cast<unsigned>(passes),
                 .threads = kWarpsOf<kFeatures> * kLanes,
                 .blocks_y = static_cast<unsigned>(p.kv_heads),

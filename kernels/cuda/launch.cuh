@@ -11,8 +11,9 @@ struct CUstream_st;  // cudaStream_t
 
 namespace satin::kernels {
 
-inline void require(cudaError_t status) {
-  if (status != cudaSuccess) throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(status));
+/// `name`: of what was asked, for errors.
+inline void require(cudaError_t status, const char* name) {
+  if (status != cudaSuccess) throw std::runtime_error(std::string(name) + ": " + cudaGetErrorString(status));
 }
 
 struct LaunchShape {
@@ -22,17 +23,17 @@ struct LaunchShape {
   unsigned cluster = 1;  ///< blocks
 };
 
-/// The kernel waits (wait_for_dependencies) before it touches what kernels before it write or read. Devices before
-/// sm_90 begin it after them.
+/// `name`: the kernel's, for errors. The kernel waits (wait_for_dependencies) before it touches what kernels before it
+/// write or read. Devices before sm_90 begin it after them.
 template <class... Parameters>
-void launch_early(void (*kernel)(Parameters...), const LaunchShape& shape, [[maybe_unused]] CUstream_st* stream,
-                  const std::type_identity_t<Parameters>&... arguments) {
+void launch_early([[maybe_unused]] const char* name, void (*kernel)(Parameters...), const LaunchShape& shape,
+                  [[maybe_unused]] CUstream_st* stream, const std::type_identity_t<Parameters>&... arguments) {
 #if defined(__CUDACC__)
   int device = 0, major = 0;
-  require(cudaGetDevice(&device));
-  require(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+  require(cudaGetDevice(&device), name);
+  require(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), name);
   if (shape.shared_bytes > 0)
-    require(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shape.shared_bytes));
+    require(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shape.shared_bytes), name);
   cudaLaunchAttribute attributes[2] = {};
   attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attributes[0].val.programmaticStreamSerializationAllowed = 1;
@@ -45,7 +46,7 @@ void launch_early(void (*kernel)(Parameters...), const LaunchShape& shape, [[may
   config.stream = stream;
   config.attrs = attributes;
   config.numAttrs = major < 9 ? 0 : shape.cluster > 1 ? 2 : 1;
-  require(cudaLaunchKernelEx(&config, kernel, arguments...));
+  require(cudaLaunchKernelEx(&config, kernel, arguments...), name);
 #else
   emulation::Block block(shape.threads, [&] { kernel(arguments...); });
   for (blockIdx.x = 0; blockIdx.x < shape.blocks; ++blockIdx.x) {

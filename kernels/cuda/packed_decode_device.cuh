@@ -362,7 +362,7 @@ void launch(PackedParams p, int rows, CUstream_st* stream) {
   constexpr int kSlots = std::min(kMostSlots<kBits>, 4 * kRows);
   constexpr int kBytes = 4 * kWarps * kXRows * (kRows * kBrickRows + 1 + kXWords);
   const auto with = [&](auto zeros, auto normed) {
-    launch_early(decode_kernel<kBits, kSegments, kXRows, kRows, kSlots, zeros, normed>,
+    launch_early("packed_decode", decode_kernel<kBits, kSegments, kXRows, kRows, kSlots, zeros, normed>,
                  {.blocks = static_cast<unsigned>((p.row_bricks + rows - 1) / rows),
                   .threads = kThreads,
                   .shared_bytes = kBytes},

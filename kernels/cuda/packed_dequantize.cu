@@ -156,7 +156,7 @@ void packed_dequantize_cuda(const DequantizeArgs& args, CUstream_st* stream) {
                       : shape.bits == 4 ? dequantize_kernel<4>
                                         : dequantize_kernel<8>;
   constexpr int64_t kMostBlocksY = 65535;
-  launch_early(kernel,
+  launch_early("packed_dequantize", kernel,
                {.blocks = static_cast<unsigned>((p.column_bricks + kWarps - 1) / kWarps),
                 .threads = kThreads,
                 .blocks_y = static_cast<unsigned>(std::min((args.num_rows + 7) / 8, kMostBlocksY))},

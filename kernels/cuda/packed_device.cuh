@@ -210,6 +210,8 @@ __device__ __forceinline__ void add_and_store(const PackedParams& p, const float
   }
 }
 
+inline void require(cudaError_t status) { require(status, "packed weight"); }
+
 inline int num_multiprocessors() {
 #if defined(__CUDACC__)
   int device = 0, processors = 0;

@@ -251,8 +251,8 @@ void rms_norm_cuda(Extent extent, double eps, Dtype x_dtype, Dtype y_dtype, cons
       const int64_t blocks = (rows.num_rows + rows.rows_a_block() - 1) / rows.rows_a_block();
       if (blocks > 0x7fffffff) throw std::invalid_argument("rms_norm: too many rows for one launch");
       // A step of text has one between kernels that begin early.
-      launch_early(norm_kernel<X, O, V, H>, {.blocks = static_cast<unsigned>(blocks), .threads = kThreads}, stream,
-                   rows, call);
+      launch_early("rms_norm_cuda", norm_kernel<X, O, V, H>,
+                   {.blocks = static_cast<unsigned>(blocks), .threads = kThreads}, stream, rows, call);
     });
   });
 }

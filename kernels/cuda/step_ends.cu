@@ -87,7 +87,7 @@ void most_likely_cuda(const MostLikely& call, CUstream_st* stream) {
   const bool in_vectors =
       reinterpret_cast<uintptr_t>(call.logits) % 16 == 0 && call.stride % 4 == 0 && call.num_columns % 4 == 0;
   launch_early(
-      in_vectors ? most_likely_kernel<4> : most_likely_kernel<1>,
+      "most_likely", in_vectors ? most_likely_kernel<4> : most_likely_kernel<1>,
       {.blocks = kBlocks, .threads = kThreads, .blocks_y = static_cast<unsigned>(call.num_rows), .cluster = kBlocks},
       stream, call);
 }
