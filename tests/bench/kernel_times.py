@@ -54,18 +54,17 @@ def read_names(rows):
 
 
 def repeated_group(kernels):
-    """(first, length, repetitions) of the group that covers most of the list."""
-    best = (0, len(kernels), 1)
-    for length in range(1, LONGEST_GROUP + 1):
-        first = 0
-        while first + 2 * length <= len(kernels):
-            count = 1
-            while kernels[first:first + length] == kernels[first + count * length:first + (count + 1) * length]:
-                count += 1
-            if count > 1 and length * count > (best[1] * best[2] if best[2] > 1 else 0):
-                best = (first, length, count)
-            first += 1
-    return best
+    """(first, length, repetitions) of the group that covers most of the list; all of it, once, where none repeats."""
+    def repetitions(first, length):
+        count = 1
+        while kernels[first:first + length] == kernels[first + count * length:first + (count + 1) * length]:
+            count += 1
+        return count
+
+    groups = [(first, length, repetitions(first, length)) for length in range(1, LONGEST_GROUP + 1)
+              for first in range(len(kernels) - 2 * length + 1)]
+    repeated = [group for group in groups if group[2] > 1]
+    return max(repeated, key=lambda group: group[1] * group[2], default=(0, len(kernels), 1))
 
 
 def steps_of(rows, first_kernel):

@@ -12,8 +12,8 @@ import shutil
 import subprocess
 import sys
 
-LEAST = {"cached_attention": ("attention_kernel", 8), "packed_decode": ("decode_kernel", 2),
-         "packed_few": ("decode_kernel", 2), "packed_skinny": ("skinny_kernel", 2)}  # loads of each kernel
+LEAST = {"cached_attention": ("attention_kernel", 8), "packed_decode": ("decode_kernel", 8),
+         "packed_few": ("decode_kernel", 12), "packed_skinny": ("skinny_kernel", 4)}  # loads of each kernel
 SKIPPED = 77
 
 
