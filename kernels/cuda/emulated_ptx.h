@@ -174,6 +174,8 @@ template <class T>
 const T* settled(const T* p) {
   return p;
 }
+template <class T>
+void touch(const T*) {}
 inline float larger_or_nan(float x, float y) { return x != x || x > y ? x : y; }
 inline float approximate_inverse(float x) { return 1 / x; }
 inline void clear(uint32_t (&x)[4]) { x[0] = x[1] = x[2] = x[3] = 0; }

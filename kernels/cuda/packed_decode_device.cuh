@@ -33,6 +33,8 @@
 // - Arguments come 64 bytes at a time, about 250 cycles each: what the first loads take lies in one such line.
 // - More than one group of rows a block costs 1.3 us a group.
 // - Integers of two to four rows are made at the same time: 5 % of a token of four sequences.
+// - A thread asks for its result's residual, bias and arguments before the sums are there (packed_outputs.cuh): at the
+//   end these were 600 of 3,000 cycles. A token at 4 bits 333 us, not 340.
 // Tried: two blocks a multiprocessor, or the next kernel's beside it (64 registers: a layer's products 14.3 us, not
 // 12.0, as blocks fall two on one); eight warps of twice the registers (14.6); bricks through shared memory, by
 // cp.async (as fast) or the copy engine and a warp for it (2,048 x 2,048 2.4 us); x, and the norm's weight, through
@@ -41,10 +43,13 @@
 // later); half of the bricks after x (.1 to .4 more); the next kernel's weights brought into the L2 by its predecessor
 // (a layer 1.5 us more at 1 bit, .6 at 4), or all of a layer's by idle multiprocessors during attention: with them
 // there 16,384 x 2,048 takes 4.4 us of 4.4 at 2 bits and 5.1 of 5.5 at 4, so it is not the memory that a token waits
-// for; all layers in one launch, numbers handed over through the L2 (a number is seen 1.1 to 1.9 us after it was
-// written).
+// for; the four products between two attentions in one launch, their bricks in shared memory ahead of their x, numbers
+// handed over through the L2 where a word that is no NaN says that it is there (14.6 us instead of 12.0, at 64
+// registers as at 128): a hand-over takes the 1.1 us of a launch, with what is read and added up, and a brick's
+// instructions count. They do as an AND is half of one a cycle: sixteen ANDs are 32 of a brick's 65 cycles of a
+// scheduler, so that 16,384 x 2,048 at 2 bits is 1.1 us of arithmetic after its x is there.
 #pragma once
-#include "kernels/cuda/packed_device.cuh"
+#include "kernels/cuda/packed_outputs.cuh"
 
 namespace satin::kernels {
 namespace {
@@ -162,9 +167,11 @@ __global__ void __launch_bounds__(kThreads, 1) decode_kernel(const PackedParams 
   const int column_bricks = p.column_bricks();
   Ahead ahead(p, warp, lane);
   ahead.start(row_brick, min(kRows, rows));
+  Outputs<kRows, kWarps, kXRows> outputs(p);
+  outputs.ask(row_brick, min(kRows, rows));
 
   float* const parts = launched_shared<float>();
-  float* const squares_of = parts + kWarps * kXRows * kOutputs;  // [warp][row of x]
+  float* const squares_of = parts + kWarps * kXRows * kOutputs;  // [row of x][warp]
   uint32_t* const xs = reinterpret_cast<uint32_t*>(squares_of + kWarps * kXRows) + warp * kXRows * kXWords;
 
   // B operand of a segment. Column g of one row is the high (even g) or the low bytes of segment g / 2, and of the
@@ -214,6 +221,7 @@ __global__ void __launch_bounds__(kThreads, 1) decode_kernel(const PackedParams 
   start_x();
 #pragma unroll 1
   for (int first = 0; first < rows; first += kRows) {
+    outputs.ask_bias_and_residual();
     int column = my_column;
     float total[kRows][2] = {};  // rows g and g + 8, of segment q or of row q of x
     float squares[kXRows] = {};
@@ -316,6 +324,14 @@ __global__ void __launch_bounds__(kThreads, 1) decode_kernel(const PackedParams 
       start_x();
     }
     if (first > 0) __syncthreads();  // the sums before have been read
+    if constexpr (kNormed)
+#pragma unroll
+      for (int i = 0; i < kXRows; ++i) {
+#pragma unroll
+        for (int distance = kLanes / 2; distance > 0; distance /= 2)
+          squares[i] += __shfl_xor_sync(~0u, squares[i], distance);
+        if (lane == 0) squares_of[i * kWarps + warp] = squares[i];
+      }
     if constexpr (kOneRow) {
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {  // lanes q and q ^ 1 each add up one of the two rows
@@ -331,22 +347,13 @@ __global__ void __launch_bounds__(kThreads, 1) decode_kernel(const PackedParams 
 #pragma unroll
       for (int r = 0; r < kRows; ++r) put_sums<kRows, kXRows>(parts, warp, q, r, g, total[r][0], total[r][1]);
     }
-    if (kNormed && first == 0)
-#pragma unroll
-      for (int i = 0; i < kXRows; ++i) {
-#pragma unroll
-        for (int distance = kLanes / 2; distance > 0; distance /= 2)
-          squares[i] += __shfl_xor_sync(~0u, squares[i], distance);
-        if (lane == 0) squares_of[warp * kXRows + i] = squares[i];
-      }
     __syncthreads();
-    add_and_store<kRows, kWarps, kXRows>(p, parts, row_brick + first, min(kRows, rows - first), [&](int x_row) {
+    outputs.store(parts, [&](int x_row) {
       if (!kNormed) return 1.f;
-      float sum = 0;
-#pragma unroll
-      for (int w = 0; w < kWarps; ++w) sum += squares_of[w * kXRows + x_row];
-      return rsqrtf(sum / static_cast<float>(p.num_columns) + p.norm_eps);
+      const float* const squares = squares_of + x_row * kWarps;
+      return rsqrtf(fmaf(sum_of<kWarps>([&](int w) { return squares[w]; }), p.inverse_columns, p.norm_eps));
     });
+    if (first + kRows < rows) outputs.ask(row_brick + first + kRows, min(kRows, rows - first - kRows));
   }
 }
 

@@ -1,4 +1,4 @@
-// What the kernels on packed weights share: how a warp reads its bricks ahead, sums over a block's warps.
+// What the kernels on packed weights share: their arguments, and how a warp reads its bricks ahead.
 #pragma once
 #include <algorithm>
 #include <stdexcept>
@@ -28,7 +28,7 @@ struct PackedParams {
   const uint16_t* bias;
   const void* residual;
   const float* norm_weight;
-  float norm_eps;
+  float norm_eps, inverse_columns;
   int num_x_rows, num_rows;
   float zero, step;
   bool wide, scales_are_half, x_is_half;
@@ -163,53 +163,6 @@ class BricksAhead {
   int pairs_at_;
 };
 
-/// A lane's sums of rows g and g + 8 of row brick r, for row `x_row` of x: parts [warp][kXRows][16 kRows].
-template <int kRows, int kXRows>
-__device__ __forceinline__ void put_sums(float* parts, int warp, int x_row, int r, int g, float lower, float upper) {
-  float* const to = parts + (warp * kXRows + x_row) * kRows * kBrickRows + r * kBrickRows + g;
-  to[0] = lower;
-  to[8] = upper;
-}
-
-/// Sums over the warps, which all have put theirs, of the first `bricks` of kRows row bricks -> y; `factor` of a row of
-/// x multiplies them.
-template <int kRows, int kWarps, int kXRows, class Factor>
-__device__ __forceinline__ void add_and_store(const PackedParams& p, const float* parts, int row_brick, int bricks,
-                                              const Factor& factor) {
-  constexpr unsigned kOutputs = kRows * kBrickRows;
-  const auto number = [&](uint16_t bits) { return pair_of(bits, p.x_is_half).x; };
-  const auto narrow = [&](float x) {
-    return p.x_is_half ? __half_as_ushort(__float2half_rn(x)) : __bfloat16_as_ushort(__float2bfloat16_rn(x));
-  };
-  // Whole warps: of a gated one, lanes 16 and up have the ups of the lanes below.
-  for (unsigned i = threadIdx.x; i < (kXRows * kOutputs + 31) / 32 * 32; i += 32 * kWarps) {
-    const int x_row = static_cast<int>(i / kOutputs), at = static_cast<int>(i % kOutputs);
-    const bool is_here = at < bricks * kBrickRows && x_row < p.num_x_rows;
-    float sum = 0;
-    if (is_here)
-#pragma unroll
-      for (int w = 0; w < kWarps; ++w) sum += parts[static_cast<unsigned>(w * kXRows * kOutputs) + i];
-    sum *= is_here ? factor(x_row) * p.step : 0;
-    const int rows = p.gated ? p.num_rows / 2 : p.num_rows,
-              row = p.gated ? (row_brick / 2 + at / 32) * kBrickRows + at % 16 : row_brick * kBrickRows + at;
-    if (p.bias && is_here && row < rows) sum += number(p.bias[row + (p.gated && at % 32 >= 16 ? rows : 0)]);
-    if (p.gated) {
-      const float up = __shfl_down_sync(~0u, sum, 16);
-      sum = sum / (1 + __expf(-sum)) * up;
-      if (at % 32 >= 16) continue;
-    }
-    if (!is_here || row >= rows) continue;
-    const int64_t to = static_cast<int64_t>(x_row) * rows + row;
-    if (p.wide) {
-      if (p.residual) sum += static_cast<const float*>(p.residual)[to];
-      static_cast<float*>(p.y)[to] = sum;
-    } else {
-      if (p.residual) sum += number(static_cast<const uint16_t*>(p.residual)[to]);
-      static_cast<uint16_t*>(p.y)[to] = narrow(sum);
-    }
-  }
-}
-
 inline void require(cudaError_t status) { require(status, "packed weight"); }
 
 inline int num_multiprocessors() {
@@ -246,6 +199,7 @@ inline PackedParams params_of(const DecodeArgs& args) {
   p.num_x_rows = args.num_rows;
   p.num_rows = static_cast<int>(shape.num_rows);
   p.num_columns = static_cast<int>(shape.num_columns);
+  p.inverse_columns = 1.f / static_cast<float>(shape.num_columns);
   p.row_bricks = static_cast<int>(shape.row_bricks());
   p.groups = static_cast<int>(shape.num_groups());
   while (p.groups > 1 && (int64_t{32} << p.group_shift) < shape.group_size) ++p.group_shift;

@@ -15,8 +15,8 @@
 // halve the reads of x: 22.7 us with eight warps, 14.9 with sixteen, where two row bricks took 13.1. Blocks that stay
 // for their next rows, whose words they ask for before sums are made: 13.7 us, and 112 instead of 93 for
 // 128,256 x 2,048 at 8 bits.
-#include "kernels/cuda/packed_device.cuh"
 #include "kernels/cuda/packed_numbers.cuh"
+#include "kernels/cuda/packed_outputs.cuh"
 
 namespace satin::kernels {
 namespace {
@@ -74,11 +74,14 @@ __global__ void __launch_bounds__(32 * kWarps, 16 / kWarps) skinny_kernel(const 
             q = lane % 4, m = p.num_x_rows, row_brick = static_cast<int>(blockIdx.x) * kRows;
   BricksAhead<kBits, kSegments, kRows, kWarps, kDepth * kRows, true, kZeros> ahead(p, warp, lane);
   ahead.start(row_brick, min(kRows, p.row_bricks - row_brick));
+  Outputs<kRows, kWarps, 8 * kTiles> outputs(p);
+  outputs.ask(row_brick, kRows);
   wait_for_dependencies();
   XAhead<kTiles, kWarps> x_ahead(p, warp, g, q);
 #pragma unroll
   for (int s = 0; s < 4; ++s) x_ahead.load(s);
   x_ahead.advance();
+  outputs.ask_bias_and_residual();
 
   float total[kRows][kTiles][4] = {};
   for (int first = warp; first < p.column_bricks(); first += kDepth * kWarps) {
@@ -173,7 +176,7 @@ __global__ void __launch_bounds__(32 * kWarps, 16 / kWarps) skinny_kernel(const 
         for (int r = 0; r < kRows; ++r)
           put_sums<kRows, 8 * kTiles>(parts, warp, row, r, g, total[r][n][i], total[r][n][2 + i]);
   __syncthreads();
-  add_and_store<kRows, kWarps, 8 * kTiles>(p, parts, row_brick, kRows, [](int) { return 1.f; });
+  outputs.store(parts, [](int) { return 1.f; });
 }
 
 template <int kBits, int kSegments, int kRows, int kWarps, int kTiles>

@@ -112,6 +112,12 @@ __device__ __forceinline__ const T* settled(const T* p) {
   return p;
 }
 
+/// Reads an argument now: those beside it are there when they are used.
+template <class T>
+__device__ __forceinline__ void touch(const T* argument) {
+  asm volatile("" ::"l"(argument));
+}
+
 /// NaN if one is.
 __device__ __forceinline__ float larger_or_nan(float x, float y) {
   float larger;

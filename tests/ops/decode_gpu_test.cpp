@@ -83,6 +83,21 @@ TEST(DecodeGpu, MultipliesRows) {
     }
 }
 
+TEST(DecodeGpu, WaitsForTheKernelsBefore) {
+  SATIN_NEEDS_HOPPER();
+  for (const int64_t num_rows : {1, 3, 8})
+    for (int repeat = 0; repeat < 20; ++repeat) {
+      DecodeData data({num_rows, 2048, 1024, 8, 2, false, false, true, true, true}, kCuda, at::kBFloat16);
+      // The last kernels before make bias and residual, one after the other.
+      const at::Tensor wide = at::randn({num_rows, 2048}, data.residual.options());
+      data.residual = (wide.matmul(at::randn({2048, 2048}, wide.options())) + wide).contiguous();
+      data.bias = data.residual.select(0, 0).to(at::kBFloat16);
+      const at::Tensor found = decode_rows(data.call());
+      EXPECT_LT(relative_error(found, data.expected()), 2e-3) << num_rows << " rows";
+      EXPECT_TRUE(found.equal(decode_rows(data.call()))) << "after the device has ended";
+    }
+}
+
 TEST(DecodeGpu, BeginsSteps) {
   SATIN_NEEDS_HOPPER();
   for (const at::ScalarType dtype : {at::kBFloat16, at::kHalf, at::kFloat}) expect_step_begins(kCuda, dtype);
