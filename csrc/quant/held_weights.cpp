@@ -128,8 +128,11 @@ ops::FakeQuantBatch HeldWeights::inputs(const Batch& batch, const std::vector<co
 void HeldWeights::fold(double damping) {
   const at::NoGradGuard no_grad;
   for (Batch& batch : batches_)
-    for (size_t begin = 0; begin < batch.layers.size(); begin += size_t{kLayersAFold})
-      fold_slice(batch, begin, std::min(begin + size_t{kLayersAFold}, batch.layers.size()), damping);
+    for (size_t end = batch.layers.size(), begin = 0; end > 0; end = begin) {
+      begin = end - std::min(end, size_t{kLayersAFold});
+      for (size_t i = begin; i < end; ++i) finish_reduces(blocks_.at(nn::block_of(batch.layers[i].linear->name())));
+      fold_slice(batch, begin, end, damping);
+    }
 }
 
 void HeldWeights::fold_slice(Batch& batch, size_t begin, size_t end, double damping) {

@@ -49,10 +49,12 @@ class HeldWeights {
   void before_backward(int64_t block);
   void after_backward(int64_t block);
 
-  /// After a micro-batch's backward: adds its gradients up, in fp32 from the second on.
+  /// After a micro-batch's backward: adds its gradients up, in fp32 from the second on. Sums over processes of the last
+  /// one may still be under way.
   void collect();
   /// Adds the sum's gradients to those of the master weights, scales and zero points. Layers without any are left out
-  /// (their weight was not used, or in another dtype, which has its own path).
+  /// (their weight was not used, or in another dtype, which has its own path). From the last layers to the first, whose
+  /// sums over processes are the last to come.
   /// damping: what oscillation damping (Nagel et al. 2022, eq. 8) adds, 2 damping (w - Q(w)), to the gradient of each
   /// weight that has one.
   void fold(double damping = 0);
@@ -101,7 +103,7 @@ class HeldWeights {
   void finish_reduces(Block& block);
 
   const dist::Sharing& sharing_;
-  bool trainable_, low_bit_, reducing_ = false;
+  bool trainable_, low_bit_, reducing_ = false, last_ = false;
   std::vector<Batch> batches_;
   std::map<int64_t, Block> blocks_;
 };
