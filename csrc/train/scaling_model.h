@@ -22,7 +22,8 @@
 //
 // Time: arithmetic at `utilisation` of the peak; AdamW, quantization and its backward at memory bandwidth. Of a
 // block's transfers the first (gather) or the last (sum) is exposed, the others where they exceed `overlap` of the
-// arithmetic that they run beside. Gradients of the embedding come last and are summed beside the quantizers' backward;
+// arithmetic that they run beside. Gradients of the embedding come last and are summed beside the quantizers' backward
+// (ddp on few GPUs exchanges looked-up rows instead, train/lookup_gradient.h: not in the model);
 // its rows are read first: exposed; sums across hosts begin when those inside have ended.
 // Source: Rajbhandari et al. 2020 (ZeRO), section 7; Zhao et al. 2023 (FSDP), section 3; NCCL, PERFORMANCE.md of
 // nccl-tests, and its own cost model (latencies of ring and tree, "Simple" protocol).

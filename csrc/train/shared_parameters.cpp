@@ -39,6 +39,15 @@ void SharedParameters::start_reduce(int64_t block) {
     reduces_.push_back({std::move(list.first), kind.first, dist::GradientReduce(sharing_, list.second, kind.first)});
 }
 
+void SharedParameters::start_reduce(const nn::Parameter& parameter) {
+  if (sharing_.world->size() == 1) return;
+  const at::NoGradGuard no_grad;
+  const at::Tensor gradient = std::exchange(gradient_of(parameter), at::Tensor());
+  if (!gradient.defined()) return;
+  const bool is_split = parameter.whole.defined();
+  reduces_.push_back({{&parameter}, is_split, dist::GradientReduce(sharing_, {gradient}, is_split)});
+}
+
 void SharedParameters::start_rest() {
   for (const auto& [block, parameters] : blocks_) start_reduce(block);
 }

@@ -5,6 +5,9 @@
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <algorithm>
+#include <utility>
+
 #include "core/error.h"
 #include "losses/to_device.h"
 #include "quant/held_weights.h"
@@ -40,18 +43,6 @@ void add(const std::map<std::string, at::Tensor>& values, StepResult& result) {
   }
 }
 
-/// Counts of this process, and whether it asks to stop -> of all.
-void count_all(dist::Communicator& world, StepResult& result) {
-  if (world.size() == 1) return;
-  const std::vector<double> sums =
-      world.sum({static_cast<double>(result.num_tokens), static_cast<double>(result.num_scored),
-                 static_cast<double>(result.num_branches), static_cast<double>(result.stopped)});
-  result.num_tokens = static_cast<int64_t>(sums[0]);
-  result.num_scored = static_cast<int64_t>(sums[1]);
-  result.num_branches = static_cast<int64_t>(sums[2]);
-  result.stopped = sums[3] > 0;
-}
-
 }  // namespace
 
 /// What student and teacher read: T tokens of each window, or 2T with branches.
@@ -80,7 +71,8 @@ TrainingStep::TrainingStep(models::Decoder& student, const quant::Registry& quan
       neighbourhood_(neighbourhood),
       options_(options),
       sharing_(sharing),
-      shared_(student.parameters().all(), sharing) {}
+      shared_(student.parameters().all(), sharing),
+      lookups_(student, quantized, sharing, shared_) {}
 
 at::ScalarType TrainingStep::wide_dtype() const {
   return student_.parameters().options().compute_dtype == at::kDouble ? at::kDouble : at::kFloat;
@@ -101,7 +93,7 @@ StepResult TrainingStep::run(const std::vector<data::Batch>& micro_batches, doub
   }
   // The device quantizes while the host asks the others.
   quant::HeldWeights weights(quantized_, student_.parameters().options().compute_dtype, /*trainable=*/true, sharing_);
-  count_all(*sharing_.world, result);
+  count_all(micro_batches.back(), progress, result);
   if (result.stopped) {
     weights.bring_all();  // what is under way needs its memory
     return result;
@@ -120,12 +112,13 @@ StepResult TrainingStep::run(const std::vector<data::Batch>& micro_batches, doub
   for (size_t i = 0; i < micro_batches.size(); ++i) {
     last = i + 1 == micro_batches.size();
     weights.begin_micro_batch(last);
-    run_micro_batch(micro_batches[i], branches[i], now, result);
+    run_micro_batch(micro_batches[i], branches[i], now, last, result);
     weights.collect();
   }
   shared_.start_rest();
   weights.fold(options_.damping);
   shared_.finish_reduces();
+  lookups_.finish();
   result.total = at::zeros({}, at::TensorOptions().dtype(wide_dtype()).device(student_.parameters().options().device));
   for (const auto& term : now.terms)
     if (term.weight != 0) result.total += result.losses.at(term.loss->name()) * term.weight;
@@ -136,6 +129,30 @@ StepResult TrainingStep::run(const std::vector<data::Batch>& micro_batches, doub
 
 bool TrainingStep::losses_are_stored(const data::Batch& batch) const {
   return batch.teacher.tokens.defined() || (batch.teacher.defined() && !neighbourhood_.enabled());
+}
+
+void TrainingStep::count_all(const data::Batch& last, double progress, StepResult& result) {
+  const at::Tensor& copies = last.teacher.tokens;
+  const int64_t looked_up = copies.defined()                    ? copies.numel()
+                            : neighbourhood_.branches(progress) ? 2 * last.tokens.numel()
+                                                                : last.tokens.numel();
+  dist::Communicator& world = *sharing_.world;
+  std::vector<int64_t> of_each(static_cast<size_t>(world.size()), looked_up);
+  if (world.size() > 1) {
+    std::vector<double> counts{static_cast<double>(result.num_tokens), static_cast<double>(result.num_scored),
+                               static_cast<double>(result.num_branches), static_cast<double>(result.stopped)};
+    const size_t num_counts = counts.size();
+    counts.resize(num_counts + of_each.size());
+    counts[num_counts + static_cast<size_t>(world.rank())] = static_cast<double>(looked_up);
+    const std::vector<double> sums = world.sum(counts);
+    result.num_tokens = static_cast<int64_t>(sums[0]);
+    result.num_scored = static_cast<int64_t>(sums[1]);
+    result.num_branches = static_cast<int64_t>(sums[2]);
+    result.stopped = sums[3] > 0;
+    std::transform(sums.begin() + static_cast<std::ptrdiff_t>(num_counts), sums.end(), of_each.begin(),
+                   [](double count) { return static_cast<int64_t>(count); });
+  }
+  lookups_.begin_step(of_each);
 }
 
 TrainingStep::Context TrainingStep::read(const data::Batch& batch, double progress) {
@@ -167,7 +184,7 @@ TrainingStep::Context TrainingStep::read(const data::Batch& batch, double progre
 }
 
 void TrainingStep::run_micro_batch(const data::Batch& batch, const losses::ScoredBranches& branches, const Now& now,
-                                   StepResult& result) {
+                                   bool last, StepResult& result) {
   const at::Device device = student_.parameters().options().device;
   const at::ScalarType wide = wide_dtype();
   const Context context = read(batch, now.progress);
@@ -177,6 +194,7 @@ void TrainingStep::run_micro_batch(const data::Batch& batch, const losses::Score
   ComparedStates states(objective_.hidden(), student_.config().num_layers);
   models::ForwardOptions of_student = states.of_student(context.options);
   of_student.recompute = options_.recompute;
+  if (lookups_.by_rows()) of_student.input_embeddings = lookups_.look_up(context.tokens);
   const at::Tensor hidden = student_.hidden(context.tokens, of_student);
   // Gradients of the head come in fp32; leaving the graph before the cast to the compute dtype keeps them so.
   const at::Tensor head = student_.head().weight(wide);
@@ -220,9 +238,17 @@ void TrainingStep::run_micro_batch(const data::Batch& batch, const losses::Score
     grad_hidden = at::cat({grad_hidden, branches.scatter(beside.grad_hidden)}, 1);
     add(beside.values, result);
   }
-  torch::autograd::variable_list roots{hidden, head}, gradients{grad_hidden, losses.grad_head};
+  torch::autograd::variable_list roots{hidden}, gradients{grad_hidden};
   states.add_to(roots, gradients);
+  if (lookups_.by_rows()) {
+    inputs.grad_head.reset();
+    lookups_.add_head(head, std::exchange(losses.grad_head, {}), last);
+  } else {
+    roots.push_back(head);
+    gradients.push_back(losses.grad_head);
+  }
   torch::autograd::backward(roots, gradients);
+  if (lookups_.by_rows()) lookups_.collect(last);
 }
 
 }  // namespace satin::train

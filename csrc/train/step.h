@@ -10,6 +10,7 @@
 #include "losses/objective.h"
 #include "models/decoder.h"
 #include "quant/registry.h"
+#include "train/lookup_gradient.h"
 #include "train/shared_parameters.h"
 
 namespace satin::train {
@@ -57,7 +58,9 @@ class TrainingStep {
   struct Now;
   bool losses_are_stored(const data::Batch& batch) const;
   Context read(const data::Batch& batch, double progress);
-  void run_micro_batch(const data::Batch& batch, const losses::ScoredBranches& branches, const Now& now,
+  /// Counts of this process, and whether it asks to stop -> of all; what each looks up -> lookups_.
+  void count_all(const data::Batch& last, double progress, StepResult& result);
+  void run_micro_batch(const data::Batch& batch, const losses::ScoredBranches& branches, const Now& now, bool last,
                        StepResult& result);
 
   at::ScalarType wide_dtype() const;  ///< of losses: fp32, or fp64 when compute is fp64
@@ -70,6 +73,7 @@ class TrainingStep {
   const StepOptions options_;
   const dist::Sharing& sharing_;
   SharedParameters shared_;
+  LookupGradient lookups_;
 };
 
 }  // namespace satin::train
