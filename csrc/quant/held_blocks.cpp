@@ -138,9 +138,11 @@ void HeldWeights::after_backward(int64_t block) {
 }
 
 void HeldWeights::begin_micro_batch(bool last) {
-  last_ = last;
   reducing_ = sharing_.world->size() > 1 && (last || sharing_.reduces_each_micro_batch);
-  for (auto& [index, block] : blocks_) block.reduced = false;
+  for (auto& [index, block] : blocks_) {
+    finish_reduces(block);  // of the micro-batch before
+    block.reduced = false;
+  }
 }
 
 void HeldWeights::start_reduce(Block& block) {
@@ -186,8 +188,6 @@ void HeldWeights::collect() {
       if (at::Tensor latest = std::exchange(layer->held.mutable_grad(), at::Tensor()); latest.defined())
         add_to(layer->gradient, latest);
   }
-  if (last_) return;  // fold() waits for each as it needs it
-  for (auto& [index, block] : blocks_) finish_reduces(block);
 }
 
 }  // namespace satin::quant

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "nn/gradient.h"
 #include "quant/column_limits.h"
 #include "quant/low_bit_matmul.h"
 
@@ -16,16 +17,6 @@ namespace {
 bool same_kernel(const ops::FakeQuantGrid& a, const ops::FakeQuantGrid& b) {
   return a.kind == b.kind && a.bits == b.bits && a.scale_rounding == b.scale_rounding &&
          a.dequant_rounding == b.dequant_rounding;
-}
-
-void add_gradient(const at::Tensor& parameter, const at::Tensor& gradient) {
-  if (!parameter.requires_grad()) return;
-  at::Tensor& sum = parameter.mutable_grad();
-  if (sum.defined()) {
-    sum.add_(gradient);
-  } else {
-    sum = gradient;
-  }
 }
 
 }  // namespace
@@ -149,7 +140,7 @@ void HeldWeights::fold_slice(Batch& batch, size_t begin, size_t end, double damp
   if (!batch.quantized) {
     for (size_t i = 0; i < used.size(); ++i) {
       const at::Tensor& master = used[i]->linear->master_weight();
-      add_gradient(master, gradients[i].to(master.scalar_type()));
+      nn::add_gradient(master, gradients[i].to(master.scalar_type()));
     }
     return;
   }
@@ -163,10 +154,10 @@ void HeldWeights::fold_slice(Batch& batch, size_t begin, size_t end, double damp
         {found.weights[i], found.scales[i], found.zero_points.empty() ? at::Tensor() : found.zero_points[i]});
     at::Tensor gradient = back.weight;
     if (damping > 0) gradient.addcmul_(master - layer.own, gradient.ne(0).to(master.scalar_type()), 2 * damping);
-    add_gradient(master, gradient);
+    nn::add_gradient(master, gradient);
     const auto add_state = [&](const at::Tensor& state, const at::Tensor& of_state) {
       if (!state.requires_grad()) return;
-      if (state.is_leaf()) return add_gradient(state, of_state);
+      if (state.is_leaf()) return nn::add_gradient(state, of_state);
       states.push_back(state);
       state_gradients.push_back(of_state);
     };

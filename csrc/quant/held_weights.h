@@ -49,8 +49,8 @@ class HeldWeights {
   void before_backward(int64_t block);
   void after_backward(int64_t block);
 
-  /// After a micro-batch's backward: adds its gradients up, in fp32 from the second on. Sums over processes of the last
-  /// one may still be under way.
+  /// After a micro-batch's backward: adds its gradients up, in fp32 from the second on. Their sums over processes may
+  /// still be under way: the next micro-batch waits for them, and fold() for each as it needs it.
   void collect();
   /// Adds the sum's gradients to those of the master weights, scales and zero points. Layers without any are left out
   /// (their weight was not used, or in another dtype, which has its own path). From the last layers to the first, whose
@@ -103,7 +103,7 @@ class HeldWeights {
   void finish_reduces(Block& block);
 
   const dist::Sharing& sharing_;
-  bool trainable_, low_bit_, reducing_ = false, last_ = false;
+  bool trainable_, low_bit_, reducing_ = false;
   std::vector<Batch> batches_;
   std::map<int64_t, Block> blocks_;
 };

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "nn/gradient.h"
 
 namespace satin::train {
 
@@ -29,6 +30,7 @@ void LookupGradient::begin_step(const std::vector<int64_t>& num_tokens) {
 }
 
 at::Tensor LookupGradient::look_up(const at::Tensor& tokens) {
+  if (!by_rows_) return {};
   const at::NoGradGuard no_grad;
   tokens_ = tokens.reshape({-1});
   leaf_ = student_.embed(tokens).detach().requires_grad_(true);
@@ -36,6 +38,7 @@ at::Tensor LookupGradient::look_up(const at::Tensor& tokens) {
 }
 
 void LookupGradient::collect(bool last) {
+  if (!leaf_.defined()) return;
   const at::NoGradGuard no_grad;
   const at::Tensor ids = std::exchange(tokens_, {}), leaf = std::exchange(leaf_, {});
   SATIN_CHECK(leaf.grad().defined(), "a backward that has not reached the embedding");
@@ -55,17 +58,16 @@ void LookupGradient::collect(bool last) {
   exchange_ = std::move(e);
 }
 
-void LookupGradient::add_head(const at::Tensor& head, at::Tensor grad_head, bool last) {
+void LookupGradient::add_head(const at::Tensor& head, const at::Tensor& grad_head, bool last) {
   if (head_ && head.is_same(head_->value)) {  // as it is, where autograd would make a copy
     const at::NoGradGuard no_grad;
-    at::Tensor& gradient = at::Tensor(head_->value).mutable_grad();
-    gradient = gradient.defined() ? gradient.add_(grad_head) : std::move(grad_head);
+    nn::add_gradient(head_->value, grad_head);
   } else {
     torch::autograd::backward({head}, {grad_head});
   }
   if (!last) return;
-  if (head_) shared_.start_reduce(*head_);
-  if (head_ != embedding_) shared_.start_reduce(*embedding_);
+  if (head_) shared_.start_reduce({head_});
+  if (head_ != embedding_) shared_.start_reduce({embedding_});
 }
 
 void LookupGradient::finish() {

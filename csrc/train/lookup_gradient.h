@@ -22,14 +22,14 @@ class LookupGradient {
   void begin_step(const std::vector<int64_t>& num_tokens);
   /// Whether the step's lookups are taken out of the graph.
   bool by_rows() const { return by_rows_; }
-  /// tokens [B, T] int64 on the device -> their rows [B, T, H], a leaf to compute with.
+  /// tokens [B, T] int64 on the device -> their rows [B, T, H], a leaf to compute with; undefined: autograd's.
   at::Tensor look_up(const at::Tensor& tokens);
-  /// After the backward to the leaf, and before the next look_up. Of the last micro-batch they are exchanged, else
-  /// added at once.
+  /// After the backward to the leaf, if there is one. Of the last micro-batch the rows are exchanged, else added at
+  /// once.
   void collect(bool last);
-  /// Adds grad_head [V, H] to the gradient of what `head` was made of. Of the last micro-batch the sums over the
-  /// processes start: nothing more comes but the last lookups.
-  void add_head(const at::Tensor& head, at::Tensor grad_head, bool last);
+  /// By rows: adds grad_head [V, H], which is this object's from now on, to the gradient of what `head` was made of. Of
+  /// the last micro-batch the sums over the processes start: nothing more comes but the last lookups.
+  void add_head(const at::Tensor& head, const at::Tensor& grad_head, bool last);
   /// After SharedParameters::finish_reduces: adds what was exchanged.
   void finish();
 

@@ -5,6 +5,8 @@
 
 #include <utility>
 
+#include "nn/gradient.h"
+
 namespace satin::train {
 namespace {
 
@@ -24,11 +26,15 @@ SharedParameters::SharedParameters(const std::vector<nn::Parameter>& parameters,
 }
 
 void SharedParameters::start_reduce(int64_t block) {
-  if (sharing_.world->size() == 1 || std::exchange(started_[block], true)) return;
+  if (!std::exchange(started_[block], true)) start_reduce(blocks_[block]);
+}
+
+void SharedParameters::start_reduce(const std::vector<const nn::Parameter*>& parameters) {
+  if (sharing_.world->size() == 1) return;
   const at::NoGradGuard no_grad;
   std::map<std::pair<bool, at::ScalarType>, std::pair<std::vector<const nn::Parameter*>, std::vector<at::Tensor>>>
       lists;
-  for (const nn::Parameter* parameter : blocks_[block]) {
+  for (const nn::Parameter* parameter : parameters) {
     const at::Tensor gradient = std::exchange(gradient_of(*parameter), at::Tensor());
     if (!gradient.defined()) continue;
     auto& [owners, gradients] = lists[{parameter->whole.defined(), gradient.scalar_type()}];
@@ -37,15 +43,6 @@ void SharedParameters::start_reduce(int64_t block) {
   }
   for (auto& [kind, list] : lists)
     reduces_.push_back({std::move(list.first), kind.first, dist::GradientReduce(sharing_, list.second, kind.first)});
-}
-
-void SharedParameters::start_reduce(const nn::Parameter& parameter) {
-  if (sharing_.world->size() == 1) return;
-  const at::NoGradGuard no_grad;
-  const at::Tensor gradient = std::exchange(gradient_of(parameter), at::Tensor());
-  if (!gradient.defined()) return;
-  const bool is_split = parameter.whole.defined();
-  reduces_.push_back({{&parameter}, is_split, dist::GradientReduce(sharing_, {gradient}, is_split)});
 }
 
 void SharedParameters::start_rest() {
@@ -57,10 +54,8 @@ void SharedParameters::finish_reduces() {
   for (Reduce& reduce : reduces_) {
     const std::vector<at::Tensor> sums = reduce.sums.finish();
     for (size_t i = 0; i < sums.size(); ++i) {
-      at::Tensor value = reduce.parameters[i]->value;
-      const at::Tensor sum = sums[i].to(value.scalar_type());
-      at::Tensor& gradient = value.mutable_grad();
-      gradient = gradient.defined() ? gradient.add_(sum) : sum;
+      const at::Tensor& value = reduce.parameters[i]->value;
+      nn::add_gradient(value, sums[i].to(value.scalar_type()));
     }
   }
   reduces_.clear();

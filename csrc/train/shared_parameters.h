@@ -17,8 +17,8 @@ class SharedParameters {
   /// Starts to sum the gradients of a block's parameters (-1: all that no block has), after the step's last backward
   /// through it.
   void start_reduce(int64_t block);
-  /// The same of one parameter, when its gradient is whole.
-  void start_reduce(const nn::Parameter& parameter);
+  /// The same of some parameters, when their gradients are whole.
+  void start_reduce(const std::vector<const nn::Parameter*>& parameters);
   /// Starts the sums of all other gradients that there are, when the step's backward passes are done. Gradients that
   /// come after (of quantizers: HeldWeights::fold) are taken for sums already, and may be made while these are under
   /// way.

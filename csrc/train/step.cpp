@@ -194,7 +194,7 @@ void TrainingStep::run_micro_batch(const data::Batch& batch, const losses::Score
   ComparedStates states(objective_.hidden(), student_.config().num_layers);
   models::ForwardOptions of_student = states.of_student(context.options);
   of_student.recompute = options_.recompute;
-  if (lookups_.by_rows()) of_student.input_embeddings = lookups_.look_up(context.tokens);
+  of_student.input_embeddings = lookups_.look_up(context.tokens);
   const at::Tensor hidden = student_.hidden(context.tokens, of_student);
   // Gradients of the head come in fp32; leaving the graph before the cast to the compute dtype keeps them so.
   const at::Tensor head = student_.head().weight(wide);
@@ -248,7 +248,7 @@ void TrainingStep::run_micro_batch(const data::Batch& batch, const losses::Score
     gradients.push_back(losses.grad_head);
   }
   torch::autograd::backward(roots, gradients);
-  if (lookups_.by_rows()) lookups_.collect(last);
+  lookups_.collect(last);
 }
 
 }  // namespace satin::train
