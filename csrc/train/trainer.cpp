@@ -9,6 +9,7 @@
 #include "dist/together.h"
 #include "io/checkpoint.h"
 #include "ops/device.h"
+#include "ops/host_value.h"
 #include "optim/clip.h"
 #include "optim/schedule.h"
 #include "quant/held_weights.h"
@@ -181,16 +182,18 @@ bool Trainer::train_step(int64_t step, bool may_stop) {
   const optim::GradientNorms norms = optim::gradient_norms(parameters, sharing_.shards.get());
   const at::Tensor bad = optim::non_finite(norms);
   optim::clip_gradients(parameters, norms, config_.optimizer.clip_grad_norm);
+  const ops::HostValue is_bad(bad);  // the host prepares the next step while the device updates
   optimizer_->step(optim::learning_rate_multiplier(step, total_steps_, config_.optimizer),
                    bad);  // a bad step changes nothing
-  if (bad.item<float>() != 0) diverged(step, result);
+  if (is_bad.get() != 0) diverged(step, result);
   optimizer_->zero_grad();
   step_->parameters_changed();
+  const bool logs = (step + 1) % config_.logging.every_n_steps == 0 || step + 1 == total_steps_ || step == 0;
+  if (logs) ops::synchronize(device_);  // so that what is logged has these steps' whole time
   step_time_.end();
   tokens_done_ += result.num_tokens;
   rate_.mark(now_s(), result.num_tokens);
-  if ((step + 1) % config_.logging.every_n_steps == 0 || step + 1 == total_steps_ || step == 0)
-    log_step(step, result, norms.model.item<double>());
+  if (logs) log_step(step, result, norms.model.item<double>());
   return true;
 }
 
