@@ -96,6 +96,13 @@ nn::Visibility visible_keys(const ForwardOptions& options, int64_t past, int64_t
   return {false, (ids.unsqueeze(2) == ids.unsqueeze(1)).unsqueeze(1).logical_and_(mask)};
 }
 
+/// What `num_tokens` tokens read after `past` ones.
+nn::Reading reading(nn::RopeTables& rope, const ForwardOptions& options, int64_t past, int64_t num_tokens,
+                    const nn::BuildOptions& build) {
+  const auto [cos, sin] = rotations(rope, options, past, num_tokens, build.device);
+  return {cos, sin, nn::additive(visible_keys(options, past, num_tokens, build.device), build.compute_dtype)};
+}
+
 }  // namespace
 
 struct Decoder::Parts {
@@ -170,8 +177,7 @@ at::Tensor Decoder::hidden(const at::Tensor& tokens, const ForwardOptions& optio
   const int64_t num_tokens = x.size(1);
   Context context{{}, p.stored_as};
   const auto read_on = [&](int64_t past) {
-    const auto [cos, sin] = rotations(p.rope, options, past, num_tokens, build.device);
-    context.readings.push_back({cos, sin, visible_keys(options, past, num_tokens, build.device)});
+    context.readings.push_back(reading(p.rope, options, past, num_tokens, build));
   };
   if (caches.empty()) read_on(0);
   for (KvCache* cache : caches) {
@@ -218,10 +224,7 @@ at::Tensor Decoder::layer(int64_t index, const at::Tensor& stream, const Forward
   Parts& p = *parts_;
   SATIN_CHECK(index >= 0 && index < static_cast<int64_t>(p.layers.size()), "layer ", index, " of ", p.layers.size());
   SATIN_CHECK(stream.dim() == 3 && stream.size(2) == p.config.hidden_size, "a stream of ", stream.sizes());
-  const at::Device device = p.store.options().device;
-  const int64_t num_tokens = stream.size(1);
-  const auto [cos, sin] = rotations(p.rope, options, 0, num_tokens, device);
-  const Context context{{{cos, sin, visible_keys(options, 0, num_tokens, device)}}, p.stored_as};
+  const Context context{{reading(p.rope, options, 0, stream.size(1), p.store.options())}, p.stored_as};
   const auto [x, delta] = p.layers[static_cast<size_t>(index)].forward({stream, {}}, context, {});
   return x + delta;
 }

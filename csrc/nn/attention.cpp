@@ -1,5 +1,9 @@
 #include "nn/attention.h"
 
+#include <ATen/SDPBackend.h>
+
+#include <cmath>
+
 #include "core/error.h"
 #include "ops/layers.h"
 
@@ -36,7 +40,21 @@ at::Tensor repeat_heads(const at::Tensor& x, int64_t num_heads) {
   return x.unsqueeze(2).expand({-1, -1, groups, -1, -1}).reshape({x.size(0), num_heads, x.size(2), x.size(3)});
 }
 
+/// Whether a fused kernel reads k and v [B, kv, S, D] as they are: cuDNN's, and flash attention's without a mask; none
+/// in fp32. The maths path would store [B, heads, T, S].
+bool kernel_takes_groups(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                         const std::optional<at::Tensor>& mask, bool causal) {
+  return at::_fused_sdp_choice(q, k, v, mask, /*dropout_p=*/0, causal, /*scale=*/std::nullopt, /*enable_gqa=*/true) !=
+         static_cast<int64_t>(at::SDPBackend::math);
+}
+
 }  // namespace
+
+Visibility additive(const Visibility& visible, at::ScalarType dtype) {
+  if (!visible.mask.defined()) return visible;
+  const at::Tensor hidden = visible.mask.logical_not();
+  return {visible.causal, at::zeros(hidden.sizes(), hidden.options().dtype(dtype)).masked_fill_(hidden, -INFINITY)};
+}
 
 Visibility visibility(int64_t num_tokens, int64_t past, const at::Tensor& document_ids, at::Device device) {
   SATIN_CHECK(past == 0 || !document_ids.defined(), "document_ids with a cache");
@@ -121,14 +139,12 @@ at::Tensor Attention::attend(const Heads& heads, const Reading& reading,
     v = ops::act_quant(v, *stored_as);
   }
   bool grouped = spec_.num_heads != spec_.num_kv_heads;
-  if (grouped && q.is_cuda() && (reading.visible.mask.defined() || q.scalar_type() == at::kFloat)) {
-    // CUDA kernels that take a mask or fp32 do not take groups; without this the maths path would store
-    // [B, heads, T, S].
+  const auto mask = reading.visible.mask.defined() ? std::optional(reading.visible.mask) : std::nullopt;
+  if (grouped && q.is_cuda() && !kernel_takes_groups(q, k, v, mask, reading.visible.causal)) {
     k = repeat_heads(k, spec_.num_heads);
     v = repeat_heads(v, spec_.num_heads);
     grouped = false;
   }
-  const auto mask = reading.visible.mask.defined() ? std::optional(reading.visible.mask) : std::nullopt;
   return at::scaled_dot_product_attention(q, k, v, mask, /*dropout_p=*/0, reading.visible.causal,
                                           /*scale=*/std::nullopt, grouped);
 }

@@ -20,8 +20,12 @@ struct AttentionSpec {
 /// Which keys a query may see.
 struct Visibility {
   bool causal = true;  ///< query t sees keys 0 ... t; the only case that fused kernels take without a mask
-  at::Tensor mask;     ///< [1 or B, 1, T, S] bool instead, or undefined: every key
+  at::Tensor mask;     ///< [1 or B, 1, T, S] bool instead, or as additive() makes it; undefined: every key
 };
+
+/// The mask as numbers added to attention's logits, 0 or -infinity, in the compute dtype: what every layer would make
+/// of a bool one, and keep for its backward.
+Visibility additive(const Visibility& visible, at::ScalarType dtype);
 
 /// Of T new tokens after `past` cached ones; document_ids [B, T] int64 or undefined (not together with a cache):
 /// tokens of equal id see each other.

@@ -148,9 +148,9 @@ MemoryEstimate estimate_memory(const config::Config& config, const models::Decod
     if (recompute) blocks = a_layer + c.num_layers * (wide * h + element * h);  // one, and the inputs of all
     int64_t bytes = rows * (blocks + wide * h + element * h);
     if (!config.data.attention_across_documents)
-      bytes += rows * length;  // the mask, a byte a pair
+      bytes += element * rows * length;  // the mask, a number a pair
     else if (masked)
-      bytes += length * length;
+      bytes += element * length * length;
     return bytes;
   };
   // Every linear's weight in the compute dtype (dequantised, or cast), unless that is the master itself.

@@ -84,7 +84,9 @@ TEST(Attention, StaysInsideDocuments) {
   Fixture f(false);
   const at::Tensor x = input(2, 6);
   const at::Tensor ids = at::tensor({0, 0, 1, 1, 1, 2, 5, 5, 5, 5, 9, 9}, at::kLong).view({2, 6});
-  const at::Tensor y = f.run(x, visibility(6, 0, ids, at::kCPU));
+  const Visibility visible = visibility(6, 0, ids, at::kCPU);
+  const at::Tensor y = f.run(x, visible);
+  EXPECT_TRUE(f.run(x, additive(visible, at::kDouble)).equal(y));
   for (int64_t b = 0; b < 2; ++b) {
     const auto same = [&](int64_t q, int64_t k) { return k <= q && at::equal(ids[b][q], ids[b][k]); };
     EXPECT_TRUE(at::allclose(y[b], f.expected(x[b], same), 1e-9, 1e-9));
