@@ -1,4 +1,5 @@
-// GPUs over NCCL: collectives run on a stream of their own, of high priority.
+// GPUs over NCCL, and through their copy engines where they are on one host: collectives run on streams of their own,
+// of high priority.
 #define USE_C10D_NCCL  // what the header below asks for
 #include <ATen/ATen.h>
 #include <ATen/cuda/CUDAContext.h>
@@ -9,10 +10,12 @@
 #include <exception>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
+#include <utility>
 
 #include "core/error.h"
 #include "dist/backends.h"
 #include "dist/group.h"
+#include "dist/peer_copies.h"
 #include "dist/work.h"
 
 namespace satin::dist {
@@ -81,6 +84,16 @@ struct NcclWork : Pending::Work {
   std::shared_ptr<NcclMeter> meter;
 };
 
+struct CopyWork : Pending::Work {
+  CopyWork(at::cuda::CUDAEvent done, std::shared_ptr<NcclMeter> meter)
+      : done(std::move(done)), meter(std::move(meter)) {}
+  void wait() override {
+    meter->wait([&] { done.block(at::cuda::getCurrentCUDAStream()); });
+  }
+  at::cuda::CUDAEvent done;
+  std::shared_ptr<NcclMeter> meter;
+};
+
 class NcclGroup : public Group {
  public:
   NcclGroup(c10::intrusive_ptr<c10d::Store> store, int64_t rank, int64_t size, c10::Device device,
@@ -102,7 +115,12 @@ class NcclGroup : public Group {
   ~NcclGroup() override {
     try {
       // A shutdown needs the others; one that unwinds has lost them, or they are about to follow.
-      std::uncaught_exceptions() > 0 ? group_->abort() : group_->shutdown();
+      if (std::uncaught_exceptions() > 0) {
+        group_->abort();
+      } else {
+        if (copies_) copies_->close(*this);
+        group_->shutdown();
+      }
     } catch (const std::exception&) {  // a rank is lost, and this one is on its way out
     }
   }
@@ -111,21 +129,25 @@ class NcclGroup : public Group {
     std::vector<at::Tensor> some;
     for (const at::Tensor& tensor : tensors)
       if (tensor.numel() > 0) some.push_back(tensor.detach());
+    if (!some.empty() && copies()) return start_copies(copies_->all_reduce(some));
     return start(!some.empty(),
                  [&] { return some.size() == 1 ? group_->allreduce(some) : group_->allreduce_coalesced(some); });
   }
   Pending all_gather(const at::Tensor& whole, const at::Tensor& part) override {
     SATIN_CHECK_EQ(whole.numel(), part.numel() * size_, "all_gather");
     at::Tensor to = whole.detach(), from = part.detach();
+    if (part.numel() > 0 && copies()) return start_copies(copies_->all_gather(to, from));
     return start(part.numel() > 0, [&] { return group_->_allgather_base(to, from); });
   }
   Pending reduce_scatter(const at::Tensor& part, const at::Tensor& whole) override {
     SATIN_CHECK_EQ(whole.numel(), part.numel() * size_, "reduce_scatter");
     at::Tensor to = part.detach(), from = whole.detach();
+    if (part.numel() > 0 && copies()) return start_copies(copies_->reduce_scatter(to, from));
     return start(part.numel() > 0, [&] { return group_->_reduce_scatter_base(to, from); });
   }
   Pending broadcast(const at::Tensor& tensor, int64_t root) override {
     std::vector<at::Tensor> tensors{tensor.detach()};
+    if (tensor.numel() > 0 && copies()) return start_copies(copies_->broadcast(tensors[0], root));
     c10d::BroadcastOptions options;
     options.rootRank = root;
     return start(tensor.numel() > 0, [&] { return group_->broadcast(tensors, options); });
@@ -171,11 +193,23 @@ class NcclGroup : public Group {
     return Pending(std::make_shared<NcclWork>(rank_, translate_errors(rank_, collective), meter_));
   }
 
+  Pending start_copies(at::cuda::CUDAEvent done) {
+    ++meter_->entered;
+    return Pending(std::make_shared<CopyWork>(std::move(done), meter_));
+  }
+  /// Null where the ranks cannot reach each other's memory. Made with the first collective.
+  PeerCopies* copies() {
+    if (!std::exchange(asked_for_copies_, true)) copies_ = PeerCopies::make(*this, device_);  // itself over NCCL
+    return copies_.get();
+  }
+
   const c10::intrusive_ptr<c10d::Store> store_;
   const std::shared_ptr<Communicator> host_;  ///< null: host values go over the GPUs
   const std::shared_ptr<NcclMeter> meter_;
   c10::intrusive_ptr<c10d::ProcessGroupNCCL> group_;
   int64_t num_duplicates_ = 0;
+  bool asked_for_copies_ = false;
+  std::unique_ptr<PeerCopies> copies_;
 };
 
 }  // namespace

@@ -52,11 +52,14 @@ void SharedParameters::start_rest() {
 void SharedParameters::finish_reduces() {
   const at::NoGradGuard no_grad;
   for (Reduce& reduce : reduces_) {
-    const std::vector<at::Tensor> sums = reduce.sums.finish();
-    for (size_t i = 0; i < sums.size(); ++i) {
-      const at::Tensor& value = reduce.parameters[i]->value;
-      nn::add_gradient(value, sums[i].to(value.scalar_type()));
+    std::vector<at::Tensor> sums = reduce.sums.finish();
+    if (!sums.empty() && sums[0].scalar_type() != reduce.parameters[0]->value.scalar_type()) {
+      std::vector<at::Tensor> wide;
+      for (const nn::Parameter* parameter : reduce.parameters) wide.push_back(at::empty_like(parameter->value));
+      at::_foreach_copy_(wide, sums);  // twice as fast as one by one, whose kernel reads single numbers
+      sums = std::move(wide);
     }
+    for (size_t i = 0; i < sums.size(); ++i) nn::add_gradient(reduce.parameters[i]->value, sums[i]);
   }
   reduces_.clear();
   started_.clear();

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "core/error.h"
+#include "core/log.h"
 #include "dist/backends.h"
 #include "dist/proxy.h"
 #include "dist/ranks.h"
@@ -41,6 +42,7 @@ int loop(Launch launch) {
   const auto index = static_cast<c10::DeviceIndex>(launch.local_rank);
   const at::Device device = on_gpu ? at::Device(at::kCUDA, index) : at::Device(at::kCPU);
   if (on_gpu) at::accelerator::setDeviceIndex(index);
+  set_quiet(true);
   auto group = join(launch, device, 60);
   const auto other_group = group->duplicate();
   Watchdog watchdog(launch, group, kTimeout);
@@ -57,7 +59,7 @@ int loop(Launch launch) {
           if (what == "exit") _exit(0);
         }
         if (step == last && what == "all diverge") throw DivergedError("loss is nan");
-        at::Tensor tensor = at::ones({1000}, device);
+        at::Tensor tensor = at::ones({number("TEST_NUMEL", 1000)}, device);
         group->all_reduce(tensor).wait();
         if (on_gpu) tensor[0].item<float>();  // stuck here when a rank is lost
         sleep_s(0.005);
@@ -138,7 +140,9 @@ TEST_F(Failure, OfARankWithAGpu) {
   if (!at::hasCUDA() || at::accelerator::deviceCount() < 2) GTEST_SKIP() << "needs two GPUs";
   size_ = 2;
   for (const int signal : {SIGKILL, SIGSTOP})
-    for (const size_t lost : {0, 1}) send(signal, lost, {"TEST_ON_GPU=1"});
+    for (const size_t lost : {0, 1})
+      for (const char* numel : {"1000", "4000000"})  // NCCL, copy engines
+        send(signal, lost, {"TEST_ON_GPU=1", cat("TEST_NUMEL=", numel)});
 }
 
 TEST_F(Failure, CutLinkToTheStoreIsNoticedOnBothSides) {

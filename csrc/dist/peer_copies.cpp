@@ -1,0 +1,299 @@
+#include "dist/peer_copies.h"
+
+#include <ATen/ATen.h>
+#include <ATen/cuda/CUDAContext.h>
+#include <c10/cuda/CUDAGuard.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <functional>
+
+#include "core/error.h"
+#include "core/log.h"
+
+namespace satin::dist {
+namespace {
+
+constexpr int64_t kAlignment = 16;
+constexpr int64_t kFlagStride = 64;
+
+int64_t round_up(int64_t value, int64_t to) { return (value + to - 1) / to * to; }
+char* data_of(const at::Tensor& tensor) { return static_cast<char*>(tensor.data_ptr()); }
+int64_t bytes_of(const at::Tensor& tensor) { return tensor.numel() * static_cast<int64_t>(tensor.element_size()); }
+
+/// Of the running kernel of this host; what is not the same is on another host.
+std::string host_id() {
+  std::string id;
+  std::getline(std::ifstream("/proc/sys/kernel/random/boot_id"), id);
+  return id;
+}
+
+void check_cuda(cudaError_t result, const std::string& what) {
+  if (result != cudaSuccess) throw std::runtime_error(cat(what, ": ", cudaGetErrorString(result)));
+}
+
+/// cuStreamWriteValue32 or cuStreamWaitValue32, found at run time: the driver is not linked.
+using StreamValue = CUresult (*)(CUstream, CUdeviceptr, cuuint32_t, unsigned);
+StreamValue driver_function(const char* name) {
+  void* function = nullptr;
+  cudaDriverEntryPointQueryResult found{};
+  check_cuda(cudaGetDriverEntryPointByVersion(name, &function, 12000, cudaEnableDefault, &found), name);
+  if (found != cudaDriverEntryPointSuccess) throw std::runtime_error(cat("the driver has no ", name));
+  return reinterpret_cast<StreamValue>(function);
+}
+void check_driver(CUresult result, const char* name) {
+  SATIN_CHECK(result == CUDA_SUCCESS, name, ": CUDA driver error ", static_cast<int>(result));
+}
+
+/// What `act` threw, or nothing.
+std::string problem_of(const std::function<void()>& act) {
+  try {
+    act();
+  } catch (const std::exception& error) {
+    (void)cudaGetLastError();
+    return error.what();
+  }
+  return {};
+}
+
+/// The first of these that is not empty, and whose it is.
+std::string first_problem(const std::vector<std::string>& problems) {
+  for (size_t rank = 0; rank < problems.size(); ++rank)
+    if (!problems[rank].empty()) return cat("rank ", rank, ": ", problems[rank]);
+  return {};
+}
+
+}  // namespace
+
+PeerCopies::PeerCopies(int64_t rank, int64_t size, c10::Device device, int64_t piece_bytes)
+    : rank_(rank),
+      size_(size),
+      slot_bytes_(piece_bytes / size / kAlignment * kAlignment),
+      device_(device),
+      windows_(static_cast<size_t>(size)) {}
+
+std::unique_ptr<PeerCopies> PeerCopies::make(Communicator& group, c10::Device device, int64_t piece_bytes) {
+  const c10::cuda::CUDAGuard guard(device);
+  std::unique_ptr<PeerCopies> copies(new PeerCopies(group.rank(), group.size(), device, piece_bytes));
+  const std::string own = problem_of([&] { copies->open(group); });
+  const std::string problem = first_problem(group.gather(own));
+  const std::string reach = cat("collectives of ", group.size(), " GPUs go ");
+  if (problem.empty()) {
+    if (group.rank() == 0) log_info(reach + "through their copy engines");
+    return copies;
+  }
+  copies->close(group);
+  if (group.rank() == 0) log_info(cat(reach, "over NCCL: ", problem));
+  return nullptr;
+}
+
+void PeerCopies::open(Communicator& group) {
+  // What every rank tells: its host and the handle of its window, or nothing when it has none.
+  struct Card {
+    char host[64];
+    cudaIpcMemHandle_t window;
+  };
+  Card mine{};
+  host_id().copy(mine.host, sizeof mine.host - 1);
+  const std::string problem = problem_of([&] { mine.window = open_own(); });
+  const std::string card(reinterpret_cast<const char*>(&mine), sizeof mine);
+  const std::vector<std::string> cards = group.gather(problem.empty() ? card : "");
+  if (!problem.empty()) throw std::runtime_error(problem);
+  for (int64_t peer = 0; peer < size_; ++peer) {
+    if (peer == rank_ || cards[peer].empty()) continue;  // it will say itself why it has none
+    Card theirs;
+    std::memcpy(&theirs, cards[peer].data(), sizeof theirs);
+    if (std::strcmp(theirs.host, mine.host) != 0) throw std::runtime_error(cat("rank ", peer, " is on another host"));
+    void* window = nullptr;
+    check_cuda(cudaIpcOpenMemHandle(&window, theirs.window, cudaIpcMemLazyEnablePeerAccess),
+               cat("the window of rank ", peer, " cannot be opened (can this process see its GPU?)"));
+    windows_[peer] = static_cast<char*>(window);
+  }
+}
+
+cudaIpcMemHandle_t PeerCopies::open_own() {
+  const char* const setting = std::getenv("SATIN_COPY_ENGINES");
+  if (setting && std::strcmp(setting, "0") == 0) throw std::runtime_error("SATIN_COPY_ENGINES=0");
+  const int64_t bytes = (size_ + 1) * slot_bytes_ + kNumFlags * size_ * kFlagStride;
+  void* window = nullptr;
+  check_cuda(cudaMalloc(&window, bytes), cat("no window of ", bytes, " bytes"));
+  windows_[rank_] = static_cast<char*>(window);
+  check_cuda(cudaMemset(window, 0, bytes), "the window");
+  check_cuda(cudaDeviceSynchronize(), "the window");
+  int least = 0, greatest = 0;
+  check_cuda(cudaDeviceGetStreamPriorityRange(&least, &greatest), "a stream");
+  check_cuda(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, greatest), "a stream");
+  set_value(flag(rank_, kSent, rank_), 0);  // throws where streams cannot
+  cudaIpcMemHandle_t handle{};
+  check_cuda(cudaIpcGetMemHandle(&handle, window), "the window cannot be shared");
+  return handle;
+}
+
+void PeerCopies::close(Communicator& group) {
+  const c10::cuda::CUDAGuard guard(device_);
+  if (stream_) C10_CUDA_CHECK(cudaStreamSynchronize(stream_));
+  for (int64_t peer = 0; peer < size_; ++peer)
+    if (peer != rank_ && windows_[peer]) C10_CUDA_CHECK(cudaIpcCloseMemHandle(windows_[peer]));
+  group.barrier();  // a window is freed when nobody sees it any more
+  if (windows_[rank_]) C10_CUDA_CHECK(cudaFree(windows_[rank_]));
+  if (stream_) C10_CUDA_CHECK(cudaStreamDestroy(stream_));
+}
+
+template <class Function>
+at::cuda::CUDAEvent PeerCopies::on_stream(const Function& function) {
+  const auto stream = c10::cuda::getStreamFromExternal(stream_, device_.index());
+  at::cuda::CUDAEvent before, after;
+  before.record(at::cuda::getCurrentCUDAStream(device_.index()));
+  before.block(stream);
+  const c10::cuda::CUDAStreamGuard guard(stream);
+  function();
+  after.record(stream);
+  return after;
+}
+
+at::cuda::CUDAEvent PeerCopies::all_reduce(const std::vector<at::Tensor>& tensors) {
+  return on_stream([&] {
+    std::vector<Fragment> piece;
+    int64_t offset = 0;
+    const auto end_piece = [&] {
+      if (!piece.empty()) reduce_piece(piece, tensors[0].scalar_type());
+      piece.clear();
+      offset = 0;
+    };
+    for (const at::Tensor& tensor : tensors) {
+      const auto element = static_cast<int64_t>(tensor.element_size());
+      for (int64_t at = 0; at < tensor.numel();) {
+        const int64_t left = tensor.numel() - at,
+                      room = (slot_bytes_ - offset) / kAlignment * kAlignment / element * size_;
+        const int64_t numel = std::min(left, room);
+        if (numel < std::min(left, kAlignment * size_)) {  // no room for a slice worth sending
+          end_piece();
+          continue;
+        }
+        const int64_t slice = round_up((numel + size_ - 1) / size_, kAlignment / element);
+        piece.push_back({data_of(tensor) + at * element, numel, slice, offset});
+        offset += slice * element;
+        at += numel;
+      }
+    }
+    end_piece();
+  });
+}
+
+void PeerCopies::reduce_piece(const std::vector<Fragment>& piece, at::ScalarType dtype) {
+  const auto element = static_cast<int64_t>(c10::elementSize(dtype));
+  const auto numel = [&](const Fragment& f, int64_t rank) {
+    return std::clamp(f.numel - rank * f.slice, int64_t{0}, f.slice);
+  };
+  const auto slice = [&](const Fragment& f, int64_t rank) { return f.data + rank * f.slice * element; };
+  wait_for(kTaken, num_pushes_);
+  for (int64_t i = 1; i <= size_; ++i) {
+    const int64_t peer = (rank_ + i) % size_;  // no two ranks begin with the same
+    for (const Fragment& f : piece) copy(inbox(peer, rank_) + f.offset, slice(f, peer), numel(f, peer) * element);
+    if (i + 1 == size_) tell(kSent, ++num_pushes_);  // its own slice comes last
+  }
+  wait_for(kSent, num_pushes_);
+  wait_for(kPulled, num_layouts_);
+  add_up(outbox(rank_), piece.back().offset + piece.back().slice * element, dtype);
+  tell(kTaken, num_pushes_);
+  tell(kLaidOut, ++num_layouts_);
+  for (const Fragment& f : piece) copy(slice(f, rank_), outbox(rank_) + f.offset, numel(f, rank_) * element);
+  wait_for(kLaidOut, num_layouts_);
+  for (int64_t i = 1; i < size_; ++i) {
+    const int64_t peer = (rank_ + i) % size_;
+    for (const Fragment& f : piece) copy(slice(f, peer), outbox(peer) + f.offset, numel(f, peer) * element);
+  }
+  tell(kPulled, num_layouts_);
+}
+
+at::cuda::CUDAEvent PeerCopies::all_gather(const at::Tensor& whole, const at::Tensor& part) {
+  return on_stream([&] {
+    const int64_t part_bytes = bytes_of(part);
+    for (int64_t at = 0; at < part_bytes; at += slot_bytes_) {
+      const int64_t bytes = std::min(slot_bytes_, part_bytes - at);
+      wait_for(kPulled, num_layouts_);
+      copy(outbox(rank_), data_of(part) + at, bytes);
+      tell(kLaidOut, ++num_layouts_);
+      copy(data_of(whole) + rank_ * part_bytes + at, data_of(part) + at, bytes);
+      wait_for(kLaidOut, num_layouts_);
+      for (int64_t i = 1; i < size_; ++i) {
+        const int64_t peer = (rank_ + i) % size_;
+        copy(data_of(whole) + peer * part_bytes + at, outbox(peer), bytes);
+      }
+      tell(kPulled, num_layouts_);
+    }
+  });
+}
+
+at::cuda::CUDAEvent PeerCopies::reduce_scatter(const at::Tensor& part, const at::Tensor& whole) {
+  return on_stream([&] {
+    const int64_t part_bytes = bytes_of(part);
+    for (int64_t at = 0; at < part_bytes; at += slot_bytes_) {
+      const int64_t bytes = std::min(slot_bytes_, part_bytes - at);
+      wait_for(kTaken, num_pushes_);
+      for (int64_t i = 1; i <= size_; ++i) {
+        const int64_t peer = (rank_ + i) % size_;
+        copy(inbox(peer, rank_), data_of(whole) + peer * part_bytes + at, bytes);
+        if (i + 1 == size_) tell(kSent, ++num_pushes_);
+      }
+      wait_for(kSent, num_pushes_);
+      add_up(data_of(part) + at, bytes, part.scalar_type());
+      tell(kTaken, num_pushes_);
+    }
+  });
+}
+
+at::cuda::CUDAEvent PeerCopies::broadcast(const at::Tensor& tensor, int64_t root) {
+  return on_stream([&] {
+    for (int64_t at = 0; at < bytes_of(tensor); at += slot_bytes_) {
+      const int64_t bytes = std::min(slot_bytes_, bytes_of(tensor) - at);
+      wait_for(kPulled, num_layouts_);
+      if (rank_ == root) copy(outbox(rank_), data_of(tensor) + at, bytes);
+      tell(kLaidOut, ++num_layouts_);
+      wait_for(kLaidOut, num_layouts_);
+      if (rank_ != root) copy(data_of(tensor) + at, outbox(root), bytes);
+      tell(kPulled, num_layouts_);
+    }
+  });
+}
+
+void PeerCopies::add_up(char* sum, int64_t bytes, at::ScalarType dtype) {
+  const auto options = at::TensorOptions(dtype).device(device_);
+  const auto element = static_cast<int64_t>(c10::elementSize(dtype));
+  at::Tensor out = at::from_blob(sum, {bytes / element}, options);
+  const at::Tensor slots =
+      at::from_blob(inbox(rank_, 0), {size_, bytes / element}, {slot_bytes_ / element, 1}, options);
+  if (size_ == 2)  // the same, and faster
+    at::add_out(out, slots[0], slots[1]);
+  else
+    at::sum_out(out, slots, {0}, /*keepdim=*/false, dtype);
+}
+
+CUdeviceptr PeerCopies::flag(int64_t owner, Flag flag, int64_t setter) const {
+  return reinterpret_cast<CUdeviceptr>(outbox(owner) + slot_bytes_ + (flag * size_ + setter) * kFlagStride);
+}
+
+void PeerCopies::copy(void* to, const void* from, int64_t bytes) {
+  if (bytes > 0) C10_CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_));
+}
+
+void PeerCopies::set_value(CUdeviceptr at, uint32_t value) {
+  static const StreamValue write = driver_function("cuStreamWriteValue32");
+  check_driver(write(stream_, at, value, CU_STREAM_WRITE_VALUE_DEFAULT), "cuStreamWriteValue32");
+}
+
+void PeerCopies::tell(Flag which, uint32_t count) {
+  for (int64_t peer = 0; peer < size_; ++peer)
+    if (peer != rank_) set_value(flag(peer, which, rank_), count);
+}
+
+void PeerCopies::wait_for(Flag which, uint32_t count) {
+  static const StreamValue wait = driver_function("cuStreamWaitValue32");
+  for (int64_t peer = 0; peer < size_; ++peer)
+    if (peer != rank_)
+      check_driver(wait(stream_, flag(rank_, which, peer), count, CU_STREAM_WAIT_VALUE_GEQ), "cuStreamWaitValue32");
+}
+
+}  // namespace satin::dist
