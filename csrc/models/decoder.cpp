@@ -86,8 +86,10 @@ std::pair<at::Tensor, at::Tensor> rotations(nn::RopeTables& rope, const ForwardO
   return {cos.index_select(0, rows), sin.index_select(0, rows)};
 }
 
-nn::Visibility visible_keys(const ForwardOptions& options, int64_t past, int64_t num_tokens, at::Device device) {
-  if (!options.mask.defined()) return nn::visibility(num_tokens, past, options.document_ids, device);
+nn::Visibility visible_keys(const ForwardOptions& options, int64_t past, int64_t num_tokens, at::Device device,
+                            bool takes_documents) {
+  if (!options.mask.defined())
+    return nn::visibility(num_tokens, past, options.document_ids, device, takes_documents);
   SATIN_CHECK(options.mask.dim() == 4 && options.mask.size(-2) == num_tokens && options.mask.size(-1) == num_tokens,
               "mask ", options.mask.sizes(), " of ", num_tokens, " tokens");
   const at::Tensor mask = options.mask.to(device);
@@ -97,10 +99,12 @@ nn::Visibility visible_keys(const ForwardOptions& options, int64_t past, int64_t
 }
 
 /// What `num_tokens` tokens read after `past` ones.
-nn::Reading reading(nn::RopeTables& rope, const ForwardOptions& options, int64_t past, int64_t num_tokens,
-                    const nn::BuildOptions& build) {
+nn::Reading reading(nn::RopeTables& rope, int64_t head_dim, const ForwardOptions& options, int64_t past,
+                    int64_t num_tokens, const nn::BuildOptions& build) {
   const auto [cos, sin] = rotations(rope, options, past, num_tokens, build.device);
-  return {cos, sin, nn::additive(visible_keys(options, past, num_tokens, build.device), build.compute_dtype)};
+  const bool takes_documents = nn::takes_documents(build.device, build.compute_dtype, head_dim);
+  const nn::Visibility visible = visible_keys(options, past, num_tokens, build.device, takes_documents);
+  return {cos, sin, nn::additive(visible, build.compute_dtype)};
 }
 
 }  // namespace
@@ -177,7 +181,7 @@ at::Tensor Decoder::hidden(const at::Tensor& tokens, const ForwardOptions& optio
   const int64_t num_tokens = x.size(1);
   Context context{{}, p.stored_as};
   const auto read_on = [&](int64_t past) {
-    context.readings.push_back(reading(p.rope, options, past, num_tokens, build));
+    context.readings.push_back(reading(p.rope, p.config.head_dim, options, past, num_tokens, build));
   };
   if (caches.empty()) read_on(0);
   for (KvCache* cache : caches) {
@@ -224,7 +228,7 @@ at::Tensor Decoder::layer(int64_t index, const at::Tensor& stream, const Forward
   Parts& p = *parts_;
   SATIN_CHECK(index >= 0 && index < static_cast<int64_t>(p.layers.size()), "layer ", index, " of ", p.layers.size());
   SATIN_CHECK(stream.dim() == 3 && stream.size(2) == p.config.hidden_size, "a stream of ", stream.sizes());
-  const Context context{{reading(p.rope, options, 0, stream.size(1), p.store.options())}, p.stored_as};
+  const Context context{{reading(p.rope, p.config.head_dim, options, 0, stream.size(1), p.store.options())}, p.stored_as};
   const auto [x, delta] = p.layers[static_cast<size_t>(index)].forward({stream, {}}, context, {});
   return x + delta;
 }

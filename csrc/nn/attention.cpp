@@ -2,8 +2,6 @@
 
 #include <ATen/SDPBackend.h>
 
-#include <cmath>
-
 #include "core/error.h"
 #include "ops/layers.h"
 
@@ -48,28 +46,16 @@ bool kernel_takes_groups(const at::Tensor& q, const at::Tensor& k, const at::Ten
          static_cast<int64_t>(at::SDPBackend::math);
 }
 
+/// q [B, heads, T, D], k and v [B, kv, T, D] -> [B, heads, T, D].
+at::Tensor attend_within(const Documents& documents, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+  const auto tokens = [](const at::Tensor& x) { return x.transpose(1, 2).reshape({-1, x.size(1), x.size(3)}); };
+  const auto outcome = at::_flash_attention_forward(
+      tokens(q), tokens(k), tokens(v), documents.starts, documents.starts, documents.longest, documents.longest,
+      /*dropout_p=*/0, /*is_causal=*/true, /*return_debug_mask=*/false);
+  return std::get<0>(outcome).view({q.size(0), q.size(2), q.size(1), q.size(3)}).transpose(1, 2);
+}
+
 }  // namespace
-
-Visibility additive(const Visibility& visible, at::ScalarType dtype) {
-  if (!visible.mask.defined()) return visible;
-  const at::Tensor hidden = visible.mask.logical_not();
-  return {visible.causal, at::zeros(hidden.sizes(), hidden.options().dtype(dtype)).masked_fill_(hidden, -INFINITY)};
-}
-
-Visibility visibility(int64_t num_tokens, int64_t past, const at::Tensor& document_ids, at::Device device) {
-  SATIN_CHECK(past == 0 || !document_ids.defined(), "document_ids with a cache");
-  if (document_ids.defined()) {
-    const at::Tensor ids = document_ids.to(device, /*non_blocking=*/true);
-    const at::Tensor causal =
-        at::ones({num_tokens, num_tokens}, at::TensorOptions().dtype(at::kBool).device(device)).tril();
-    return {false, (ids.unsqueeze(2) == ids.unsqueeze(1)).logical_and_(causal).unsqueeze(1)};
-  }
-  if (past == 0) return {true, {}};
-  if (num_tokens == 1) return {false, {}};
-  const at::Tensor all =
-      at::ones({1, 1, num_tokens, past + num_tokens}, at::TensorOptions().dtype(at::kBool).device(device));
-  return {false, all.tril(past)};
-}
 
 Attention::Attention(const AttentionSpec& spec, const LinearFactory& factory, ParameterStore& store) : spec_(spec) {
   SATIN_CHECK(spec.num_kv_heads > 0 && spec.num_heads % spec.num_kv_heads == 0, spec.num_heads, " heads, ",
@@ -138,6 +124,7 @@ at::Tensor Attention::attend(const Heads& heads, const Reading& reading,
     k = ops::act_quant(k, *stored_as);
     v = ops::act_quant(v, *stored_as);
   }
+  if (reading.visible.documents.starts.defined()) return attend_within(reading.visible.documents, q, k, v);
   bool grouped = spec_.num_heads != spec_.num_kv_heads;
   const auto mask = reading.visible.mask.defined() ? std::optional(reading.visible.mask) : std::nullopt;
   if (grouped && q.is_cuda() && !kernel_takes_groups(q, k, v, mask, reading.visible.causal)) {

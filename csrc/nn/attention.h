@@ -5,6 +5,7 @@
 
 #include "nn/joined_linear.h"
 #include "nn/norm.h"
+#include "nn/visibility.h"
 #include "ops/cached_attention.h"
 
 namespace satin::nn {
@@ -16,20 +17,6 @@ struct AttentionSpec {
   bool qk_norm = false;  ///< RMSNorm over head_dim on q and k before the rotation
   double rms_norm_eps = 1e-6;
 };
-
-/// Which keys a query may see.
-struct Visibility {
-  bool causal = true;  ///< query t sees keys 0 ... t; the only case that fused kernels take without a mask
-  at::Tensor mask;     ///< [1 or B, 1, T, S] bool instead, or as additive() makes it; undefined: every key
-};
-
-/// The mask as numbers added to attention's logits, 0 or -infinity, in the compute dtype: what every layer would make
-/// of a bool one, and keep for its backward.
-Visibility additive(const Visibility& visible, at::ScalarType dtype);
-
-/// Of T new tokens after `past` cached ones; document_ids [B, T] int64 or undefined (not together with a cache):
-/// tokens of equal id see each other.
-Visibility visibility(int64_t num_tokens, int64_t past, const at::Tensor& document_ids, at::Device device);
 
 /// Keys and values of one layer, of [B, kv_heads, capacity, D]: the first `length` are valid.
 struct LayerCache {

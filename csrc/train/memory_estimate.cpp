@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "losses/head.h"
+#include "nn/visibility.h"
 #include "quant/held_weights.h"
 #include "train/gradient_penalty.h"
 #include "train/models.h"
@@ -147,8 +148,9 @@ MemoryEstimate estimate_memory(const config::Config& config, const models::Decod
     int64_t blocks = c.num_layers * a_layer;
     if (recompute) blocks = a_layer + c.num_layers * (wide * h + element * h);  // one, and the inputs of all
     int64_t bytes = rows * (blocks + wide * h + element * h);
+    const bool by_length = !branches && nn::takes_documents(device, compute_dtype, c.head_dim);
     if (!config.data.attention_across_documents)
-      bytes += element * rows * length;  // the mask, a number a pair
+      bytes += by_length ? 0 : element * rows * length;  // the mask, a number a pair
     else if (masked)
       bytes += element * length * length;
     return bytes;

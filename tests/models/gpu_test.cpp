@@ -46,8 +46,11 @@ double relative(const at::Tensor& found, const at::Tensor& expected) {
       .item<double>();
 }
 
-at::Tensor documents(int64_t batch, int64_t num_tokens) {
-  return at::arange(num_tokens, at::kLong).floor_divide(37).expand({batch, num_tokens}).contiguous();
+/// Of other lengths in each sequence. Ids that rise are taken by their lengths in bf16, others by a mask.
+at::Tensor documents(int64_t batch, int64_t num_tokens, bool rising = true) {
+  std::vector<at::Tensor> ids;
+  for (int64_t i = 0; i < batch; ++i) ids.push_back(at::arange(num_tokens, at::kLong).floor_divide(37 + 20 * i));
+  return at::stack(ids).mul(rising ? 1 : -1);
 }
 
 struct Outcome {
@@ -87,7 +90,7 @@ TEST(DecoderGpu, EqualsTheCpu) {
     Decoder cuda = build(c, {.device = kCuda, .trainable = true});
     Decoder cuda_narrow = build(c, {.device = kCuda, .compute_dtype = at::kBFloat16, .trainable = true});
     const at::Tensor tokens = random_tokens(2, 200, c.vocab_size);
-    for (const at::Tensor& ids : {at::Tensor(), documents(2, 200)}) {
+    for (const at::Tensor& ids : {at::Tensor(), documents(2, 200), documents(2, 200, /*rising=*/false)}) {
       const Outcome expected = forward_and_backward(cpu, tokens, ids);
       const Errors wide = errors(forward_and_backward(cuda, tokens, ids), expected);
       EXPECT_LT(wide.logits, 1e-5);
@@ -154,9 +157,9 @@ TEST(DecoderGpu, StepsInPlace) {
 TEST(DecoderGpu, NeverWaitsForTheDevice) {
   SATIN_NEEDS_GPU();
   Decoder decoder = build(config(true), {.device = kCuda, .compute_dtype = at::kBFloat16, .trainable = true});
-  const at::Tensor tokens = random_tokens(2, 128, 1000).to(kCuda), ids = documents(2, 128).to(kCuda);
+  const at::Tensor tokens = random_tokens(2, 128, 1000).to(kCuda), ids = documents(2, 128), on_device = ids.to(kCuda);
   const auto step = [&] {
-    for (const at::Tensor& document_ids : {at::Tensor(), ids})
+    for (const at::Tensor& document_ids : {at::Tensor(), ids, on_device})
       decoder.logits(decoder.hidden(tokens, {.document_ids = document_ids})).sum().backward();
   };
   step();  // makes the rotary tables
