@@ -1,24 +1,28 @@
 // Sums of rows by their ids: the gradient of an embedding's lookups.
 //
-// Shapes    ids [N], rising; order [N]: rows[order[i]] is the row of ids[i]; rows [N, H]; sums [V, H] float.
-// Contract  sums[v] += the sum of the rows of id v, added up in float in the order of i: the same in every run.
-// Errors    std::invalid_argument for sizes, std::runtime_error for CUDA. Ids are not looked at: 0 ... V - 1.
+// Shapes    ids [N], rising; order [N]: the row of ids[i] is rows[order[i]]; rows [N, H]; sums [V, H].
+// Dtypes    CPU: T (float or double). CUDA: rows float or bfloat16 with sums in float, or both in double.
+// Contract  sums[v] += the sum of the rows of id v, from the first i on, in the sums' dtype: the same bits in every
+// run. Errors    std::invalid_argument for sizes, std::runtime_error for CUDA. Ids are not checked: 0 ... V - 1.
 #pragma once
-#include <cstdint>
-
-struct CUstream_st;  // cudaStream_t
+#include "kernels/fake_quant.h"
 
 namespace satin::kernels {
 
+template <class T>
 struct AddRows {
-  int64_t num_rows, width;
+  int64_t num_rows, width;  ///< N, H
   const int64_t *ids, *order;
-  const void* rows;  ///< T
-  float* sums;
+  const void* rows;  ///< CPU: T
+  T* sums;
 };
 
-/// T: float, bfloat16 (uint16_t to the caller). Asynchronous on `stream`.
+/// CPU, one thread: columns [begin, end). T: float, double.
 template <class T>
-void add_rows_cuda(const AddRows& call, CUstream_st* stream);
+void add_rows_cpu(int64_t begin, int64_t end, const AddRows<T>& call);
+
+/// Asynchronous on `stream`. Pointers are device memory.
+void add_rows_cuda(const AddRows<float>& call, Dtype rows, CUstream_st* stream);
+void add_rows_cuda(const AddRows<double>& call, CUstream_st* stream);
 
 }  // namespace satin::kernels

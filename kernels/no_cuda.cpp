@@ -3,6 +3,7 @@
 #include <string>
 
 #include "kernels/act_quant.h"
+#include "kernels/add_rows.h"
 #include "kernels/cached_attention.h"
 #include "kernels/clip_search.h"
 #include "kernels/data_scale.h"
@@ -71,6 +72,10 @@ void rope_cuda(const RopeShape&, bool, Dtype, const void*, const RopeStrides&, c
                const RopeStrides&, CUstream_st*) {
   fail("rope_cuda");
 }
+
+void add_rows_cuda(const AddRows<float>&, Dtype, CUstream_st*) { fail("add_rows_cuda"); }
+
+void add_rows_cuda(const AddRows<double>&, CUstream_st*) { fail("add_rows_cuda"); }
 
 void swiglu_cuda(int64_t, Dtype, const void*, const void*, void*, CUstream_st*) { fail("swiglu_cuda"); }
 

@@ -88,8 +88,7 @@ std::pair<at::Tensor, at::Tensor> rotations(nn::RopeTables& rope, const ForwardO
 
 nn::Visibility visible_keys(const ForwardOptions& options, int64_t past, int64_t num_tokens, at::Device device,
                             bool takes_documents) {
-  if (!options.mask.defined())
-    return nn::visibility(num_tokens, past, options.document_ids, device, takes_documents);
+  if (!options.mask.defined()) return nn::visibility(num_tokens, past, options.document_ids, device, takes_documents);
   SATIN_CHECK(options.mask.dim() == 4 && options.mask.size(-2) == num_tokens && options.mask.size(-1) == num_tokens,
               "mask ", options.mask.sizes(), " of ", num_tokens, " tokens");
   const at::Tensor mask = options.mask.to(device);
@@ -228,7 +227,8 @@ at::Tensor Decoder::layer(int64_t index, const at::Tensor& stream, const Forward
   Parts& p = *parts_;
   SATIN_CHECK(index >= 0 && index < static_cast<int64_t>(p.layers.size()), "layer ", index, " of ", p.layers.size());
   SATIN_CHECK(stream.dim() == 3 && stream.size(2) == p.config.hidden_size, "a stream of ", stream.sizes());
-  const Context context{{reading(p.rope, p.config.head_dim, options, 0, stream.size(1), p.store.options())}, p.stored_as};
+  const Context context{{reading(p.rope, p.config.head_dim, options, 0, stream.size(1), p.store.options())},
+                        p.stored_as};
   const auto [x, delta] = p.layers[static_cast<size_t>(index)].forward({stream, {}}, context, {});
   return x + delta;
 }

@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "nn/gradient.h"
+#include "ops/add_rows.h"
 
 namespace satin::train {
 
@@ -82,7 +83,7 @@ void LookupGradient::add(const at::Tensor& ids, const at::Tensor& rows) {
   const at::NoGradGuard no_grad;
   at::Tensor& gradient = at::Tensor(embedding_->value).mutable_grad();
   if (!gradient.defined()) gradient = at::zeros_like(embedding_->value);
-  gradient.index_put_({ids}, rows.to(gradient.scalar_type()), /*accumulate=*/true);
+  ops::add_rows(gradient, ids, rows);
 }
 
 }  // namespace satin::train

@@ -4,6 +4,7 @@
 
 #include <random>
 
+#include "kernels/cuda/add_rows.cu"
 #include "kernels/cuda/rms_norm.cu"
 #include "kernels/cuda/rope.cu"
 #include "kernels/cuda/swiglu.cu"
@@ -124,6 +125,24 @@ TEST(LayersEmulation, Rope) {
           }
         }
       }
+}
+
+TEST(LayersEmulation, AddRowsHasTheBitsOfTheCpu) {
+  // Runs of 1, of as many rows as are read at once, and of more; columns in vectors, with a tail, and in two blocks.
+  std::vector<int64_t> ids{0, 2, 2};
+  ids.insert(ids.end(), 16, 3);
+  ids.insert(ids.end(), 33, 5);
+  std::vector<int64_t> order(ids.size());
+  for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int64_t>((i * 7) % order.size());
+  for (const int64_t width : {8, 13, 2064})
+    for (const Dtype dtype : {Dtype::kFloat, Dtype::kBFloat16}) {
+      const auto n = static_cast<int64_t>(ids.size());
+      Values rows(n * width);
+      std::vector<float> cpu(static_cast<size_t>(7 * width), 0.5f), cuda = cpu;
+      add_rows_cpu<float>(0, width, {n, width, ids.data(), order.data(), rows.wide.data(), cpu.data()});
+      add_rows_cuda(AddRows<float>{n, width, ids.data(), order.data(), rows.data(dtype), cuda.data()}, dtype, nullptr);
+      EXPECT_EQ(cuda, cpu) << width;
+    }
 }
 
 }  // namespace
