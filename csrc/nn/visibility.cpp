@@ -39,8 +39,9 @@ Documents documents_of(const at::Tensor& ids, at::Device device) {
 }  // namespace
 
 bool takes_documents(at::Device device, at::ScalarType dtype, int64_t head_dim) {
-  return device.is_cuda() && (dtype == at::kBFloat16 || dtype == at::kHalf) && head_dim % 8 == 0 && head_dim <= 256 &&
-         ops::compute_capability(device) >= 80 && at::globalContext().userEnabledFlashSDP();
+  if (!device.is_cuda() || (dtype != at::kBFloat16 && dtype != at::kHalf)) return false;
+  const bool has_kernel = !at::hasCUDA() || ops::compute_capability(device) >= 80;  // one that is planned for has it
+  return has_kernel && head_dim % 8 == 0 && head_dim <= 256 && at::globalContext().userEnabledFlashSDP();
 }
 
 Visibility visibility(int64_t num_tokens, int64_t past, const at::Tensor& document_ids, at::Device device,
