@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
+
 #include "core/error.h"
 
 namespace satin::dist {
@@ -92,9 +94,19 @@ std::vector<at::Tensor> RowReduce::finish() {
   return parts;
 }
 
+std::vector<at::Tensor> all_as(const std::vector<at::Tensor>& tensors, at::ScalarType dtype) {
+  const auto is_one = [&](const at::Tensor& tensor) { return tensor.scalar_type() == dtype; };
+  if (std::all_of(tensors.begin(), tensors.end(), is_one)) return tensors;
+  std::vector<at::Tensor> copies;
+  for (const at::Tensor& tensor : tensors) copies.push_back(at::empty(tensor.sizes(), tensor.options().dtype(dtype)));
+  at::_foreach_copy_(copies, tensors);
+  return copies;
+}
+
 ListReduce::ListReduce(Communicator& group, const std::vector<at::Tensor>& tensors, at::ScalarType dtype) {
   const at::NoGradGuard no_grad;
-  for (const at::Tensor& tensor : tensors) sums_.push_back(tensor.detach().to(dtype).contiguous());
+  for (const at::Tensor& tensor : tensors) sums_.push_back(tensor.detach().contiguous());
+  sums_ = all_as(sums_, dtype);
   if (!sums_.empty()) pending_ = group.all_reduce(sums_);
 }
 

@@ -43,11 +43,15 @@ class RowReduce {
   Pending pending_;
 };
 
+/// Copies of another dtype, in few kernels; or the tensors themselves when all are of it.
+std::vector<at::Tensor> all_as(const std::vector<at::Tensor>& tensors, at::ScalarType dtype);
+
 /// Sums over ranks of tensors of any shape.
 class ListReduce {
  public:
   ListReduce() = default;
-  /// Starts; sums are made in `dtype`. Contiguous tensors of that dtype become the sums; copies of others do.
+  /// Starts; sums are made in `dtype`. Contiguous tensors of that dtype become the sums when all are of it, else
+  /// copies.
   ListReduce(Communicator& group, const std::vector<at::Tensor>& tensors, at::ScalarType dtype);
   /// The sums, in `dtype`.
   std::vector<at::Tensor> finish();

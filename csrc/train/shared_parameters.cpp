@@ -10,6 +10,10 @@
 namespace satin::train {
 namespace {
 
+/// Numbers of a gradient that is worth a message of its own as soon as it is there; norms and biases of all blocks go
+/// together.
+constexpr int64_t kLarge = 1 << 18;
+
 at::Tensor& gradient_of(const nn::Parameter& parameter) {
   return (parameter.whole.defined() ? parameter.whole : parameter.value).mutable_grad();
 }
@@ -26,7 +30,11 @@ SharedParameters::SharedParameters(const std::vector<nn::Parameter>& parameters,
 }
 
 void SharedParameters::start_reduce(int64_t block) {
-  if (!std::exchange(started_[block], true)) start_reduce(blocks_[block]);
+  std::vector<const nn::Parameter*> large;
+  for (const nn::Parameter* parameter : blocks_[block])
+    if (const at::Tensor& gradient = gradient_of(*parameter); gradient.defined() && gradient.numel() >= kLarge)
+      large.push_back(parameter);
+  start_reduce(large);
 }
 
 void SharedParameters::start_reduce(const std::vector<const nn::Parameter*>& parameters) {
@@ -46,23 +54,19 @@ void SharedParameters::start_reduce(const std::vector<const nn::Parameter*>& par
 }
 
 void SharedParameters::start_rest() {
-  for (const auto& [block, parameters] : blocks_) start_reduce(block);
+  std::vector<const nn::Parameter*> all;
+  for (const auto& [block, parameters] : blocks_) all.insert(all.end(), parameters.begin(), parameters.end());
+  start_reduce(all);
 }
 
 void SharedParameters::finish_reduces() {
   const at::NoGradGuard no_grad;
   for (Reduce& reduce : reduces_) {
     std::vector<at::Tensor> sums = reduce.sums.finish();
-    if (!sums.empty() && sums[0].scalar_type() != reduce.parameters[0]->value.scalar_type()) {
-      std::vector<at::Tensor> wide;
-      for (const nn::Parameter* parameter : reduce.parameters) wide.push_back(at::empty_like(parameter->value));
-      at::_foreach_copy_(wide, sums);  // twice as fast as one by one, whose kernel reads single numbers
-      sums = std::move(wide);
-    }
+    if (!sums.empty()) sums = dist::all_as(sums, reduce.parameters[0]->value.scalar_type());
     for (size_t i = 0; i < sums.size(); ++i) nn::add_gradient(reduce.parameters[i]->value, sums[i]);
   }
   reduces_.clear();
-  started_.clear();
 }
 
 void SharedParameters::gather() {

@@ -14,10 +14,10 @@ class SharedParameters {
   /// `parameters` and `sharing` outlive this. Fills the whole copies.
   SharedParameters(const std::vector<nn::Parameter>& parameters, const dist::Sharing& sharing);
 
-  /// Starts to sum the gradients of a block's parameters (-1: all that no block has), after the step's last backward
-  /// through it.
+  /// Starts to sum the large gradients of a block's parameters (-1: all that no block has), after the step's last
+  /// backward through it.
   void start_reduce(int64_t block);
-  /// The same of some parameters, when their gradients are whole.
+  /// Starts to sum the gradients of some parameters, when they are whole.
   void start_reduce(const std::vector<const nn::Parameter*>& parameters);
   /// Starts the sums of all other gradients that there are, when the step's backward passes are done. Gradients that
   /// come after (of quantizers: HeldWeights::fold) are taken for sums already, and may be made while these are under
@@ -36,7 +36,6 @@ class SharedParameters {
   };
   const dist::Sharing& sharing_;
   std::map<int64_t, std::vector<const nn::Parameter*>> blocks_;
-  std::map<int64_t, bool> started_;
   std::vector<Reduce> reduces_;
   std::vector<const nn::Parameter*> gathered_;
 };
