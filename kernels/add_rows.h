@@ -2,8 +2,8 @@
 //
 // Shapes    ids [N], rising; order [N]: the row of ids[i] is rows[order[i]]; rows [N, H]; sums [V, H].
 // Dtypes    CPU: T (float or double). CUDA: rows float or bfloat16 with sums in float, or both in double.
-// Contract  sums[v] += the sum of the rows of id v, from the first i on, in the sums' dtype: the same bits in every
-// run. Errors    std::invalid_argument for sizes, std::runtime_error for CUDA. Ids are not checked: 0 ... V - 1.
+// Contract  sums[v] += the sum of the rows of id v, from the first i on, in the sums' dtype. Repeats bit for bit.
+// Errors    std::invalid_argument for sizes, std::runtime_error for CUDA. Ids are not checked: 0 ... V - 1.
 #pragma once
 #include "kernels/fake_quant.h"
 

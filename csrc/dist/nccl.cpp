@@ -85,12 +85,14 @@ struct NcclWork : Pending::Work {
 };
 
 struct CopyWork : Pending::Work {
-  CopyWork(at::cuda::CUDAEvent done, std::shared_ptr<NcclMeter> meter)
-      : done(std::move(done)), meter(std::move(meter)) {}
+  CopyWork(at::cuda::CUDAEvent done, std::vector<at::Tensor> tensors, std::shared_ptr<NcclMeter> meter)
+      : done(std::move(done)), tensors(std::move(tensors)), meter(std::move(meter)) {}
   void wait() override {
     meter->wait([&] { done.block(at::cuda::getCurrentCUDAStream()); });
+    tensors.clear();
   }
   at::cuda::CUDAEvent done;
+  std::vector<at::Tensor> tensors;  ///< live until then
   std::shared_ptr<NcclMeter> meter;
 };
 
@@ -115,10 +117,12 @@ class NcclGroup : public Group {
   ~NcclGroup() override {
     try {
       // A shutdown needs the others; one that unwinds has lost them, or they are about to follow.
+      const std::unique_ptr<PeerCopies> copies = std::move(copies_);  // what follows goes over NCCL
       if (std::uncaught_exceptions() > 0) {
+        if (copies) copies->abandon();
         group_->abort();
       } else {
-        if (copies_) copies_->close(*this);
+        if (copies) copies->close(*this);
         group_->shutdown();
       }
     } catch (const std::exception&) {  // a rank is lost, and this one is on its way out
@@ -129,25 +133,25 @@ class NcclGroup : public Group {
     std::vector<at::Tensor> some;
     for (const at::Tensor& tensor : tensors)
       if (tensor.numel() > 0) some.push_back(tensor.detach());
-    if (!some.empty() && copies()) return start_copies(copies_->all_reduce(some));
+    if (!some.empty() && copies()) return start_copies(copies_->all_reduce(some), some);
     return start(!some.empty(),
                  [&] { return some.size() == 1 ? group_->allreduce(some) : group_->allreduce_coalesced(some); });
   }
   Pending all_gather(const at::Tensor& whole, const at::Tensor& part) override {
     SATIN_CHECK_EQ(whole.numel(), part.numel() * size_, "all_gather");
     at::Tensor to = whole.detach(), from = part.detach();
-    if (part.numel() > 0 && copies()) return start_copies(copies_->all_gather(to, from));
+    if (part.numel() > 0 && copies()) return start_copies(copies_->all_gather(to, from), {to, from});
     return start(part.numel() > 0, [&] { return group_->_allgather_base(to, from); });
   }
   Pending reduce_scatter(const at::Tensor& part, const at::Tensor& whole) override {
     SATIN_CHECK_EQ(whole.numel(), part.numel() * size_, "reduce_scatter");
     at::Tensor to = part.detach(), from = whole.detach();
-    if (part.numel() > 0 && copies()) return start_copies(copies_->reduce_scatter(to, from));
+    if (part.numel() > 0 && copies()) return start_copies(copies_->reduce_scatter(to, from), {to, from});
     return start(part.numel() > 0, [&] { return group_->_reduce_scatter_base(to, from); });
   }
   Pending broadcast(const at::Tensor& tensor, int64_t root) override {
     std::vector<at::Tensor> tensors{tensor.detach()};
-    if (tensor.numel() > 0 && copies()) return start_copies(copies_->broadcast(tensors[0], root));
+    if (tensor.numel() > 0 && copies()) return start_copies(copies_->broadcast(tensors[0], root), tensors);
     c10d::BroadcastOptions options;
     options.rootRank = root;
     return start(tensor.numel() > 0, [&] { return group_->broadcast(tensors, options); });
@@ -193,9 +197,9 @@ class NcclGroup : public Group {
     return Pending(std::make_shared<NcclWork>(rank_, translate_errors(rank_, collective), meter_));
   }
 
-  Pending start_copies(at::cuda::CUDAEvent done) {
+  Pending start_copies(at::cuda::CUDAEvent done, std::vector<at::Tensor> tensors) {
     ++meter_->entered;
-    return Pending(std::make_shared<CopyWork>(std::move(done), meter_));
+    return Pending(std::make_shared<CopyWork>(std::move(done), std::move(tensors), meter_));
   }
   /// Null where the ranks cannot reach each other's memory. Made with the first collective.
   PeerCopies* copies() {

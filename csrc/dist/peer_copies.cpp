@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/cuda/CUDAContext.h>
+#include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAGuard.h>
 
 #include <algorithm>
@@ -105,7 +106,8 @@ void PeerCopies::open(Communicator& group) {
     if (peer == rank_ || cards[peer].empty()) continue;  // it will say itself why it has none
     Card theirs;
     std::memcpy(&theirs, cards[peer].data(), sizeof theirs);
-    if (std::strcmp(theirs.host, mine.host) != 0) throw std::runtime_error(cat("rank ", peer, " is on another host"));
+    if (mine.host[0] == 0 || std::strcmp(theirs.host, mine.host) != 0)
+      throw std::runtime_error(cat("rank ", peer, " is on another host"));
     void* window = nullptr;
     check_cuda(cudaIpcOpenMemHandle(&window, theirs.window, cudaIpcMemLazyEnablePeerAccess),
                cat("the window of rank ", peer, " cannot be opened (can this process see its GPU?)"));
@@ -118,14 +120,23 @@ cudaIpcMemHandle_t PeerCopies::open_own() {
   if (setting && std::strcmp(setting, "0") == 0) throw std::runtime_error("SATIN_COPY_ENGINES=0");
   const int64_t bytes = (size_ + 1) * slot_bytes_ + kNumFlags * size_ * kFlagStride;
   void* window = nullptr;
-  check_cuda(cudaMalloc(&window, bytes), cat("no window of ", bytes, " bytes"));
+  if (cudaMalloc(&window, bytes) != cudaSuccess) {
+    (void)cudaGetLastError();
+    c10::cuda::CUDACachingAllocator::emptyCache();
+    check_cuda(cudaMalloc(&window, bytes), cat("no window of ", bytes, " bytes"));
+  }
   windows_[rank_] = static_cast<char*>(window);
   check_cuda(cudaMemset(window, 0, bytes), "the window");
   check_cuda(cudaDeviceSynchronize(), "the window");
   int least = 0, greatest = 0;
   check_cuda(cudaDeviceGetStreamPriorityRange(&least, &greatest), "a stream");
   check_cuda(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, greatest), "a stream");
-  set_value(flag(rank_, kSent, rank_), 0);  // throws where streams cannot
+  // Where remote writes may become visible in another order than they came, a wait has to flush them.
+  int flushes = 0;
+  check_cuda(cudaDeviceGetAttribute(&flushes, cudaDevAttrCanFlushRemoteWrites, device_.index()), "the device");
+  wait_flags_ = CU_STREAM_WAIT_VALUE_GEQ | (flushes ? CU_STREAM_WAIT_VALUE_FLUSH : 0);
+  set_value(flag(rank_, kSent, rank_), 0);  // these throw where streams cannot
+  wait_value(flag(rank_, kSent, rank_), 0);
   cudaIpcMemHandle_t handle{};
   check_cuda(cudaIpcGetMemHandle(&handle, window), "the window cannot be shared");
   return handle;
@@ -141,6 +152,22 @@ void PeerCopies::close(Communicator& group) {
   if (stream_) C10_CUDA_CHECK(cudaStreamDestroy(stream_));
 }
 
+void PeerCopies::abandon() {
+  const c10::cuda::CUDAGuard guard(device_);
+  cudaStream_t beside = nullptr;
+  if (cudaStreamCreateWithFlags(&beside, cudaStreamNonBlocking) != cudaSuccess) return;
+  // Beyond what any of them waits for.
+  (void)cudaMemsetAsync(outbox(rank_) + slot_bytes_, 0x3f, kNumFlags * size_ * kFlagStride, beside);
+  (void)cudaStreamSynchronize(beside);
+}
+
+void PeerCopies::check(const std::vector<at::Tensor>& tensors) const {
+  for (const at::Tensor& tensor : tensors)
+    SATIN_CHECK(tensor.is_contiguous() && tensor.device() == device_ && tensor.dtype() == tensors[0].dtype(),
+                "a collective on ", device_, " of ", tensors[0].dtype(), ": expected contiguous, found ",
+                tensor.sizes(), " ", tensor.strides(), " ", tensor.dtype(), " on ", tensor.device());
+}
+
 template <class Function>
 at::cuda::CUDAEvent PeerCopies::on_stream(const Function& function) {
   const auto stream = c10::cuda::getStreamFromExternal(stream_, device_.index());
@@ -154,6 +181,7 @@ at::cuda::CUDAEvent PeerCopies::on_stream(const Function& function) {
 }
 
 at::cuda::CUDAEvent PeerCopies::all_reduce(const std::vector<at::Tensor>& tensors) {
+  check(tensors);
   return on_stream([&] {
     std::vector<Fragment> piece;
     int64_t offset = 0;
@@ -209,6 +237,7 @@ void PeerCopies::reduce_piece(const std::vector<Fragment>& piece, at::ScalarType
 }
 
 at::cuda::CUDAEvent PeerCopies::all_gather(const at::Tensor& whole, const at::Tensor& part) {
+  check({whole, part});
   return on_stream([&] {
     const int64_t part_bytes = bytes_of(part);
     for (int64_t at = 0; at < part_bytes; at += slot_bytes_) {
@@ -228,6 +257,7 @@ at::cuda::CUDAEvent PeerCopies::all_gather(const at::Tensor& whole, const at::Te
 }
 
 at::cuda::CUDAEvent PeerCopies::reduce_scatter(const at::Tensor& part, const at::Tensor& whole) {
+  check({part, whole});
   return on_stream([&] {
     const int64_t part_bytes = bytes_of(part);
     for (int64_t at = 0; at < part_bytes; at += slot_bytes_) {
@@ -246,6 +276,7 @@ at::cuda::CUDAEvent PeerCopies::reduce_scatter(const at::Tensor& part, const at:
 }
 
 at::cuda::CUDAEvent PeerCopies::broadcast(const at::Tensor& tensor, int64_t root) {
+  check({tensor});
   return on_stream([&] {
     for (int64_t at = 0; at < bytes_of(tensor); at += slot_bytes_) {
       const int64_t bytes = std::min(slot_bytes_, bytes_of(tensor) - at);
@@ -289,11 +320,14 @@ void PeerCopies::tell(Flag which, uint32_t count) {
     if (peer != rank_) set_value(flag(peer, which, rank_), count);
 }
 
-void PeerCopies::wait_for(Flag which, uint32_t count) {
+void PeerCopies::wait_value(CUdeviceptr at, uint32_t value) {
   static const StreamValue wait = driver_function("cuStreamWaitValue32");
+  check_driver(wait(stream_, at, value, wait_flags_), "cuStreamWaitValue32");
+}
+
+void PeerCopies::wait_for(Flag which, uint32_t count) {
   for (int64_t peer = 0; peer < size_; ++peer)
-    if (peer != rank_)
-      check_driver(wait(stream_, flag(rank_, which, peer), count, CU_STREAM_WAIT_VALUE_GEQ), "cuStreamWaitValue32");
+    if (peer != rank_) wait_value(flag(rank_, which, peer), count);
 }
 
 }  // namespace satin::dist

@@ -31,8 +31,11 @@ class PeerCopies {
   /// Called by every rank of `group`, one a GPU. Null on all where one rank cannot reach another's memory (another
   /// host, a GPU hidden by CUDA_VISIBLE_DEVICES, no peer access) or SATIN_COPY_ENGINES=0 says no; rank 0 logs why.
   static std::unique_ptr<PeerCopies> make(Communicator& group, c10::Device device, int64_t piece_bytes = kPieceBytes);
-  /// Gives the windows back, with the others. Without it (a rank is lost) they stay until the process ends.
+  /// Gives the windows back, with the others.
   void close(Communicator& group);
+  /// Where a rank is lost: what is under way goes on without the others, so that nothing waits for it for ever. Tensors
+  /// are worthless from here on, and the windows stay until the process ends.
+  void abandon();
 
   /// As of Communicator; sums of bf16 and fp16 are in fp32, rounded once. Each starts behind what the current stream
   /// holds, on a stream of its own; the event follows its end.
@@ -56,6 +59,8 @@ class PeerCopies {
   cudaIpcMemHandle_t open_own();
   template <class Function>
   at::cuda::CUDAEvent on_stream(const Function& function);
+  /// Contiguous, here, and of one dtype.
+  void check(const std::vector<at::Tensor>& tensors) const;
   void reduce_piece(const std::vector<Fragment>& piece, at::ScalarType dtype);
   /// The sum of all slots of the inbox.
   void add_up(char* sum, int64_t bytes, at::ScalarType dtype);
@@ -65,6 +70,7 @@ class PeerCopies {
   CUdeviceptr flag(int64_t owner, Flag flag, int64_t setter) const;
   void copy(void* to, const void* from, int64_t bytes);
   void set_value(CUdeviceptr at, uint32_t value);
+  void wait_value(CUdeviceptr at, uint32_t value);  ///< at least
   /// Waits until every other rank has done `flag` as often as `count`; sets one's own count for them.
   void wait_for(Flag flag, uint32_t count);
   void tell(Flag flag, uint32_t count);
@@ -73,6 +79,7 @@ class PeerCopies {
   const int64_t slot_bytes_;  ///< of the outbox, and of a rank's slot of the inbox
   const c10::Device device_;
   cudaStream_t stream_ = nullptr;
+  unsigned wait_flags_ = 0;
   std::vector<char*> windows_;  ///< of every rank, as this process sees them
   uint32_t num_pushes_ = 0, num_layouts_ = 0;
 };

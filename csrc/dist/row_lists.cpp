@@ -10,6 +10,8 @@
 namespace satin::dist {
 namespace {
 
+constexpr int64_t kPacked = 1 << 20;  ///< numbers of a list that is summed as one tensor
+
 int64_t rows_each(int64_t rows, int64_t size) { return (rows + size - 1) / size; }
 /// chunks [W, c], every rank's rows and what fills up the last, and the flat matrix [n]: the same elements, as pairs of
 /// one shape (the full chunks, and the last rank's fewer).
@@ -105,9 +107,27 @@ std::vector<at::Tensor> all_as(const std::vector<at::Tensor>& tensors, at::Scala
 
 ListReduce::ListReduce(Communicator& group, const std::vector<at::Tensor>& tensors, at::ScalarType dtype) {
   const at::NoGradGuard no_grad;
-  for (const at::Tensor& tensor : tensors) sums_.push_back(tensor.detach().contiguous());
-  sums_ = all_as(sums_, dtype);
-  if (!sums_.empty()) pending_ = group.all_reduce(sums_);
+  int64_t numel = 0;
+  for (const at::Tensor& tensor : tensors) {
+    sums_.push_back(tensor.detach().contiguous());
+    numel += tensor.numel();
+  }
+  if (sums_.empty()) return;
+  if (sums_.size() > 1 && numel <= kPacked) {  // every tensor of a message costs some copies of its own
+    const at::Tensor packed = at::empty({numel}, sums_[0].options().dtype(dtype));
+    std::vector<at::Tensor> parts;
+    int64_t at = 0;
+    for (const at::Tensor& tensor : sums_) {
+      parts.push_back(packed.narrow(0, at, tensor.numel()).view(tensor.sizes()));
+      at += tensor.numel();
+    }
+    at::_foreach_copy_(parts, sums_);
+    sums_ = std::move(parts);
+    pending_ = group.all_reduce(packed);
+  } else {
+    sums_ = all_as(sums_, dtype);
+    pending_ = group.all_reduce(sums_);
+  }
 }
 
 std::vector<at::Tensor> ListReduce::finish() {

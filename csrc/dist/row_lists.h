@@ -50,8 +50,8 @@ std::vector<at::Tensor> all_as(const std::vector<at::Tensor>& tensors, at::Scala
 class ListReduce {
  public:
   ListReduce() = default;
-  /// Starts; sums are made in `dtype`. Contiguous tensors of that dtype become the sums when all are of it, else
-  /// copies.
+  /// Starts; sums are made in `dtype`. Contiguous tensors become the sums when all are of that dtype and they are more
+  /// than a few numbers, else copies do.
   ListReduce(Communicator& group, const std::vector<at::Tensor>& tensors, at::ScalarType dtype);
   /// The sums, in `dtype`.
   std::vector<at::Tensor> finish();

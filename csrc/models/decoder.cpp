@@ -87,8 +87,8 @@ std::pair<at::Tensor, at::Tensor> rotations(nn::RopeTables& rope, const ForwardO
 }
 
 nn::Visibility visible_keys(const ForwardOptions& options, int64_t past, int64_t num_tokens, at::Device device,
-                            bool takes_documents) {
-  if (!options.mask.defined()) return nn::visibility(num_tokens, past, options.document_ids, device, takes_documents);
+                            bool by_length) {
+  if (!options.mask.defined()) return nn::visibility(num_tokens, past, options.document_ids, device, by_length);
   SATIN_CHECK(options.mask.dim() == 4 && options.mask.size(-2) == num_tokens && options.mask.size(-1) == num_tokens,
               "mask ", options.mask.sizes(), " of ", num_tokens, " tokens");
   const at::Tensor mask = options.mask.to(device);
@@ -101,8 +101,8 @@ nn::Visibility visible_keys(const ForwardOptions& options, int64_t past, int64_t
 nn::Reading reading(nn::RopeTables& rope, int64_t head_dim, const ForwardOptions& options, int64_t past,
                     int64_t num_tokens, const nn::BuildOptions& build) {
   const auto [cos, sin] = rotations(rope, options, past, num_tokens, build.device);
-  const bool takes_documents = nn::takes_documents(build.device, build.compute_dtype, head_dim);
-  const nn::Visibility visible = visible_keys(options, past, num_tokens, build.device, takes_documents);
+  const bool by_length = nn::takes_documents(build.device, build.compute_dtype, head_dim);
+  const nn::Visibility visible = visible_keys(options, past, num_tokens, build.device, by_length);
   return {cos, sin, nn::additive(visible, build.compute_dtype)};
 }
 

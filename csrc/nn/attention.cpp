@@ -48,6 +48,7 @@ bool kernel_takes_groups(const at::Tensor& q, const at::Tensor& k, const at::Ten
 
 /// q [B, heads, T, D], k and v [B, kv, T, D] -> [B, heads, T, D].
 at::Tensor attend_within(const Documents& documents, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+  SATIN_CHECK_EQ(q.size(0) * q.size(2), documents.num_tokens, "tokens of documents");
   const auto tokens = [](const at::Tensor& x) { return x.transpose(1, 2).reshape({-1, x.size(1), x.size(3)}); };
   const auto outcome = at::_flash_attention_forward(tokens(q), tokens(k), tokens(v), documents.starts, documents.starts,
                                                     documents.longest, documents.longest,

@@ -27,6 +27,7 @@ Documents documents_of(const at::Tensor& ids, at::Device device) {
   }
   starts.push_back(static_cast<int32_t>(host.numel()));
   Documents documents;
+  documents.num_tokens = host.numel();
   for (size_t d = 1; d < starts.size(); ++d)
     documents.longest = std::max<int64_t>(documents.longest, starts[d] - starts[d - 1]);
   const at::Tensor pinned =
@@ -45,10 +46,12 @@ bool takes_documents(at::Device device, at::ScalarType dtype, int64_t head_dim) 
 }
 
 Visibility visibility(int64_t num_tokens, int64_t past, const at::Tensor& document_ids, at::Device device,
-                      bool takes_documents) {
+                      bool by_length) {
   SATIN_CHECK(past == 0 || !document_ids.defined(), "document_ids with a cache");
   if (document_ids.defined()) {
-    if (takes_documents)
+    SATIN_CHECK(document_ids.dim() == 2 && document_ids.size(1) == num_tokens, "document_ids ", document_ids.sizes(),
+                " of ", num_tokens, " tokens a sequence");
+    if (by_length)
       if (Documents documents = documents_of(document_ids, device); documents.starts.defined())
         return {true, {}, std::move(documents)};
     const at::Tensor ids = document_ids.to(device, /*non_blocking=*/true);

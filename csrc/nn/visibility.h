@@ -8,8 +8,8 @@ namespace satin::nn {
 
 /// Documents among the B T tokens of a batch, one after another.
 struct Documents {
-  at::Tensor starts;    ///< [D + 1] int32 on the device: document d is tokens starts[d] to starts[d + 1] - 1
-  int64_t longest = 0;  ///< tokens
+  at::Tensor starts;  ///< [D + 1] int32 on the device: document d is tokens starts[d] to starts[d + 1] - 1
+  int64_t longest = 0, num_tokens = 0;  ///< of one document, of all
 };
 
 /// Of queries T and keys S.
@@ -24,9 +24,9 @@ struct Visibility {
 bool takes_documents(at::Device device, at::ScalarType dtype, int64_t head_dim);
 
 /// Of T new tokens after `past` cached ones; document_ids [B, T] int64 or undefined (not together with a cache): tokens
-/// of equal id see each other. As documents where attention takes them and ids on the host rise within a sequence.
+/// of equal id see each other. by_length: as documents, if ids are on the host and rise within a sequence.
 Visibility visibility(int64_t num_tokens, int64_t past, const at::Tensor& document_ids, at::Device device,
-                      bool takes_documents = false);
+                      bool by_length = false);
 
 /// The mask as numbers added to attention's logits, 0 or -infinity, in the compute dtype: what every layer would make
 /// of a bool one, and keep for its backward.

@@ -4,8 +4,8 @@
 
 namespace satin::ops {
 
-/// sums [V, H] += rows [N, H] by ids [N] int64, in the sums' dtype. The same bits in every run. Throws InternalError
-/// for shapes, dtypes or devices that do not agree.
+/// sums [V, H] += rows [N, H], made the sums' dtype, by ids [N] int64, 0 ... V - 1 (not checked). Repeats bit for bit
+/// where the sums are float or double. Throws InternalError for shapes or devices that do not agree.
 void add_rows(const at::Tensor& sums, const at::Tensor& ids, const at::Tensor& rows);
 
 /// The kernel: ids that rise, and where their rows are.

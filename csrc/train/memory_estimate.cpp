@@ -148,7 +148,7 @@ MemoryEstimate estimate_memory(const config::Config& config, const models::Decod
     int64_t blocks = c.num_layers * a_layer;
     if (recompute) blocks = a_layer + c.num_layers * (wide * h + element * h);  // one, and the inputs of all
     int64_t bytes = rows * (blocks + wide * h + element * h);
-    const bool by_length = !branches && nn::takes_documents(device, compute_dtype, c.head_dim);
+    const bool by_length = !branches && element == compute && nn::takes_documents(device, compute_dtype, c.head_dim);
     if (!config.data.attention_across_documents)
       bytes += by_length ? 0 : element * rows * length;  // the mask, a number a pair
     else if (masked)

@@ -27,7 +27,8 @@ MemoryEstimate estimate_memory(const config::Config& config, const models::Decod
                                const models::ModelConfig* teacher, at::ScalarType compute_dtype, at::Device device,
                                const Layout& layout = {});
 
-/// Of a device's memory, what a run may plan with: the rest is CUDA's context, buffers of collectives and fragmentation.
+/// Of a device's memory, what a run may plan with: the rest is CUDA's context, buffers of collectives and
+/// fragmentation.
 inline constexpr double kUsableMemory = 0.92;
 
 /// Kept for the backward of a block, bytes a token: the residual stream before both norms (`wide` bytes a value), both

@@ -12,7 +12,7 @@ namespace {
 
 /// Numbers of a gradient that is worth a message of its own as soon as it is there; norms and biases of all blocks go
 /// together.
-constexpr int64_t kLarge = 1 << 18;
+constexpr int64_t kLarge = 1 << 15;
 
 at::Tensor& gradient_of(const nn::Parameter& parameter) {
   return (parameter.whole.defined() ? parameter.whole : parameter.value).mutable_grad();

@@ -20,7 +20,8 @@ class StepTime {
 
   void begin();
   void data_is_here();
-  /// The device has finished the step.
+  /// The step's last work is queued. What the device has still to do falls into the next step's time, unless the caller
+  /// waits for it before (as before every take()).
   void end();
 
   /// Means over the steps since the last take(), of every process in the ranks' order. All processes call it together.

@@ -167,7 +167,7 @@ int nccl_operations(const Launch& launch) {
   for (const auto& group : {first, first->duplicate()}) {
     const int64_t rank = group->rank(), size = group->size();
     for (const auto dtype : {at::kDouble, at::kFloat, at::kBFloat16}) {
-      for (const int64_t n : {0, 1, 5, 1000, 65537, 2000003}) {  // the last goes through the copy engines
+      for (const int64_t n : {0, 1, 5, 1000, 65537, 2000003}) {
         const std::string name = cat("NCCL ", at::toString(dtype), " ", n);
         const auto sum = [&](int64_t numbers) {
           at::Tensor total = whole_numbers(0, numbers, dtype);
@@ -208,7 +208,8 @@ const test::RegisterJob kNcclOperations("nccl_operations", nccl_operations);
 TEST(Nccl, DoesEveryOperationInEveryDtype) {
   const int64_t gpus = at::hasCUDA() ? at::accelerator::deviceCount() : 0;
   if (gpus < 2) GTEST_SKIP() << "needs two GPUs";
-  test::run_job("nccl_operations", static_cast<int>(gpus));
+  for (const char* copy_engines : {"1", "0"})
+    test::run_job("nccl_operations", static_cast<int>(gpus), {cat("SATIN_COPY_ENGINES=", copy_engines)});
 }
 
 class Communicators : public testing::TestWithParam<int> {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdio>
+#include <optional>
 
 #include "dist/ranks.h"
 #include "dist/sharing.h"
@@ -54,6 +55,24 @@ int row_lists(const Launch& launch) {
       expect(at::equal(all[i], sums[i]), "summed");
     }
   }
+  // Long lists are summed where they lie, short ones in a tensor of their own; both in another dtype too.
+  Sharing sharing;
+  sharing.world = sharing.replicas = group;
+  for (const int64_t n : {5, 600001})
+    for (const auto dtype : {std::optional<at::ScalarType>(), std::optional(at::kBFloat16)}) {
+      sharing.reduce_dtype = dtype;
+      const at::Tensor count = at::arange(n, at::kLong).remainder(7).to(at::kFloat);
+      std::vector<at::Tensor> list;
+      for (int64_t i = 0; i < 3; ++i) list.push_back(count.add(static_cast<double>(i + group->rank())));
+      const std::vector<at::Tensor> sums = GradientReduce(sharing, list, false).finish();
+      const auto size = static_cast<double>(group->size());
+      for (size_t i = 0; i < list.size(); ++i) {
+        const at::Tensor sum = count.add(static_cast<double>(i)).mul(size).add(size * (size - 1) / 2);
+        expect(sums[i].scalar_type() == dtype.value_or(at::kFloat), "the dtype of a list's sum");
+        expect(at::equal(sums[i].to(at::kFloat), sum), "a list's sum");
+        expect((sums[i].data_ptr() == list[i].data_ptr()) == (n > 5 && !dtype), "where a list's sum lies");
+      }
+    }
   return failures;
 }
 const test::RegisterJob kRowLists("row_lists", row_lists);
