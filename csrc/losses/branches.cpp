@@ -3,7 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "core/error.h"
-#include "losses/to_device.h"
+#include "ops/to_device.h"
 
 namespace satin::losses {
 
@@ -27,12 +27,12 @@ at::Tensor ScoredBranches::rows_of(const at::Tensor& context) const {
   SATIN_CHECK_EQ(context.size(1), 2 * num_tokens_);
   return context.narrow(1, num_tokens_, num_tokens_)
       .reshape({-1, context.size(2)})
-      .index_select(0, to_device(rows_, context.device()));
+      .index_select(0, ops::to_device(rows_, context.device()));
 }
 
 at::Tensor ScoredBranches::scatter(const at::Tensor& rows) const {
   at::Tensor all = at::zeros({num_windows_ * num_tokens_, rows.size(1)}, rows.options());
-  return all.index_copy_(0, to_device(rows_, rows.device()), rows).view({num_windows_, num_tokens_, -1});
+  return all.index_copy_(0, ops::to_device(rows_, rows.device()), rows).view({num_windows_, num_tokens_, -1});
 }
 
 }  // namespace satin::losses

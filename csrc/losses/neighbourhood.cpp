@@ -9,7 +9,7 @@
 #include "core/random.h"
 #include "losses/head.h"
 #include "losses/schedule.h"
-#include "losses/to_device.h"
+#include "ops/to_device.h"
 
 namespace satin::losses {
 namespace {
@@ -22,7 +22,7 @@ template <class T>
 at::Tensor tensor_of(const std::vector<T>& values, at::ScalarType dtype, const at::Device& device) {
   at::Tensor host = at::empty({static_cast<int64_t>(values.size())}, dtype);
   std::copy(values.begin(), values.end(), host.data_ptr<T>());
-  return to_device(host, device);
+  return ops::to_device(host, device);
 }
 
 void require_neighbourhood(bool condition, const char* key, const char* expected, double found) {

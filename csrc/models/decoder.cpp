@@ -7,6 +7,7 @@
 #include "nn/norm.h"
 #include "nn/rope.h"
 #include "ops/step_ends.h"
+#include "ops/to_device.h"
 
 namespace satin::models {
 namespace {
@@ -81,8 +82,7 @@ std::pair<at::Tensor, at::Tensor> rotations(nn::RopeTables& rope, const ForwardO
               "positions: int64 on the CPU");
   SATIN_CHECK_EQ(options.positions.numel(), num_tokens);
   const auto [cos, sin] = rope.slice(0, options.positions.max().item<int64_t>() + 1);
-  const at::Tensor rows =
-      (device.is_cuda() ? options.positions.pin_memory() : options.positions).to(device, /*non_blocking=*/true);
+  const at::Tensor rows = ops::to_device(options.positions, device);
   return {cos.index_select(0, rows), sin.index_select(0, rows)};
 }
 

@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "ops/device.h"
+#include "ops/to_device.h"
 
 namespace satin::nn {
 namespace {
@@ -30,10 +31,7 @@ Documents documents_of(const at::Tensor& ids, at::Device device) {
   documents.num_tokens = host.numel();
   for (size_t d = 1; d < starts.size(); ++d)
     documents.longest = std::max<int64_t>(documents.longest, starts[d] - starts[d - 1]);
-  const at::Tensor pinned =
-      at::empty({static_cast<int64_t>(starts.size())}, at::TensorOptions(at::kInt).pinned_memory(device.is_cuda()));
-  std::copy(starts.begin(), starts.end(), pinned.mutable_data_ptr<int32_t>());
-  documents.starts = pinned.to(device, /*non_blocking=*/true);
+  documents.starts = ops::to_device(at::tensor(starts, at::kInt), device);
   return documents;
 }
 

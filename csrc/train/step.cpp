@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "core/error.h"
-#include "losses/to_device.h"
+#include "ops/to_device.h"
 #include "quant/held_weights.h"
 #include "train/block_scope.h"
 #include "train/compared_states.h"
@@ -179,7 +179,7 @@ TrainingStep::Context TrainingStep::read(const data::Batch& batch, double progre
   context.options.positions = losses::branch_positions(batch.tokens.size(1));
   context.options.mask = losses::branch_mask(batch.tokens.size(1), device);
   if (batch.document_ids.defined())
-    context.options.document_ids = losses::to_device(batch.document_ids.repeat({1, 2}), device);
+    context.options.document_ids = ops::to_device(batch.document_ids.repeat({1, 2}), device);
   return context;
 }
 
