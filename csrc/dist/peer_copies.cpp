@@ -9,10 +9,10 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
-#include <functional>
 
 #include "core/error.h"
 #include "core/log.h"
+#include "dist/together.h"
 
 namespace satin::dist {
 namespace {
@@ -22,7 +22,7 @@ constexpr int64_t kFlagStride = 64;
 
 int64_t round_up(int64_t value, int64_t to) { return (value + to - 1) / to * to; }
 char* data_of(const at::Tensor& tensor) { return static_cast<char*>(tensor.data_ptr()); }
-int64_t bytes_of(const at::Tensor& tensor) { return tensor.numel() * static_cast<int64_t>(tensor.element_size()); }
+int64_t bytes_of(const at::Tensor& tensor) { return static_cast<int64_t>(tensor.nbytes()); }
 
 /// Of the running kernel of this host; what is not the same is on another host.
 std::string host_id() {
@@ -31,8 +31,16 @@ std::string host_id() {
   return id;
 }
 
+/// What every rank tells the others.
+struct Card {
+  char host[64];
+  cudaIpcMemHandle_t window;
+};
+
 void check_cuda(cudaError_t result, const std::string& what) {
-  if (result != cudaSuccess) throw std::runtime_error(cat(what, ": ", cudaGetErrorString(result)));
+  if (result == cudaSuccess) return;
+  (void)cudaGetLastError();  // or the next call would report it again
+  throw std::runtime_error(cat(what, ": ", cudaGetErrorString(result)));
 }
 
 /// cuStreamWriteValue32 or cuStreamWaitValue32, found at run time: the driver is not linked.
@@ -48,24 +56,6 @@ void check_driver(CUresult result, const char* name) {
   SATIN_CHECK(result == CUDA_SUCCESS, name, ": CUDA driver error ", static_cast<int>(result));
 }
 
-/// What `act` threw, or nothing.
-std::string problem_of(const std::function<void()>& act) {
-  try {
-    act();
-  } catch (const std::exception& error) {
-    (void)cudaGetLastError();
-    return error.what();
-  }
-  return {};
-}
-
-/// The first of these that is not empty, and whose it is.
-std::string first_problem(const std::vector<std::string>& problems) {
-  for (size_t rank = 0; rank < problems.size(); ++rank)
-    if (!problems[rank].empty()) return cat("rank ", rank, ": ", problems[rank]);
-  return {};
-}
-
 }  // namespace
 
 PeerCopies::PeerCopies(int64_t rank, int64_t size, c10::Device device, int64_t piece_bytes)
@@ -73,13 +63,22 @@ PeerCopies::PeerCopies(int64_t rank, int64_t size, c10::Device device, int64_t p
       size_(size),
       slot_bytes_(piece_bytes / size / kAlignment * kAlignment),
       device_(device),
-      windows_(static_cast<size_t>(size)) {}
+      windows_(static_cast<size_t>(size)) {
+  for (int64_t i = 1; i < size; ++i) others_.push_back((rank + i) % size);
+}
 
 std::unique_ptr<PeerCopies> PeerCopies::make(Communicator& group, c10::Device device, int64_t piece_bytes) {
   const c10::cuda::CUDAGuard guard(device);
   std::unique_ptr<PeerCopies> copies(new PeerCopies(group.rank(), group.size(), device, piece_bytes));
-  const std::string own = problem_of([&] { copies->open(group); });
-  const std::string problem = first_problem(group.gather(own));
+  std::string problem;
+  try {
+    const std::vector<std::string> cards = gather_of(group, [&] { return copies->open_own(); });
+    together(group, [&] { copies->open_others(cards); });
+  } catch (const PeerError&) {
+    throw;
+  } catch (const std::exception& error) {  // the same on every rank
+    problem = error.what();
+  }
   const std::string reach = cat("collectives of ", group.size(), " GPUs go ");
   if (problem.empty()) {
     if (group.rank() == 0) log_info(reach + "through their copy engines");
@@ -90,32 +89,7 @@ std::unique_ptr<PeerCopies> PeerCopies::make(Communicator& group, c10::Device de
   return nullptr;
 }
 
-void PeerCopies::open(Communicator& group) {
-  // What every rank tells: its host and the handle of its window, or nothing when it has none.
-  struct Card {
-    char host[64];
-    cudaIpcMemHandle_t window;
-  };
-  Card mine{};
-  host_id().copy(mine.host, sizeof mine.host - 1);
-  const std::string problem = problem_of([&] { mine.window = open_own(); });
-  const std::string card(reinterpret_cast<const char*>(&mine), sizeof mine);
-  const std::vector<std::string> cards = group.gather(problem.empty() ? card : "");
-  if (!problem.empty()) throw std::runtime_error(problem);
-  for (int64_t peer = 0; peer < size_; ++peer) {
-    if (peer == rank_ || cards[peer].empty()) continue;  // it will say itself why it has none
-    Card theirs;
-    std::memcpy(&theirs, cards[peer].data(), sizeof theirs);
-    if (mine.host[0] == 0 || std::strcmp(theirs.host, mine.host) != 0)
-      throw std::runtime_error(cat("rank ", peer, " is on another host"));
-    void* window = nullptr;
-    check_cuda(cudaIpcOpenMemHandle(&window, theirs.window, cudaIpcMemLazyEnablePeerAccess),
-               cat("the window of rank ", peer, " cannot be opened (can this process see its GPU?)"));
-    windows_[peer] = static_cast<char*>(window);
-  }
-}
-
-cudaIpcMemHandle_t PeerCopies::open_own() {
+std::string PeerCopies::open_own() {
   const char* const setting = std::getenv("SATIN_COPY_ENGINES");
   if (setting && std::strcmp(setting, "0") == 0) throw std::runtime_error("SATIN_COPY_ENGINES=0");
   const int64_t bytes = (size_ + 1) * slot_bytes_ + kNumFlags * size_ * kFlagStride;
@@ -137,16 +111,30 @@ cudaIpcMemHandle_t PeerCopies::open_own() {
   wait_flags_ = CU_STREAM_WAIT_VALUE_GEQ | (flushes ? CU_STREAM_WAIT_VALUE_FLUSH : 0);
   set_value(flag(rank_, kSent, rank_), 0);  // these throw where streams cannot
   wait_value(flag(rank_, kSent, rank_), 0);
-  cudaIpcMemHandle_t handle{};
-  check_cuda(cudaIpcGetMemHandle(&handle, window), "the window cannot be shared");
-  return handle;
+  Card card{};
+  host_id().copy(card.host, sizeof card.host - 1);
+  check_cuda(cudaIpcGetMemHandle(&card.window, window), "the window cannot be shared");
+  return {reinterpret_cast<const char*>(&card), sizeof card};
+}
+
+void PeerCopies::open_others(const std::vector<std::string>& cards) {
+  const std::string host = host_id();
+  for (const int64_t peer : others_) {
+    Card theirs;
+    std::memcpy(&theirs, cards[peer].data(), sizeof theirs);
+    if (host.empty() || host != theirs.host) throw std::runtime_error(cat("rank ", peer, " is on another host"));
+    void* window = nullptr;
+    check_cuda(cudaIpcOpenMemHandle(&window, theirs.window, cudaIpcMemLazyEnablePeerAccess),
+               cat("the window of rank ", peer, " cannot be opened (can this process see its GPU?)"));
+    windows_[peer] = static_cast<char*>(window);
+  }
 }
 
 void PeerCopies::close(Communicator& group) {
   const c10::cuda::CUDAGuard guard(device_);
   if (stream_) C10_CUDA_CHECK(cudaStreamSynchronize(stream_));
-  for (int64_t peer = 0; peer < size_; ++peer)
-    if (peer != rank_ && windows_[peer]) C10_CUDA_CHECK(cudaIpcCloseMemHandle(windows_[peer]));
+  for (const int64_t peer : others_)
+    if (windows_[peer]) C10_CUDA_CHECK(cudaIpcCloseMemHandle(windows_[peer]));
   group.barrier();  // a window is freed when nobody sees it any more
   if (windows_[rank_]) C10_CUDA_CHECK(cudaFree(windows_[rank_]));
   if (stream_) C10_CUDA_CHECK(cudaStreamDestroy(stream_));
@@ -217,11 +205,12 @@ void PeerCopies::reduce_piece(const std::vector<Fragment>& piece, at::ScalarType
   };
   const auto slice = [&](const Fragment& f, int64_t rank) { return f.data + rank * f.slice * element; };
   wait_for(kTaken, num_pushes_);
-  for (int64_t i = 1; i <= size_; ++i) {
-    const int64_t peer = (rank_ + i) % size_;  // no two ranks begin with the same
-    for (const Fragment& f : piece) copy(inbox(peer, rank_) + f.offset, slice(f, peer), numel(f, peer) * element);
-    if (i + 1 == size_) tell(kSent, ++num_pushes_);  // its own slice comes last
-  }
+  const auto push = [&](int64_t to) {
+    for (const Fragment& f : piece) copy(inbox(to, rank_) + f.offset, slice(f, to), numel(f, to) * element);
+  };
+  for (const int64_t peer : others_) push(peer);
+  tell(kSent, ++num_pushes_);
+  push(rank_);
   wait_for(kSent, num_pushes_);
   wait_for(kPulled, num_layouts_);
   add_up(outbox(rank_), piece.back().offset + piece.back().slice * element, dtype);
@@ -229,10 +218,8 @@ void PeerCopies::reduce_piece(const std::vector<Fragment>& piece, at::ScalarType
   tell(kLaidOut, ++num_layouts_);
   for (const Fragment& f : piece) copy(slice(f, rank_), outbox(rank_) + f.offset, numel(f, rank_) * element);
   wait_for(kLaidOut, num_layouts_);
-  for (int64_t i = 1; i < size_; ++i) {
-    const int64_t peer = (rank_ + i) % size_;
+  for (const int64_t peer : others_)
     for (const Fragment& f : piece) copy(slice(f, peer), outbox(peer) + f.offset, numel(f, peer) * element);
-  }
   tell(kPulled, num_layouts_);
 }
 
@@ -247,10 +234,7 @@ at::cuda::CUDAEvent PeerCopies::all_gather(const at::Tensor& whole, const at::Te
       tell(kLaidOut, ++num_layouts_);
       copy(data_of(whole) + rank_ * part_bytes + at, data_of(part) + at, bytes);
       wait_for(kLaidOut, num_layouts_);
-      for (int64_t i = 1; i < size_; ++i) {
-        const int64_t peer = (rank_ + i) % size_;
-        copy(data_of(whole) + peer * part_bytes + at, outbox(peer), bytes);
-      }
+      for (const int64_t peer : others_) copy(data_of(whole) + peer * part_bytes + at, outbox(peer), bytes);
       tell(kPulled, num_layouts_);
     }
   });
@@ -263,11 +247,10 @@ at::cuda::CUDAEvent PeerCopies::reduce_scatter(const at::Tensor& part, const at:
     for (int64_t at = 0; at < part_bytes; at += slot_bytes_) {
       const int64_t bytes = std::min(slot_bytes_, part_bytes - at);
       wait_for(kTaken, num_pushes_);
-      for (int64_t i = 1; i <= size_; ++i) {
-        const int64_t peer = (rank_ + i) % size_;
-        copy(inbox(peer, rank_), data_of(whole) + peer * part_bytes + at, bytes);
-        if (i + 1 == size_) tell(kSent, ++num_pushes_);
-      }
+      const auto push = [&](int64_t to) { copy(inbox(to, rank_), data_of(whole) + to * part_bytes + at, bytes); };
+      for (const int64_t peer : others_) push(peer);
+      tell(kSent, ++num_pushes_);
+      push(rank_);
       wait_for(kSent, num_pushes_);
       add_up(data_of(part) + at, bytes, part.scalar_type());
       tell(kTaken, num_pushes_);
@@ -316,8 +299,7 @@ void PeerCopies::set_value(CUdeviceptr at, uint32_t value) {
 }
 
 void PeerCopies::tell(Flag which, uint32_t count) {
-  for (int64_t peer = 0; peer < size_; ++peer)
-    if (peer != rank_) set_value(flag(peer, which, rank_), count);
+  for (const int64_t peer : others_) set_value(flag(peer, which, rank_), count);
 }
 
 void PeerCopies::wait_value(CUdeviceptr at, uint32_t value) {
@@ -326,8 +308,7 @@ void PeerCopies::wait_value(CUdeviceptr at, uint32_t value) {
 }
 
 void PeerCopies::wait_for(Flag which, uint32_t count) {
-  for (int64_t peer = 0; peer < size_; ++peer)
-    if (peer != rank_) wait_value(flag(rank_, which, peer), count);
+  for (const int64_t peer : others_) wait_value(flag(rank_, which, peer), count);
 }
 
 }  // namespace satin::dist

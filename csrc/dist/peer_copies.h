@@ -16,6 +16,7 @@
 #include <cuda_runtime_api.h>
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "dist/communicator.h"
@@ -55,8 +56,9 @@ class PeerCopies {
   };
 
   PeerCopies(int64_t rank, int64_t size, c10::Device device, int64_t piece_bytes);
-  void open(Communicator& group);
-  cudaIpcMemHandle_t open_own();
+  /// What the others need to open this rank's window.
+  std::string open_own();
+  void open_others(const std::vector<std::string>& cards);
   template <class Function>
   at::cuda::CUDAEvent on_stream(const Function& function);
   /// Contiguous, here, and of one dtype.
@@ -80,7 +82,8 @@ class PeerCopies {
   const c10::Device device_;
   cudaStream_t stream_ = nullptr;
   unsigned wait_flags_ = 0;
-  std::vector<char*> windows_;  ///< of every rank, as this process sees them
+  std::vector<int64_t> others_;  ///< ranks; no two begin with the same
+  std::vector<char*> windows_;   ///< of every rank, as this process sees them
   uint32_t num_pushes_ = 0, num_layouts_ = 0;
 };
 
