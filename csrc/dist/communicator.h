@@ -41,6 +41,8 @@ class Communicator {
   /// Sums in place, in one message. One dtype; no two overlap; an empty list or tensor is fine.
   virtual Pending all_reduce(const std::vector<at::Tensor>& tensors) = 0;
   Pending all_reduce(const at::Tensor& tensor) { return all_reduce(std::vector<at::Tensor>{tensor}); }
+  /// The same, but values are sent in `dtype` and sums rounded to it.
+  virtual Pending all_reduce_in(at::ScalarType dtype, const std::vector<at::Tensor>& tensors);
   /// whole [size * n], part [n]: whole = every rank's part, in the ranks' order.
   virtual Pending all_gather(const at::Tensor& whole, const at::Tensor& part) = 0;
   /// part [n], whole [size * n]: part = this rank's slice of the sum.
@@ -52,6 +54,9 @@ class Communicator {
   virtual std::vector<double> sum(const std::vector<double>& values) = 0;
   virtual std::vector<std::string> gather(const std::string& text) = 0;
   virtual void barrier() = 0;
+
+  /// Whether what collectives compute can wait for gaps that a stream of high priority leaves. Called by every rank.
+  virtual bool yields() { return false; }
 
   /// Seconds so far that this rank's computation stood still for collectives of this group (on CUDA: its stream): what
   /// nothing hid, others' lateness included. Exact when the device has finished. Not of duplicates and subgroups.

@@ -1,5 +1,5 @@
 // GPUs over NCCL, and through their copy engines where they are on one host: collectives run on streams of their own,
-// of high priority.
+// NCCL's of high priority.
 #define USE_C10D_NCCL  // what the header below asks for
 #include <ATen/ATen.h>
 #include <ATen/cuda/CUDAContext.h>
@@ -63,6 +63,13 @@ class NcclMeter : public Meter {
   std::vector<Wait> spare_;
   double waited_s_ = 0;
 };
+
+std::vector<at::Tensor> not_empty(const std::vector<at::Tensor>& tensors) {
+  std::vector<at::Tensor> some;
+  for (const at::Tensor& tensor : tensors)
+    if (tensor.numel() > 0) some.push_back(tensor.detach());
+  return some;
+}
 
 template <class Function>
 auto translate_errors(int64_t rank, const Function& function) {
@@ -130,12 +137,15 @@ class NcclGroup : public Group {
   }
 
   Pending all_reduce(const std::vector<at::Tensor>& tensors) override {
-    std::vector<at::Tensor> some;
-    for (const at::Tensor& tensor : tensors)
-      if (tensor.numel() > 0) some.push_back(tensor.detach());
-    if (!some.empty() && copies()) return start_copies(copies_->all_reduce(some), some);
+    std::vector<at::Tensor> some = not_empty(tensors);
+    if (!some.empty() && copies()) return start_copies(copies_->all_reduce(some, some[0].scalar_type()), some);
     return start(!some.empty(),
                  [&] { return some.size() == 1 ? group_->allreduce(some) : group_->allreduce_coalesced(some); });
+  }
+  Pending all_reduce_in(at::ScalarType dtype, const std::vector<at::Tensor>& tensors) override {
+    const std::vector<at::Tensor> some = not_empty(tensors);
+    if (some.empty() || !copies()) return Group::all_reduce_in(dtype, tensors);
+    return start_copies(copies_->all_reduce(some, dtype), some);
   }
   Pending all_gather(const at::Tensor& whole, const at::Tensor& part) override {
     SATIN_CHECK_EQ(whole.numel(), part.numel() * size_, "all_gather");
@@ -164,6 +174,8 @@ class NcclGroup : public Group {
     return host_ ? host_->gather(text) : Group::gather(text);
   }
   void barrier() override { host_ ? host_->barrier() : Group::barrier(); }
+
+  bool yields() override { return copies() != nullptr; }
 
   double waited_s() const override { return meter_->waited_s() + (host_ ? host_->waited_s() : 0); }
 

@@ -12,6 +12,7 @@
 
 #include "core/error.h"
 #include "core/log.h"
+#include "dist/row_lists.h"
 #include "dist/together.h"
 
 namespace satin::dist {
@@ -102,9 +103,7 @@ std::string PeerCopies::open_own() {
   windows_[rank_] = static_cast<char*>(window);
   check_cuda(cudaMemset(window, 0, bytes), "the window");
   check_cuda(cudaDeviceSynchronize(), "the window");
-  int least = 0, greatest = 0;
-  check_cuda(cudaDeviceGetStreamPriorityRange(&least, &greatest), "a stream");
-  check_cuda(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, greatest), "a stream");
+  check_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "a stream");
   // Where remote writes may become visible in another order than they came, a wait has to flush them.
   int flushes = 0;
   check_cuda(cudaDeviceGetAttribute(&flushes, cudaDevAttrCanFlushRemoteWrites, device_.index()), "the device");
@@ -168,34 +167,45 @@ at::cuda::CUDAEvent PeerCopies::on_stream(const Function& function) {
   return after;
 }
 
-at::cuda::CUDAEvent PeerCopies::all_reduce(const std::vector<at::Tensor>& tensors) {
+at::cuda::CUDAEvent PeerCopies::all_reduce(const std::vector<at::Tensor>& tensors, at::ScalarType sent_in) {
   check(tensors);
   return on_stream([&] {
-    std::vector<Fragment> piece;
-    int64_t offset = 0;
-    const auto end_piece = [&] {
-      if (!piece.empty()) reduce_piece(piece, tensors[0].scalar_type());
-      piece.clear();
-      offset = 0;
-    };
-    for (const at::Tensor& tensor : tensors) {
-      const auto element = static_cast<int64_t>(tensor.element_size());
-      for (int64_t at = 0; at < tensor.numel();) {
-        const int64_t left = tensor.numel() - at,
-                      room = (slot_bytes_ - offset) / kAlignment * kAlignment / element * size_;
-        const int64_t numel = std::min(left, room);
-        if (numel < std::min(left, kAlignment * size_)) {  // no room for a slice worth sending
-          end_piece();
-          continue;
-        }
-        const int64_t slice = round_up((numel + size_ - 1) / size_, kAlignment / element);
-        piece.push_back({data_of(tensor) + at * element, numel, slice, offset});
-        offset += slice * element;
-        at += numel;
+    if (tensors[0].scalar_type() == sent_in) return reduce(tensors);
+    const int64_t most = slot_bytes_ * size_ / static_cast<int64_t>(c10::elementSize(sent_in));
+    for (const at::Tensor& tensor : tensors)
+      for (const at::Tensor& part : tensor.view(-1).split(most)) {
+        const std::vector<at::Tensor> copy = all_as({part}, sent_in);
+        reduce(copy);
+        at::_foreach_copy_({part}, copy);
       }
-    }
-    end_piece();
   });
+}
+
+void PeerCopies::reduce(const std::vector<at::Tensor>& tensors) {
+  std::vector<Fragment> piece;
+  int64_t offset = 0;
+  const auto end_piece = [&] {
+    if (!piece.empty()) reduce_piece(piece, tensors[0].scalar_type());
+    piece.clear();
+    offset = 0;
+  };
+  for (const at::Tensor& tensor : tensors) {
+    const auto element = static_cast<int64_t>(tensor.element_size());
+    for (int64_t at = 0; at < tensor.numel();) {
+      const int64_t left = tensor.numel() - at,
+                    room = (slot_bytes_ - offset) / kAlignment * kAlignment / element * size_;
+      const int64_t numel = std::min(left, room);
+      if (numel < std::min(left, kAlignment * size_)) {  // no room for a slice worth sending
+        end_piece();
+        continue;
+      }
+      const int64_t slice = round_up((numel + size_ - 1) / size_, kAlignment / element);
+      piece.push_back({data_of(tensor) + at * element, numel, slice, offset});
+      offset += slice * element;
+      at += numel;
+    }
+  }
+  end_piece();
 }
 
 void PeerCopies::reduce_piece(const std::vector<Fragment>& piece, at::ScalarType dtype) {
@@ -210,13 +220,26 @@ void PeerCopies::reduce_piece(const std::vector<Fragment>& piece, at::ScalarType
   };
   for (const int64_t peer : others_) push(peer);
   tell(kSent, ++num_pushes_);
-  push(rank_);
+  const bool in_place = size_ == 2;  // of more, a sum in place would be rounded for each
+  if (!in_place) push(rank_);
   wait_for(kSent, num_pushes_);
+  if (in_place) {
+    std::vector<at::Tensor> own, theirs;
+    for (const Fragment& f : piece) {
+      if (numel(f, rank_) == 0) continue;
+      own.push_back(view(slice(f, rank_), numel(f, rank_), dtype));
+      theirs.push_back(view(inbox(rank_, others_[0]) + f.offset, numel(f, rank_), dtype));
+    }
+    if (!own.empty()) at::_foreach_add_(own, theirs);
+  }
   wait_for(kPulled, num_layouts_);
-  add_up(outbox(rank_), piece.back().offset + piece.back().slice * element, dtype);
+  if (!in_place) add_up(outbox(rank_), piece.back().offset + piece.back().slice * element, dtype);
   tell(kTaken, num_pushes_);
+  for (const Fragment& f : piece) {
+    char *const mine = slice(f, rank_), *const laid_out = outbox(rank_) + f.offset;
+    copy(in_place ? laid_out : mine, in_place ? mine : laid_out, numel(f, rank_) * element);
+  }
   tell(kLaidOut, ++num_layouts_);
-  for (const Fragment& f : piece) copy(slice(f, rank_), outbox(rank_) + f.offset, numel(f, rank_) * element);
   wait_for(kLaidOut, num_layouts_);
   for (const int64_t peer : others_)
     for (const Fragment& f : piece) copy(slice(f, peer), outbox(peer) + f.offset, numel(f, peer) * element);
@@ -274,15 +297,18 @@ at::cuda::CUDAEvent PeerCopies::broadcast(const at::Tensor& tensor, int64_t root
 }
 
 void PeerCopies::add_up(char* sum, int64_t bytes, at::ScalarType dtype) {
-  const auto options = at::TensorOptions(dtype).device(device_);
   const auto element = static_cast<int64_t>(c10::elementSize(dtype));
-  at::Tensor out = at::from_blob(sum, {bytes / element}, options);
+  at::Tensor out = view(sum, bytes / element, dtype);
   const at::Tensor slots =
-      at::from_blob(inbox(rank_, 0), {size_, bytes / element}, {slot_bytes_ / element, 1}, options);
+      view(inbox(rank_, 0), size_ * slot_bytes_ / element, dtype).view({size_, -1}).narrow(1, 0, bytes / element);
   if (size_ == 2)  // the same, and faster
     at::add_out(out, slots[0], slots[1]);
   else
     at::sum_out(out, slots, {0}, /*keepdim=*/false, dtype);
+}
+
+at::Tensor PeerCopies::view(char* at, int64_t numel, at::ScalarType dtype) const {
+  return at::from_blob(at, {numel}, at::TensorOptions(dtype).device(device_));
 }
 
 CUdeviceptr PeerCopies::flag(int64_t owner, Flag flag, int64_t setter) const {

@@ -1,5 +1,6 @@
 // Collectives of the GPUs of one host through their copy engines: of what is computed beside them no multiprocessor is
-// taken but for the additions of a sum, one kernel a piece. NCCL's kernels hold multiprocessors for as long as they
+// taken but for the additions of a sum, one kernel a piece, and these wait for gaps where what is computed has a stream
+// of high priority (ops/device.h). NCCL's kernels hold multiprocessors for as long as they
 // send or wait for a late rank, and a matrix product whose blocks fill the GPU once then takes up to twice its time;
 // and once one has run, every later kernel of the process starts .2 us later (measured on H200).
 //
@@ -40,7 +41,7 @@ class PeerCopies {
 
   /// As of Communicator; sums of bf16 and fp16 are in fp32, rounded once. Each starts behind what the current stream
   /// holds, on a stream of its own; the event follows its end.
-  at::cuda::CUDAEvent all_reduce(const std::vector<at::Tensor>& tensors);
+  at::cuda::CUDAEvent all_reduce(const std::vector<at::Tensor>& tensors, at::ScalarType sent_in);
   at::cuda::CUDAEvent all_gather(const at::Tensor& whole, const at::Tensor& part);
   at::cuda::CUDAEvent reduce_scatter(const at::Tensor& part, const at::Tensor& whole);
   at::cuda::CUDAEvent broadcast(const at::Tensor& tensor, int64_t root);
@@ -63,10 +64,13 @@ class PeerCopies {
   at::cuda::CUDAEvent on_stream(const Function& function);
   /// Contiguous, here, and of one dtype.
   void check(const std::vector<at::Tensor>& tensors) const;
+  /// On the stream, of contiguous tensors of one dtype.
+  void reduce(const std::vector<at::Tensor>& tensors);
   void reduce_piece(const std::vector<Fragment>& piece, at::ScalarType dtype);
   /// The sum of all slots of the inbox.
   void add_up(char* sum, int64_t bytes, at::ScalarType dtype);
 
+  at::Tensor view(char* at, int64_t numel, at::ScalarType dtype) const;
   char* inbox(int64_t owner, int64_t sender) const { return windows_[owner] + sender * slot_bytes_; }
   char* outbox(int64_t owner) const { return windows_[owner] + size_ * slot_bytes_; }
   CUdeviceptr flag(int64_t owner, Flag flag, int64_t setter) const;

@@ -107,14 +107,15 @@ std::vector<at::Tensor> all_as(const std::vector<at::Tensor>& tensors, at::Scala
 
 ListReduce::ListReduce(Communicator& group, const std::vector<at::Tensor>& tensors, at::ScalarType dtype) {
   const at::NoGradGuard no_grad;
+  if (tensors.empty()) return;
+  const at::ScalarType wide = c10::promoteTypes(tensors[0].scalar_type(), dtype);
   int64_t numel = 0;
   for (const at::Tensor& tensor : tensors) {
     sums_.push_back(tensor.detach().contiguous());
     numel += tensor.numel();
   }
-  if (sums_.empty()) return;
   if (sums_.size() > 1 && numel <= kPacked) {  // every tensor of a message costs some copies of its own
-    const at::Tensor packed = at::empty({numel}, sums_[0].options().dtype(dtype));
+    const at::Tensor packed = at::empty({numel}, sums_[0].options().dtype(wide));
     std::vector<at::Tensor> parts;
     int64_t at = 0;
     for (const at::Tensor& tensor : sums_) {
@@ -123,10 +124,10 @@ ListReduce::ListReduce(Communicator& group, const std::vector<at::Tensor>& tenso
     }
     at::_foreach_copy_(parts, sums_);
     sums_ = std::move(parts);
-    pending_ = group.all_reduce(packed);
+    pending_ = group.all_reduce_in(dtype, {packed});
   } else {
-    sums_ = all_as(sums_, dtype);
-    pending_ = group.all_reduce(sums_);
+    sums_ = all_as(sums_, wide);
+    pending_ = group.all_reduce_in(dtype, sums_);
   }
 }
 

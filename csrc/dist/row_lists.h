@@ -50,10 +50,10 @@ std::vector<at::Tensor> all_as(const std::vector<at::Tensor>& tensors, at::Scala
 class ListReduce {
  public:
   ListReduce() = default;
-  /// Starts; sums are made in `dtype`. Contiguous tensors become the sums when all are of that dtype and they are more
+  /// Starts; sums are made in `dtype`. Contiguous tensors become the sums where they are no narrower than that and more
   /// than a few numbers, else copies do.
   ListReduce(Communicator& group, const std::vector<at::Tensor>& tensors, at::ScalarType dtype);
-  /// The sums, in `dtype`.
+  /// The sums, in the wider of the tensors' dtype and `dtype`.
   std::vector<at::Tensor> finish();
 
  private:

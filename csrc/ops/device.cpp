@@ -3,6 +3,7 @@
 #include <ATen/Context.h>
 #include <ATen/DeviceAccelerator.h>
 #include <ATen/Parallel.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -46,6 +47,9 @@ RepeatableDecoding::RepeatableDecoding() : before_(at::globalContext().userEnabl
   at::globalContext().setSDPUseCuDNN(false);
 }
 RepeatableDecoding::~RepeatableDecoding() { at::globalContext().setSDPUseCuDNN(before_); }
+
+ComputesFirst::ComputesFirst(c10::Device gpu)
+    : stream_(c10::impl::VirtualGuardImpl(gpu.type()).getStreamFromGlobalPool(gpu, /*isHighPriority=*/true)) {}
 
 std::string device_name(c10::Device device) {
   return device.is_cuda() ? cuda_name(device.index()) : cat("CPU, ", at::get_num_threads(), " threads");

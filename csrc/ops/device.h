@@ -2,6 +2,7 @@
 #pragma once
 #include <c10/core/Device.h>
 #include <c10/core/ScalarType.h>
+#include <c10/core/StreamGuard.h>
 
 #include <cstdint>
 #include <string>
@@ -29,6 +30,15 @@ class RepeatableDecoding {
 
  private:
   bool before_;
+};
+
+/// While it lives, kernels that this thread starts go before those of other streams, which get what they leave free.
+class ComputesFirst {
+ public:
+  explicit ComputesFirst(c10::Device gpu);
+
+ private:
+  c10::StreamGuard stream_;
 };
 
 /// "NVIDIA H100 80GB HBM3", or the number of CPU threads.

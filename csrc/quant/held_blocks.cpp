@@ -131,8 +131,9 @@ void HeldWeights::after_backward(int64_t block) {
   if (found == blocks_.end()) return;
   if (reducing_) {
     start_reduce(found->second);
-    const auto after = blocks_.find(block + 1);  // its sum had this block's backward to come; its packed copy goes
-    if (after != blocks_.end()) finish_reduces(after->second);
+    // Its sum had this block's backward to come, and now its packed copy goes; sums in place have until the fold.
+    if (const auto after = blocks_.find(block + 1); sharing_.is_split() && after != blocks_.end())
+      finish_reduces(after->second);
   }
   if (sharing_.gathers_blocks) release(found->second);
 }

@@ -28,7 +28,7 @@ namespace satin::quant {
 class HeldWeights {
  public:
   /// Layers whose gradients before and after the mask are in memory together in fold().
-  static constexpr int64_t kLayersAFold = 64;
+  static constexpr int64_t kLayersAFold = 16;
 
   /// Quantizes every layer of the registry into `dtype`, which the layers then multiply with until this object ends.
   /// The parameters must not change meanwhile. trainable: gradients are left in the held weights for collect().

@@ -13,6 +13,7 @@
 namespace satin::dist {
 namespace {
 
+using test::bf16_sum_of_ranks;
 using test::check;
 using test::rank_values;
 using test::sum_of_ranks;
@@ -27,6 +28,10 @@ int all_operations(const Launch& launch) {
       at::Tensor tensor = rank_values(rank, n, dtype);
       group->all_reduce(tensor).wait();
       check(tensor.equal(sum_of_ranks(size, n, dtype)), "all_reduce " + name);
+
+      at::Tensor in_bf16 = rank_values(rank, n, dtype);
+      group->all_reduce_in(at::kBFloat16, {in_bf16}).wait();
+      check(in_bf16.equal(bf16_sum_of_ranks(size, n, dtype)), "all_reduce_in " + name);
 
       at::Tensor whole = at::empty({size * n}, dtype);
       group->all_gather(whole, rank_values(rank, n, dtype)).wait();
@@ -176,14 +181,17 @@ int nccl_operations(const Launch& launch) {
         };
         at::Tensor reduced = whole_numbers(rank, n, dtype), sent = whole_numbers(rank, n, dtype);
         at::Tensor whole = at::empty({size * n}, sent.options()), part = at::empty({n}, sent.options());
+        at::Tensor in_bf16 = whole_numbers(rank, n, dtype);
         Pending a = group->all_reduce(reduced), b = group->all_gather(whole, whole_numbers(rank, n, dtype)),
                 c = group->reduce_scatter(part, whole_numbers(rank, size * n, dtype)),
-                d = group->broadcast(sent, size - 1);
+                d = group->broadcast(sent, size - 1), e = group->all_reduce_in(at::kBFloat16, {in_bf16});
+        e.wait();
         d.wait();
         c.wait();
         b.wait();
         a.wait();
         check(reduced.equal(sum(n)), "all_reduce " + name);
+        check(in_bf16.equal(sum(n)), "all_reduce_in " + name);
         for (int64_t i = 0; i < size; ++i)
           check(whole.narrow(0, i * n, n).equal(whole_numbers(i, n, dtype)), "all_gather " + name);
         check(part.equal(sum(size * n).narrow(0, rank * n, n)), "reduce_scatter " + name);
@@ -233,10 +241,11 @@ TEST(Communicator, NamesRanksThatDoNotCome) {
 
 TEST(Communicator, OfOneSendsNothing) {
   auto group = join(Launch{}, at::kCPU, 1);
-  at::Tensor tensor = at::ones({3}), whole = at::empty({3});
+  at::Tensor tensor = at::full({3}, 1.001), whole = at::empty({3});
   group->all_reduce(tensor).wait();
+  group->all_reduce_in(at::kBFloat16, {tensor}).wait();
   group->all_gather(whole, tensor).wait();
-  EXPECT_TRUE(whole.equal(at::ones({3})));
+  EXPECT_TRUE(whole.equal(at::full({3}, 1.001)));
   EXPECT_EQ(group->gather("x"), std::vector<std::string>{"x"});
 }
 

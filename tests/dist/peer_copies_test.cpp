@@ -15,6 +15,7 @@
 namespace satin::dist {
 namespace {
 
+using test::bf16_sum_of_ranks;
 using test::check;
 using test::rank_values;
 using test::sum_of_ranks;
@@ -41,10 +42,17 @@ int peer_copies(const Launch& launch) {
       const at::Tensor sums = sum_of_ranks(size, n, dtype);
       const double tolerance = dtype == at::kBFloat16 ? 1e-2 : 1e-5;  // additions may be in another order
       at::Tensor tensor = rank_values(rank, n, dtype).to(device);
-      copies->all_reduce({tensor}).block(current());
+      copies->all_reduce({tensor}, dtype).block(current());
       check(size == 2 ? tensor.cpu().equal(sums) : tensor.cpu().allclose(sums, tolerance, tolerance),
             "all_reduce " + name);
       check_equal_bits(*group, tensor, "all_reduce " + name);
+
+      at::Tensor in_bf16 = rank_values(rank, n, dtype).to(device);
+      copies->all_reduce({in_bf16}, at::kBFloat16).block(current());
+      const at::Tensor right = bf16_sum_of_ranks(size, n, dtype);
+      check(size == 2 ? in_bf16.cpu().equal(right) : in_bf16.cpu().allclose(right, 1e-2, 1e-2),
+            "all_reduce in bf16 " + name);
+      check_equal_bits(*group, in_bf16, "all_reduce in bf16 " + name);
 
       const at::Tensor whole = at::empty({size * n}, tensor.options()), mine = rank_values(rank, n, dtype).to(device);
       copies->all_gather(whole, mine).block(current());
@@ -61,7 +69,7 @@ int peer_copies(const Launch& launch) {
   }
   // Other dtypes, and from each rank to all.
   at::Tensor counts = at::full({3, 2}, rank + 1, at::TensorOptions(at::kLong).device(device));
-  copies->all_reduce({counts}).block(current());
+  copies->all_reduce({counts}, at::kLong).block(current());
   check(counts.eq(size * (size + 1) / 2).all().item<bool>(), "integers");
   for (int64_t root = 0; root < size; ++root)
     for (const int64_t n : {7, 1500007}) {
@@ -76,7 +84,7 @@ int peer_copies(const Launch& launch) {
     for (int64_t i = 0; i < 4; ++i) {
       for (const int64_t n : {int64_t{3}, 70001 + i, int64_t{12}, int64_t{2000000}})
         lists[static_cast<size_t>(i)].push_back(rank_values(rank, n + 1, at::kBFloat16).to(device).narrow(0, 1, n));
-      done.push_back(copies->all_reduce(lists[static_cast<size_t>(i)]));
+      done.push_back(copies->all_reduce(lists[static_cast<size_t>(i)], at::kBFloat16));
     }
     for (size_t i = lists.size(); i-- > 0;) {
       done[i].block(current());
@@ -90,7 +98,7 @@ int peer_copies(const Launch& launch) {
   at::Tensor late = at::zeros({1 << 22}, at::TensorOptions(at::kFloat).device(device));
   for (int i = 0; i < 50; ++i) {
     late.add_(1);
-    copies->all_reduce({late}).block(current());
+    copies->all_reduce({late}, at::kFloat).block(current());
     late.div_(static_cast<double>(size));
   }
   check(late.eq(50).all().item<bool>(), "in the stream's order");

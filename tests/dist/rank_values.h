@@ -21,6 +21,14 @@ inline at::Tensor sum_of_ranks(int64_t size, int64_t n, at::ScalarType dtype) {
   return sum.to(dtype);
 }
 
+/// The same of values that are sent and summed in bf16.
+inline at::Tensor bf16_sum_of_ranks(int64_t size, int64_t n, at::ScalarType dtype) {
+  const auto sent = [&](int64_t rank) { return rank_values(rank, n, dtype).to(at::kBFloat16).to(at::kFloat); };
+  at::Tensor sum = sent(0);
+  for (int64_t rank = 1; rank < size; ++rank) sum = sum + sent(rank);
+  return sum.to(at::kBFloat16).to(dtype);
+}
+
 /// In a rank, where GoogleTest's macros would not be heard.
 inline void check(bool condition, const std::string& what) {
   if (!condition) throw InternalError(what);

@@ -55,7 +55,7 @@ int row_lists(const Launch& launch) {
       expect(at::equal(all[i], sums[i]), "summed");
     }
   }
-  // Long lists are summed where they lie, short ones in a tensor of their own; both in another dtype too.
+  // Long lists are summed where they lie, short ones in a tensor of their own; sent in another dtype too.
   Sharing sharing;
   sharing.world = sharing.replicas = group;
   for (const int64_t n : {5, 600001})
@@ -68,11 +68,13 @@ int row_lists(const Launch& launch) {
       const auto size = static_cast<double>(group->size());
       for (size_t i = 0; i < list.size(); ++i) {
         const at::Tensor sum = count.add(static_cast<double>(i)).mul(size).add(size * (size - 1) / 2);
-        expect(sums[i].scalar_type() == dtype.value_or(at::kFloat), "the dtype of a list's sum");
-        expect(at::equal(sums[i].to(at::kFloat), sum), "a list's sum");
-        expect((sums[i].data_ptr() == list[i].data_ptr()) == (n > 5 && !dtype), "where a list's sum lies");
+        expect(at::equal(sums[i], sum), "a list's sum");  // fp32, though sent in bf16
+        expect((sums[i].data_ptr() == list[i].data_ptr()) == (n > 5), "where a list's sum lies");
       }
     }
+  sharing.reduce_dtype = at::kFloat;  // wider than what is summed: the sums too
+  const at::Tensor one = at::full({3}, 1, at::kBFloat16), sum = GradientReduce(sharing, {one}, false).finish()[0];
+  expect(sum.scalar_type() == at::kFloat && sum.eq(group->size()).all().item<bool>(), "a sum in fp32");
   return failures;
 }
 const test::RegisterJob kRowLists("row_lists", row_lists);

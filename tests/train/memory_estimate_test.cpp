@@ -45,7 +45,7 @@ TEST_F(Memory, StrategiesOfOneProcessAreTheSame) {
 }
 
 /// A long micro-batch: gradients take the place of activations. A short one: they are what exceeds it, at the end those
-/// of all masters in fp32 and of the last 64 linears in bf16.
+/// of all masters in fp32 and of the last 16 linears in bf16.
 TEST_F(Memory, GradientsTakeThePlaceOfActivations) {
   test::write_shape(dir.path(), test::k8b);
   const auto of = [&](int64_t sequences, int64_t micro_batches) {
@@ -54,7 +54,7 @@ TEST_F(Memory, GradientsTakeThePlaceOfActivations) {
   EXPECT_EQ(of(16, 1).at("gradients"), 0);
   auto one = of(1, 1);
   EXPECT_EQ(one["gradients"] + one["activations"] + one["loss"] + one["workspace"],
-            one["weights"] + 2 * int64_t{32} * (4096 * 4096 * 2 + 4096 * 1024 * 2 + 4096 * 14336 * 3) * 64 / (32 * 7));
+            one["weights"] + 2 * int64_t{32} * (4096 * 4096 * 2 + 4096 * 1024 * 2 + 4096 * 14336 * 3) * 16 / (32 * 7));
   EXPECT_GT(of(16, 2).at("gradients"), 0);
   EXPECT_GT(of(16, 3).at("gradients"), of(16, 2).at("gradients"));
 }
