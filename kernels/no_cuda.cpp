@@ -3,6 +3,7 @@
 #include <string>
 
 #include "kernels/act_quant.h"
+#include "kernels/adamw.h"
 #include "kernels/add_rows.h"
 #include "kernels/cached_attention.h"
 #include "kernels/clip_search.h"
@@ -72,6 +73,13 @@ void rope_cuda(const RopeShape&, bool, Dtype, const void*, const RopeStrides&, c
                const RopeStrides&, CUstream_st*) {
   fail("rope_cuda");
 }
+
+template <class T>
+void adamw_cuda(std::span<const AdamWTask<T>>, const AdamWBetas&, const float*, CUstream_st*) {
+  fail("adamw_cuda");
+}
+template void adamw_cuda(std::span<const AdamWTask<float>>, const AdamWBetas&, const float*, CUstream_st*);
+template void adamw_cuda(std::span<const AdamWTask<double>>, const AdamWBetas&, const float*, CUstream_st*);
 
 void add_rows_cuda(const AddRows<float>&, Dtype, CUstream_st*) { fail("add_rows_cuda"); }
 

@@ -12,6 +12,7 @@ const std::vector<Benchmark>& benchmarks() {
       {"fake_quant", "fake quantization: time beside the floor of its bytes", bench_fake_quant},
       {"head", "LM head and losses: time, and memory beyond the gradients", bench_head},
       {"loss_step", "training steps by loss: what distillation and smoothness add", bench_loss_step},
+      {"optimizer", "gradient norms, clipping and AdamW: time beside the floor of their bytes", bench_optimizer},
       {"packed_linear", "low-bit weights as codes: a few rows times a matrix", bench_packed_linear},
       {"step", "training steps: what quantization adds to a dense one", bench_step}};
   return all;

@@ -45,6 +45,10 @@ void bench_head(const Options& options);
 /// stored; and the teacher's forward alone.
 void bench_loss_step(const Options& options);
 
+/// From gradients to the next weights of a whole quantized model: norms, clipping and AdamW beside the floor of their
+/// bytes and PyTorch's kernels.
+void bench_optimizer(const Options& options);
+
 /// Products of a few rows with packed low-bit weights, beside the floor of the weights' bytes and PyTorch's product
 /// with the dense matrix (fp32 on the CPU, bfloat16 on CUDA). On CUDA many rows too, and what public kernels are timed
 /// with (tests/bench/low_bit_peers.py).

@@ -98,8 +98,7 @@ void Training::step() {
   const auto& parameters = student_->parameters().all();
   const optim::GradientNorms norms = optim::gradient_norms(parameters);
   const at::Tensor bad = optim::non_finite(norms);
-  optim::clip_gradients(parameters, norms, 1);
-  optimizer_->step(1e-3, bad);
+  optimizer_->step(1e-3, optim::clip_factors(norms, 1), bad);
   optimizer_->zero_grad();
 }
 

@@ -1,6 +1,7 @@
 // A build without CUDA registers no CUDA kernels: the dispatcher then names the operator and the missing backend.
 #include "core/error.h"
 #include "ops/a8_kernels.h"
+#include "ops/adamw.h"
 #include "ops/add_rows.h"
 #include "ops/anchors.h"
 #include "ops/decode_kernels.h"
@@ -12,6 +13,7 @@ void anchor_act_quant_cuda() {}
 void anchor_layers_cuda() {}
 void anchor_logit_losses_cuda() {}
 
+void adamw_on_cuda(const AdamWBatch&) { throw InternalError("adamw: a build without CUDA"); }
 void add_rows_on_cuda(const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&) {
   throw InternalError("add_rows: a build without CUDA");
 }

@@ -2,15 +2,11 @@
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/_foreach_add.h>
-#include <ATen/ops/_foreach_sub.h>
-#include <ATen/ops/_fused_adamw.h>
-#include <ATen/ops/zeros.h>
-#include <ATen/ops/zeros_like.h>
 
-#include <algorithm>
+#include <map>
 
 #include "core/error.h"
+#include "ops/adamw.h"
 
 namespace satin::optim {
 namespace {
@@ -35,51 +31,66 @@ double learning_rate_of(nn::Role role, const config::Optimizer& options) {
 }  // namespace
 
 AdamW::AdamW(const std::vector<nn::Parameter>& parameters, const config::Optimizer& options)
-    : beta1_(options.beta1), beta2_(options.beta2), epsilon_(options.epsilon) {
+    : betas_{options.beta1, options.beta2, options.epsilon} {
+  std::map<std::pair<at::ScalarType, std::string>, std::vector<size_t>> groups;
   for (const nn::Parameter& parameter : parameters) {
     const at::Tensor& value = parameter.value;
     if (!value.requires_grad()) continue;
     SATIN_CHECK(value.is_non_overlapping_and_dense(), parameter.name, " has holes or overlaps in memory");
-    const double learning_rate = learning_rate_of(parameter.role, options);
-    const double weight_decay = parameter.role == nn::Role::kWeight ? options.weight_decay : 0;
-    auto group = std::find_if(groups_.begin(), groups_.end(), [&](const Group& g) {
-      return g.learning_rate == learning_rate && g.weight_decay == weight_decay && g.dtype == value.scalar_type() &&
-             g.device == value.device();
-    });
-    if (group == groups_.end())
-      group = groups_.insert(group, {learning_rate, weight_decay, value.scalar_type(), value.device(), {}});
-    group->slots.push_back(slots_.size());
+    groups[{value.scalar_type(), value.device().str()}].push_back(slots_.size());
     const at::Tensor like = value.detach();
-    slots_.push_back(
-        {parameter, at::zeros_like(like), at::zeros_like(like), at::zeros({}, like.options().dtype(at::kFloat))});
+    slots_.push_back({parameter,
+                      learning_rate_of(parameter.role, options),
+                      parameter.role == nn::Role::kWeight ? options.weight_decay : 0,
+                      at::zeros_like(like),
+                      at::zeros_like(like),
+                      {}});
+  }
+  for (auto& [kind, slots] : groups) {
+    const at::Tensor steps =
+        at::zeros({static_cast<int64_t>(slots.size())}, slots_[slots[0]].exp_avg.options().dtype(at::kFloat));
+    const std::vector<at::Tensor> each = steps.unbind();
+    for (size_t i = 0; i < slots.size(); ++i) slots_[slots[i]].step = each[i];
+    groups_.push_back({std::move(slots), steps});
   }
 }
 
-void AdamW::step(double multiplier, const at::Tensor& skip) {
+void AdamW::step(double multiplier, const ClipFactors& clip, const at::Tensor& skip) {
   const at::NoGradGuard no_grad;
-  const std::optional<at::Tensor> found_inf = skip.defined() ? std::optional(skip) : std::nullopt;
-  for (const Group& group : groups_) {
-    std::vector<at::Tensor> values, gradients, exp_avgs, exp_avg_sqs, steps;
-    for (size_t i : group.slots) {
-      const Slot& slot = slots_[i];
-      const at::Tensor& value = slot.parameter.value;
-      at::Tensor gradient = value.grad();
-      if (!gradient.defined()) continue;
-      // The kernels walk memory, so layouts must agree.
-      if (gradient.strides() != value.strides()) gradient = at::zeros_like(value).copy_(gradient);
-      values.push_back(value);
-      gradients.push_back(gradient);
-      exp_avgs.push_back(slot.exp_avg);
-      exp_avg_sqs.push_back(slot.exp_avg_sq);
-      steps.push_back(slot.step);
-    }
-    if (values.empty()) continue;
+  for (const Group& group : groups_) update(group, multiplier, clip, skip);
+}
+
+void AdamW::update(const Group& group, double multiplier, const ClipFactors& clip, const at::Tensor& skip) {
+  std::vector<at::Tensor> steps;
+  for (const size_t i : group.slots)
+    if (slots_[i].parameter.value.grad().defined()) steps.push_back(slots_[i].step);
+  if (steps.empty()) return;
+  if (skip.defined())
+    at::_foreach_add_(steps, 1 - skip);
+  else
     at::_foreach_add_(steps, 1);
-    at::_fused_adamw_(values, gradients, exp_avgs, exp_avg_sqs, /*max_exp_avg_sqs=*/{}, steps,
-                      group.learning_rate * multiplier, beta1_, beta2_, group.weight_decay, epsilon_,
-                      /*amsgrad=*/false, /*maximize=*/false, /*grad_scale=*/{}, found_inf);
-    if (found_inf) at::_foreach_sub_(steps, std::vector<at::Tensor>(steps.size(), *found_inf));
+  const at::ScalarType dtype = slots_[group.slots[0]].exp_avg.scalar_type();
+  const at::Tensor taken = group.steps.to(at::kDouble);
+  const std::vector<at::Tensor> corrections =
+      at::stack({(1 - at::pow(betas_.beta1, taken)).reciprocal(), (1 - at::pow(betas_.beta2, taken)).rsqrt()}, 1)
+          .to(dtype)
+          .unbind();
+  const auto as_values = [&](const at::Tensor& factor) { return factor.defined() ? factor.to(dtype) : factor; };
+  const at::Tensor of_model = as_values(clip.model), of_quantizer = as_values(clip.quantizer);
+
+  ops::AdamWBatch batch{{}, betas_, skip};
+  for (size_t i = 0; i < group.slots.size(); ++i) {
+    const Slot& slot = slots_[group.slots[i]];
+    const at::Tensor& value = slot.parameter.value;
+    at::Tensor gradient = value.grad();
+    if (!gradient.defined()) continue;
+    // The kernels walk memory, so layouts must agree.
+    if (gradient.strides() != value.strides()) gradient = at::zeros_like(value).copy_(gradient);
+    batch.items.push_back({value, gradient, slot.exp_avg, slot.exp_avg_sq, corrections[i],
+                           nn::is_quantizer(slot.parameter.role) ? of_quantizer : of_model,
+                           slot.learning_rate * multiplier, slot.weight_decay});
   }
+  ops::adamw(batch);
 }
 
 void AdamW::zero_grad() {

@@ -2,7 +2,6 @@
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/_foreach_mul.h>
 #include <ATen/ops/_foreach_norm.h>
 #include <ATen/ops/isfinite.h>
 #include <ATen/ops/linalg_vector_norm.h>
@@ -81,16 +80,14 @@ GradientNorms gradient_norms(const std::vector<nn::Parameter>& parameters, dist:
   return norms;
 }
 
-void clip_gradients(const std::vector<nn::Parameter>& parameters, const GradientNorms& norms, double max_norm) {
+ClipFactors clip_factors(const GradientNorms& norms, double max_norm) {
   SATIN_CHECK(max_norm >= 0, "clip_grad_norm ", max_norm);
-  if (max_norm == 0) return;
+  if (max_norm == 0) return {};
   const at::NoGradGuard no_grad;
-  for (bool quantizer : {false, true}) {
-    const at::Tensor& norm = quantizer ? norms.quantizer : norms.model;
-    const at::Tensor factor = (max_norm / (norm + 1e-6)).clamp_max(1).masked_fill(at::isfinite(norm).logical_not(), 1);
-    for (const auto& [dtype, gradients] : gradients_of(parameters, quantizer))
-      at::_foreach_mul_(gradients, factor.to(dtype));
-  }
+  const auto factor = [&](const at::Tensor& norm) {
+    return (max_norm / (norm + 1e-6)).clamp_max(1).masked_fill(at::isfinite(norm).logical_not(), 1);
+  };
+  return {factor(norms.model), factor(norms.quantizer)};
 }
 
 at::Tensor non_finite(const GradientNorms& norms) {

@@ -1,4 +1,4 @@
-// Gradient norms, clipping by them, and the guard's search for what is not finite.
+// Gradient norms, what clips by them, and the guard's search for what is not finite.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -21,11 +21,15 @@ struct GradientNorms {
 /// together by rows; the norms are then over all of these, and the same on each.
 GradientNorms gradient_norms(const std::vector<nn::Parameter>& parameters, dist::Communicator* shards = nullptr);
 
-/// Multiplies the gradients of each set by min(1, max_norm / (norm + 1e-6)) in place; no host synchronisation.
-/// Does nothing when max_norm is 0, nor to a set whose norm is not finite (so that non_finite_gradients still finds the
-/// culprit: torch would multiply all of them by NaN). Source: Pascanu et al. 2013, algorithm 1, as
-/// torch.nn.utils.clip_grad_norm_.
-void clip_gradients(const std::vector<nn::Parameter>& parameters, const GradientNorms& norms, double max_norm);
+/// What the gradients of each set are multiplied by where they are used (AdamW::step): 0-dim tensors beside the norms,
+/// undefined for 1.
+struct ClipFactors {
+  at::Tensor model, quantizer;
+};
+
+/// min(1, max_norm / (norm + 1e-6)), and 1 where max_norm is 0 or the norm is not finite; no host synchronisation.
+/// Source: Pascanu et al. 2013, algorithm 1, as torch.nn.utils.clip_grad_norm_.
+ClipFactors clip_factors(const GradientNorms& norms, double max_norm);
 
 /// 1 where one of the norms is NaN or infinite, else 0: a 0-dim float tensor on the gradients' device, for AdamW::step.
 at::Tensor non_finite(const GradientNorms& norms);

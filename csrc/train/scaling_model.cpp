@@ -8,8 +8,8 @@
 namespace satin::train {
 namespace {
 
-// Bytes of memory traffic an element of fp32 masters: AdamW reads w, g, m, v and writes w, m, v ...
-constexpr double kAdamWBytes = 7 * 4;
+// Bytes of memory traffic an element of fp32 masters: norms read g, AdamW reads w, g, m, v and writes w, m, v ...
+constexpr double kAdamWBytes = 8 * 4;
 // ... quantization reads w and writes Q(w), its backward reads w and a gradient and writes one.
 double fold_bytes(double compute_bytes) { return 2 * 4 + compute_bytes; }
 double quantization_bytes(double compute_bytes) { return 4 + compute_bytes + fold_bytes(compute_bytes); }

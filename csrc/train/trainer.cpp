@@ -181,10 +181,9 @@ bool Trainer::train_step(int64_t step, bool may_stop) {
   const auto& parameters = student_.decoder->parameters().all();
   const optim::GradientNorms norms = optim::gradient_norms(parameters, sharing_.shards.get());
   const at::Tensor bad = optim::non_finite(norms);
-  optim::clip_gradients(parameters, norms, config_.optimizer.clip_grad_norm);
   const ops::HostValue is_bad(bad);  // the host prepares the next step while the device updates
   optimizer_->step(optim::learning_rate_multiplier(step, total_steps_, config_.optimizer),
-                   bad);  // a bad step changes nothing
+                   optim::clip_factors(norms, config_.optimizer.clip_grad_norm), bad);  // a bad step changes nothing
   if (is_bad.get() != 0) diverged(step, result);
   optimizer_->zero_grad();
   step_->parameters_changed();

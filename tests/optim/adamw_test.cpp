@@ -66,8 +66,7 @@ struct Replay {
   void step(AdamW& optimizer, size_t i) {
     const json& step = record["steps"][i];
     set_gradients(step);
-    clip_gradients(parameters, gradient_norms(parameters), record["max_norm"]);
-    optimizer.step(step["multiplier"]);
+    optimizer.step(step["multiplier"], clip_factors(gradient_norms(parameters), record["max_norm"]));
   }
   size_t num_steps() const { return record["steps"].size(); }
 };
@@ -119,7 +118,7 @@ TEST(AdamW, SkippedStepChangesNothing) {
   AdamW optimizer({p}, {});
   const auto step = [&](const at::Tensor& gradient) {
     p.value.mutable_grad() = gradient;
-    optimizer.step(1, non_finite(gradient_norms({p})));
+    optimizer.step(1, {}, non_finite(gradient_norms({p})));
   };
   step(at::full({4, 4}, 0.5));
   std::vector<at::Tensor> before = {p.value.detach().clone()};
