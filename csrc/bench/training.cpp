@@ -48,7 +48,7 @@ Training::Training(const TrainingOptions& options) : options_(options) {
   const at::Device device = options.device;
   nn::BuildOptions build;
   build.device = device;
-  build.master_dtype = device.is_cuda() ? options.master : at::kFloat;
+  build.master_dtype = at::kFloat;
   build.compute_dtype = device.is_cuda() ? at::kBFloat16 : at::kFloat;
   build.trainable = true;
   nn::LinearFactory factory = nn::dense_linear_factory();

@@ -14,7 +14,6 @@ namespace satin::bench {
 struct TrainingOptions {
   std::string shape;   ///< see named_shape
   std::string method;  ///< "dense", or a quantizer at 2 bits in groups of 64
-  at::ScalarType master = at::kFloat;
   int64_t sequences = 1, length = 1;
   at::Device device = at::kCPU;
   config::Loss loss;  ///< a teacher of the same shape is made where it needs one in memory

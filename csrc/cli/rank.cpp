@@ -85,8 +85,6 @@ void as_rank(const RankInputs& inputs,
   dist::Watchdog watchdog(launch, world, inputs.timeout_s);
   watchdog.pause();
   watchdog.guard([&] {
-    std::optional<ops::ComputesFirst> first;
-    if (world->yields()) first.emplace(device);
     if (launch.size > 1) {
       for (const std::string& line : world->gather(launch.text(device.is_cuda()))) log_info(line);
       dist::check_agreement(*world, launch.host, facts_of(inputs));

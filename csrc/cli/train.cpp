@@ -10,6 +10,7 @@
 #include "cli/rank.h"
 #include "core/error.h"
 #include "core/interrupt.h"
+#include "ops/device.h"
 #include "train/dry_run.h"
 #include "train/trainer.h"
 
@@ -74,6 +75,8 @@ void add_train(CLI::App& app) {
       // Outlives what it throws: taking it down may wait for other ranks, which must be told first.
       std::optional<train::Trainer> trainer;
       as_rank(inputs_of(config), [&](std::shared_ptr<dist::Communicator> world, dist::Watchdog& watchdog) {
+        std::optional<ops::ComputesFirst> first;
+        if (world->yields()) first.emplace(ops::resolve_device(config.train.device));
         trainer.emplace(config, train::Resume::parse(options->resume), std::move(world), &watchdog);
         if (options->profile) trainer->profile_steps();
         trainer->run();

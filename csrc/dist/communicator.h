@@ -41,7 +41,7 @@ class Communicator {
   /// Sums in place, in one message. One dtype; no two overlap; an empty list or tensor is fine.
   virtual Pending all_reduce(const std::vector<at::Tensor>& tensors) = 0;
   Pending all_reduce(const at::Tensor& tensor) { return all_reduce(std::vector<at::Tensor>{tensor}); }
-  /// The same, but values are sent in `dtype` and sums rounded to it.
+  /// The same, but values are sent in `dtype` and sums rounded to it (not in a group of one).
   virtual Pending all_reduce_in(at::ScalarType dtype, const std::vector<at::Tensor>& tensors);
   /// whole [size * n], part [n]: whole = every rank's part, in the ranks' order.
   virtual Pending all_gather(const at::Tensor& whole, const at::Tensor& part) = 0;
@@ -55,7 +55,8 @@ class Communicator {
   virtual std::vector<std::string> gather(const std::string& text) = 0;
   virtual void barrier() = 0;
 
-  /// Whether what collectives compute can wait for gaps that a stream of high priority leaves. Called by every rank.
+  /// Whether what collectives compute can wait for gaps that a stream of high priority leaves; sums are in place then.
+  /// Called by every rank: it may be a collective itself.
   virtual bool yields() { return false; }
 
   /// Seconds so far that this rank's computation stood still for collectives of this group (on CUDA: its stream): what

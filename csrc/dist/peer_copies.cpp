@@ -103,7 +103,10 @@ std::string PeerCopies::open_own() {
   windows_[rank_] = static_cast<char*>(window);
   check_cuda(cudaMemset(window, 0, bytes), "the window");
   check_cuda(cudaDeviceSynchronize(), "the window");
-  check_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "a stream");
+  // After a stream of torch's high priority (-3), before one of none.
+  int least = 0, greatest = 0;
+  check_cuda(cudaDeviceGetStreamPriorityRange(&least, &greatest), "a stream");
+  check_cuda(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, greatest < -1 ? -1 : least), "a stream");
   // Where remote writes may become visible in another order than they came, a wait has to flush them.
   int flushes = 0;
   check_cuda(cudaDeviceGetAttribute(&flushes, cudaDevAttrCanFlushRemoteWrites, device_.index()), "the device");
@@ -174,7 +177,7 @@ at::cuda::CUDAEvent PeerCopies::all_reduce(const std::vector<at::Tensor>& tensor
     const int64_t most = slot_bytes_ * size_ / static_cast<int64_t>(c10::elementSize(sent_in));
     for (const at::Tensor& tensor : tensors)
       for (const at::Tensor& part : tensor.view(-1).split(most)) {
-        const std::vector<at::Tensor> copy = all_as({part}, sent_in);
+        const std::vector<at::Tensor> copy = all_as({part}, sent_in);  // faster than to() and copy_()
         reduce(copy);
         at::_foreach_copy_({part}, copy);
       }
@@ -220,10 +223,8 @@ void PeerCopies::reduce_piece(const std::vector<Fragment>& piece, at::ScalarType
   };
   for (const int64_t peer : others_) push(peer);
   tell(kSent, ++num_pushes_);
-  const bool in_place = size_ == 2;  // of more, a sum in place would be rounded for each
-  if (!in_place) push(rank_);
-  wait_for(kSent, num_pushes_);
-  if (in_place) {
+  if (size_ == 2) {  // in place; of more slices that would be rounded for each
+    wait_for(kSent, num_pushes_);
     std::vector<at::Tensor> own, theirs;
     for (const Fragment& f : piece) {
       if (numel(f, rank_) == 0) continue;
@@ -231,15 +232,19 @@ void PeerCopies::reduce_piece(const std::vector<Fragment>& piece, at::ScalarType
       theirs.push_back(view(inbox(rank_, others_[0]) + f.offset, numel(f, rank_), dtype));
     }
     if (!own.empty()) at::_foreach_add_(own, theirs);
+    tell(kTaken, num_pushes_);
+    wait_for(kPulled, num_layouts_);
+    for (const Fragment& f : piece) copy(outbox(rank_) + f.offset, slice(f, rank_), numel(f, rank_) * element);
+    tell(kLaidOut, ++num_layouts_);
+  } else {
+    push(rank_);
+    wait_for(kSent, num_pushes_);
+    wait_for(kPulled, num_layouts_);
+    add_up(outbox(rank_), piece.back().offset + piece.back().slice * element, dtype);
+    tell(kTaken, num_pushes_);
+    tell(kLaidOut, ++num_layouts_);
+    for (const Fragment& f : piece) copy(slice(f, rank_), outbox(rank_) + f.offset, numel(f, rank_) * element);
   }
-  wait_for(kPulled, num_layouts_);
-  if (!in_place) add_up(outbox(rank_), piece.back().offset + piece.back().slice * element, dtype);
-  tell(kTaken, num_pushes_);
-  for (const Fragment& f : piece) {
-    char *const mine = slice(f, rank_), *const laid_out = outbox(rank_) + f.offset;
-    copy(in_place ? laid_out : mine, in_place ? mine : laid_out, numel(f, rank_) * element);
-  }
-  tell(kLaidOut, ++num_layouts_);
   wait_for(kLaidOut, num_layouts_);
   for (const int64_t peer : others_)
     for (const Fragment& f : piece) copy(slice(f, peer), outbox(peer) + f.offset, numel(f, peer) * element);

@@ -1,12 +1,13 @@
 // Collectives of the GPUs of one host through their copy engines: of what is computed beside them no multiprocessor is
-// taken but for the additions of a sum, one kernel a piece, and these wait for gaps where what is computed has a stream
-// of high priority (ops/device.h). NCCL's kernels hold multiprocessors for as long as they
-// send or wait for a late rank, and a matrix product whose blocks fill the GPU once then takes up to twice its time;
-// and once one has run, every later kernel of the process starts .2 us later (measured on H200).
+// taken but for a sum's additions and casts, a kernel or three a piece, and these wait for gaps where what is computed
+// has a stream of high priority (ops/device.h). NCCL's kernels hold multiprocessors for as long as they send or wait
+// for a late rank, and a matrix product whose blocks fill the GPU once then takes up to twice its time; and once one
+// has run, every later kernel of the process starts .2 us later (measured on H200).
 //
 //   reduce_scatter   every rank pushes slice p into rank p's inbox; rank p adds up what lies there
 //   all_gather       every rank lays its part into its outbox; the others pull it from there (broadcast: one rank)
-//   all_reduce       both, piece by piece: slices are pushed, added up, laid out and pulled (Rabenseifner 2004)
+//   all_reduce       both, piece by piece: slices are pushed, added up (of two ranks in place), laid out and pulled
+//                    (Rabenseifner 2004)
 //
 // A window is the memory of a GPU that the others write and read: inbox, outbox and flags, which streams set and wait
 // for without a kernel (cuStreamWriteValue32, cuStreamWaitValue32). A flag counts how often a thing was done, and
@@ -39,8 +40,8 @@ class PeerCopies {
   /// are worthless from here on, and the windows stay until the process ends.
   void abandon();
 
-  /// As of Communicator; sums of bf16 and fp16 are in fp32, rounded once. Each starts behind what the current stream
-  /// holds, on a stream of its own; the event follows its end.
+  /// As of Communicator (sent_in: all_reduce_in); sums of bf16 and fp16 are in fp32, rounded once. Each starts behind
+  /// what the current stream holds, on a stream of its own; the event follows its end.
   at::cuda::CUDAEvent all_reduce(const std::vector<at::Tensor>& tensors, at::ScalarType sent_in);
   at::cuda::CUDAEvent all_gather(const at::Tensor& whole, const at::Tensor& part);
   at::cuda::CUDAEvent reduce_scatter(const at::Tensor& part, const at::Tensor& whole);

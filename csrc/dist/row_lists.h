@@ -50,8 +50,8 @@ std::vector<at::Tensor> all_as(const std::vector<at::Tensor>& tensors, at::Scala
 class ListReduce {
  public:
   ListReduce() = default;
-  /// Starts; sums are made in `dtype`. Contiguous tensors become the sums where they are no narrower than that and more
-  /// than a few numbers, else copies do.
+  /// Starts; values are sent in `dtype` and sums rounded to it. Contiguous tensors become the sums where they are no
+  /// narrower than that, one or long, else copies do.
   ListReduce(Communicator& group, const std::vector<at::Tensor>& tensors, at::ScalarType dtype);
   /// The sums, in the wider of the tensors' dtype and `dtype`.
   std::vector<at::Tensor> finish();

@@ -45,6 +45,7 @@ void on_cpu(const AdamWBatch& batch) {
 void adamw(const AdamWBatch& batch) {
   if (batch.items.empty()) return;
   check(batch);
+  for (const AdamWBatch::Item& item : batch.items) item.weight.unsafeGetTensorImpl()->bump_version();
   const at::Tensor& first = batch.items[0].weight;
   if (first.is_cuda())
     adamw_on_cuda(batch);

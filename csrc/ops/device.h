@@ -32,7 +32,8 @@ class RepeatableDecoding {
   bool before_;
 };
 
-/// While it lives, kernels that this thread starts go before those of other streams, which get what they leave free.
+/// While it lives, kernels that this thread starts go before those of other streams, which get what they leave free,
+/// but for those of high priority (NCCL's).
 class ComputesFirst {
  public:
   explicit ComputesFirst(c10::Device gpu);

@@ -6,7 +6,6 @@
 #include <map>
 
 #include "core/error.h"
-#include "ops/adamw.h"
 
 namespace satin::optim {
 namespace {
@@ -36,6 +35,8 @@ AdamW::AdamW(const std::vector<nn::Parameter>& parameters, const config::Optimiz
   for (const nn::Parameter& parameter : parameters) {
     const at::Tensor& value = parameter.value;
     if (!value.requires_grad()) continue;
+    SATIN_CHECK(value.scalar_type() == at::kFloat || value.scalar_type() == at::kDouble, parameter.name,
+                ": expected float or double, found ", value.scalar_type());
     SATIN_CHECK(value.is_non_overlapping_and_dense(), parameter.name, " has holes or overlaps in memory");
     groups[{value.scalar_type(), value.device().str()}].push_back(slots_.size());
     const at::Tensor like = value.detach();

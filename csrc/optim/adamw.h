@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "config/schema.h"
-#include "kernels/adamw.h"
 #include "nn/parameters.h"
+#include "ops/adamw.h"
 #include "optim/clip.h"
 
 namespace satin::optim {

@@ -131,9 +131,10 @@ void HeldWeights::after_backward(int64_t block) {
   if (found == blocks_.end()) return;
   if (reducing_) {
     start_reduce(found->second);
-    // Its sum had this block's backward to come, and now its packed copy goes; sums in place have until the fold.
-    if (const auto after = blocks_.find(block + 1); sharing_.is_split() && after != blocks_.end())
-      finish_reduces(after->second);
+    // Its sum had this block's backward to come, and now its copies go; sums that yield are in place, and have until
+    // the fold.
+    const bool in_place = !sharing_.is_split() && sharing_.world->yields();
+    if (const auto after = blocks_.find(block + 1); !in_place && after != blocks_.end()) finish_reduces(after->second);
   }
   if (sharing_.gathers_blocks) release(found->second);
 }

@@ -181,17 +181,17 @@ int nccl_operations(const Launch& launch) {
         };
         at::Tensor reduced = whole_numbers(rank, n, dtype), sent = whole_numbers(rank, n, dtype);
         at::Tensor whole = at::empty({size * n}, sent.options()), part = at::empty({n}, sent.options());
-        at::Tensor in_bf16 = whole_numbers(rank, n, dtype);
+        const std::vector<at::Tensor> in_bf16{whole_numbers(rank, n, dtype), whole_numbers(rank, 7, dtype)};
         Pending a = group->all_reduce(reduced), b = group->all_gather(whole, whole_numbers(rank, n, dtype)),
                 c = group->reduce_scatter(part, whole_numbers(rank, size * n, dtype)),
-                d = group->broadcast(sent, size - 1), e = group->all_reduce_in(at::kBFloat16, {in_bf16});
+                d = group->broadcast(sent, size - 1), e = group->all_reduce_in(at::kBFloat16, in_bf16);
         e.wait();
         d.wait();
         c.wait();
         b.wait();
         a.wait();
         check(reduced.equal(sum(n)), "all_reduce " + name);
-        check(in_bf16.equal(sum(n)), "all_reduce_in " + name);
+        check(in_bf16[0].equal(sum(n)) && in_bf16[1].equal(sum(7)), "all_reduce_in " + name);
         for (int64_t i = 0; i < size; ++i)
           check(whole.narrow(0, i * n, n).equal(whole_numbers(i, n, dtype)), "all_gather " + name);
         check(part.equal(sum(size * n).narrow(0, rank * n, n)), "reduce_scatter " + name);

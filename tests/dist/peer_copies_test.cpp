@@ -81,15 +81,17 @@ int peer_copies(const Launch& launch) {
   for (int round = 0; round < 3; ++round) {
     std::vector<std::vector<at::Tensor>> lists(4);
     std::vector<at::cuda::CUDAEvent> done;
-    for (int64_t i = 0; i < 4; ++i) {
+    for (int64_t i = 0; i < 4; ++i) {  // every other one is of fp32
+      const auto dtype = i % 2 == 0 ? at::kBFloat16 : at::kFloat;
       for (const int64_t n : {int64_t{3}, 70001 + i, int64_t{12}, int64_t{2000000}})
-        lists[static_cast<size_t>(i)].push_back(rank_values(rank, n + 1, at::kBFloat16).to(device).narrow(0, 1, n));
+        lists[static_cast<size_t>(i)].push_back(rank_values(rank, n + 1, dtype).to(device).narrow(0, 1, n));
       done.push_back(copies->all_reduce(lists[static_cast<size_t>(i)], at::kBFloat16));
     }
     for (size_t i = lists.size(); i-- > 0;) {
       done[i].block(current());
       for (const at::Tensor& tensor : lists[i]) {
-        const at::Tensor sums = sum_of_ranks(size, tensor.numel() + 1, at::kBFloat16).narrow(0, 1, tensor.numel());
+        const at::Tensor sums =
+            bf16_sum_of_ranks(size, tensor.numel() + 1, tensor.scalar_type()).narrow(0, 1, tensor.numel());
         check(tensor.cpu().allclose(sums, 1e-2, 1e-2), cat("list ", i, ", ", tensor.numel()));
       }
     }

@@ -4,6 +4,7 @@
 
 #include <random>
 
+#include "kernels/cuda/adamw.cu"
 #include "kernels/cuda/add_rows.cu"
 #include "kernels/cuda/rms_norm.cu"
 #include "kernels/cuda/rope.cu"
@@ -128,13 +129,14 @@ TEST(LayersEmulation, Rope) {
 }
 
 TEST(LayersEmulation, AddRowsHasTheBitsOfTheCpu) {
-  // Runs of 1, of as many rows as are read at once, and of more; columns in vectors, with a tail, and in two blocks.
+  // Runs of 1, of fewer rows than warps, of as many as are read at once, and of more; columns in vectors, with a tail,
+  // and in several blocks.
   std::vector<int64_t> ids{0, 2, 2};
-  ids.insert(ids.end(), 16, 3);
-  ids.insert(ids.end(), 33, 5);
+  ids.insert(ids.end(), 128, 3);
+  ids.insert(ids.end(), 140, 5);
   std::vector<int64_t> order(ids.size());
   for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int64_t>((i * 7) % order.size());
-  for (const int64_t width : {8, 13, 2064})
+  for (const int64_t width : {8, 13, 520})
     for (const Dtype dtype : {Dtype::kFloat, Dtype::kBFloat16}) {
       const auto n = static_cast<int64_t>(ids.size());
       Values rows(n * width);
@@ -143,6 +145,35 @@ TEST(LayersEmulation, AddRowsHasTheBitsOfTheCpu) {
       add_rows_cuda(AddRows<float>{n, width, ids.data(), order.data(), rows.data(dtype), cuda.data()}, dtype, nullptr);
       EXPECT_EQ(cuda, cpu) << width;
     }
+}
+
+TEST(LayersEmulation, AdamWHasTheBitsOfTheCpu) {
+  // More tensors than a launch takes, in vectors and without; blocks of one tensor and their tails.
+  constexpr AdamWBetas kBetas{0.9, 0.95, 1e-8};
+  const float corrections[2] = {1.5f, 2.5f}, clip = 0.25f;
+  std::vector<Values> values;
+  std::vector<AdamWTask<float>> cpu, cuda;
+  for (int i = 0; i < 600; ++i) {
+    const int64_t n = i == 0 ? 0 : i == 1 ? 4100 : i == 2 ? 2049 : i % 2 == 0 ? 8 : 3;
+    const Values w(n), gradient(n), mean(n), square(n, 0.1f);
+    for (std::vector<AdamWTask<float>>* tasks : {&cpu, &cuda}) {
+      values.insert(values.end(), {w, gradient, mean, square});
+      for (float& v : values.back().wide) v = std::fabs(v);
+      const auto at = [&](size_t back) { return (values.end() - static_cast<std::ptrdiff_t>(back))->wide.data(); };
+      tasks->push_back({n, at(4), at(3), at(2), at(1), corrections, i % 3 == 0 ? &clip : nullptr, 1e-2, i % 2 * 0.1});
+    }
+  }
+  for (const AdamWTask<float>& task : cpu) adamw_cpu<float>(0, task.n, kBetas, task);
+  const float skip = 1, go = 0;
+  const std::vector<float> before(cuda[1].w, cuda[1].w + cuda[1].n);
+  adamw_cuda<float>(cuda, kBetas, &skip, nullptr);
+  EXPECT_TRUE(std::equal(before.begin(), before.end(), cuda[1].w));
+  adamw_cuda<float>(cuda, kBetas, &go, nullptr);
+  for (size_t i = 0; i < cpu.size(); ++i) {
+    EXPECT_TRUE(std::equal(cpu[i].w, cpu[i].w + cpu[i].n, cuda[i].w)) << i;
+    EXPECT_TRUE(std::equal(cpu[i].mean, cpu[i].mean + cpu[i].n, cuda[i].mean)) << i;
+    EXPECT_TRUE(std::equal(cpu[i].square, cpu[i].square + cpu[i].n, cuda[i].square)) << i;
+  }
 }
 
 }  // namespace
