@@ -1,5 +1,6 @@
 // satin bench: kernels and steps beside their floors.
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -39,6 +40,10 @@ void add_bench(CLI::App& app) {
         throw UserError(cat("bench: unknown benchmark '", name, "'", did_you_mean(name, all)));
     if (!options->tune.empty() && !options->names.empty())
       throw UserError("bench --tune: expected no benchmarks beside it, found " + options->names[0]);
+    if (!options->tune.empty() && !options->only.empty() && std::filesystem::exists(options->tune))
+      throw UserError(cat("bench --tune: ", options->tune,
+                          " is there already, and with --only its other lines would be lost: "
+                          "give another file, or all measurements"));
     check_json_file(options->json);
     check_json_file(options->tune, "--tune");
     ops::configure_numerics(false);

@@ -46,6 +46,8 @@ TEST_F(Cli, UsageErrorsExitTwo) {
   expect(satin("bench --tune " + table + " --device cpu"), 2, {"sm_90", "CPU"});
   expect(satin("bench --tune " + (dir / "none/tiles.json").string()), 2, {"--tune", "none"});
   expect(satin("bench step --tune " + table), 2, {"step"});
+  test::write_file(table, "{}");
+  expect(satin("bench --only \"2 bits\" --tune " + table), 2, {"tiles.json", "--only"});
 }
 
 TEST_F(Cli, TrainsEvaluatesExportsAndReports) {
