@@ -2,15 +2,12 @@
 //
 // Shapes    ids [N], rising; order [N]: the row of ids[i] is rows[order[i]]; rows [N, H]; sums [V, H].
 // Dtypes    CPU: T (float or double). CUDA: rows float or bfloat16 with sums in float, or both in double.
-// Contract  sums[v] += the sum of the rows of id v: of its rows p, p + 8, p + 16 ... for each p below 8, then of these
-//           eight from the first on, in the sums' dtype. Repeats bit for bit.
+// Contract  sums[v] += the sum of the rows of id v, from the first i on, in the sums' dtype. Repeats bit for bit.
 // Errors    std::invalid_argument for sizes, std::runtime_error for CUDA. Ids are not checked: 0 ... V - 1.
 #pragma once
 #include "kernels/fake_quant.h"
 
 namespace satin::kernels {
-
-constexpr int kAddRowsParts = 8;  ///< partial sums of an id
 
 template <class T>
 struct AddRows {
