@@ -42,29 +42,18 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-/// One launch for as many of the tasks as fit, those whose numbers can be read V at a time.
+/// The tasks whose numbers can be read V at a time, no more.
 template <class T, int V>
 void launch(std::span<const AdamWTask<T>> tasks, const AdamWBetas& betas, const float* skip, CUstream_st* stream) {
-  Batch<AdamWTask<T>> batch;
-  static_assert(sizeof batch <= 32000);
-  const auto flush = [&] {
-    if (batch.num_blocks() == 0) return;
-    batch.index();
-    launch_kernel(adamw_kernel<T, V>, batch.num_blocks(), stream, betas, skip, batch);
-    batch.clear();
-  };
-  for (const AdamWTask<T>& task : tasks) {
+  const auto make_work = [](const AdamWTask<T>& task) -> std::optional<Work<AdamWTask<T>>> {
     const bool wide = task.n % kWidth<T> == 0 && aligned({task.w, task.gradient, task.mean, task.square});
-    if (task.n == 0 || wide != (V > 1)) continue;
+    if (wide != (V > 1)) return std::nullopt;
     constexpr int64_t kABlock = int64_t{kThreads} * kVectorsAThread * V;
-    const int64_t num_blocks = (task.n + kABlock - 1) / kABlock;
-    if (num_blocks > 0x7fffffff)
-      throw std::invalid_argument("adamw: " + std::to_string(task.n) + " numbers are too many for one launch");
-    if (batch.add(task, num_blocks)) continue;
-    flush();
-    batch.add(task, num_blocks);
-  }
-  flush();
+    return Work<AdamWTask<T>>{task, (task.n + kABlock - 1) / kABlock};
+  };
+  launch_batches<AdamWTask<T>>(tasks, make_work, [&](const Batch<AdamWTask<T>>& batch) {
+    launch_kernel(adamw_kernel<T, V>, batch.num_blocks(), stream, betas, skip, batch);
+  });
 }
 
 }  // namespace

@@ -227,7 +227,8 @@ struct Work {
   int64_t num_blocks;
 };
 
-/// Fills batches and launches each: make_work(task) -> std::optional<Work<Item>> (nothing: another launch's task),
+/// Fills batches and launches each: make_work(task) -> std::optional<Work<Item>> (nothing: another launch's task; no
+/// blocks: an empty one),
 /// launch(batch) with batch.num_blocks() blocks.
 template <class Item, class Task, class MakeWork, class Launch>
 void launch_batches(std::span<const Task> tasks, const MakeWork& make_work, const Launch& launch) {
@@ -240,10 +241,9 @@ void launch_batches(std::span<const Task> tasks, const MakeWork& make_work, cons
     batch.clear();
   };
   for (const Task& task : tasks) {
-    if (task.extent.num_rows == 0 || task.extent.num_columns == 0) continue;
     const std::optional<Work<Item>> work = make_work(task);
-    if (!work) continue;
-    if (work->num_blocks > 0x7fffffff) throw std::invalid_argument("fake_quant: too many groups for one launch");
+    if (!work || work->num_blocks == 0) continue;
+    if (work->num_blocks > 0x7fffffff) throw std::invalid_argument("a tensor of too many blocks for one launch");
     if (!batch.add(work->item, work->num_blocks)) {
       flush();
       batch.add(work->item, work->num_blocks);

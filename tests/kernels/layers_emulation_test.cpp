@@ -129,14 +129,14 @@ TEST(LayersEmulation, Rope) {
 }
 
 TEST(LayersEmulation, AddRowsHasTheBitsOfTheCpu) {
-  // Runs of 1, of fewer rows than warps, of as many as are read at once, and of more; columns in vectors, with a tail,
-  // and in several blocks.
+  // Runs of 1, of 2, of a multiple of the rows that are read at once, and of a tail more; columns in vectors, with a
+  // tail, and in two blocks.
   std::vector<int64_t> ids{0, 2, 2};
   ids.insert(ids.end(), 128, 3);
   ids.insert(ids.end(), 140, 5);
   std::vector<int64_t> order(ids.size());
   for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int64_t>((i * 7) % order.size());
-  for (const int64_t width : {8, 13, 520})
+  for (const int64_t width : {8, 13, 2064})
     for (const Dtype dtype : {Dtype::kFloat, Dtype::kBFloat16}) {
       const auto n = static_cast<int64_t>(ids.size());
       Values rows(n * width);
