@@ -24,6 +24,48 @@ struct OfCopies : Pending::Work {
   std::vector<at::Tensor> copies, tensors;
 };
 
+/// chunks [W, c], every rank's slice and what fills up the last, and the flat whole [n]: the same elements, as pairs of
+/// one shape (the full chunks, and the last rank's fewer).
+std::vector<std::pair<at::Tensor, at::Tensor>> same_elements(const at::Tensor& chunks, const at::Tensor& flat) {
+  const int64_t chunk = chunks.size(1), full = flat.numel() / chunk, rest = flat.numel() - full * chunk;
+  std::vector<std::pair<at::Tensor, at::Tensor>> pairs{
+      {chunks.narrow(0, 0, full), flat.narrow(0, 0, full * chunk).view({full, chunk})}};
+  if (rest > 0) pairs.emplace_back(chunks[full].narrow(0, 0, rest), flat.narrow(0, full * chunk, rest));
+  return pairs;
+}
+int64_t sum_of_slices(const std::vector<Sliced>& wholes) {
+  int64_t total = 0;
+  for (const Sliced& sliced : wholes) total += sliced.slice;
+  return total;
+}
+
+/// Slices of all wholes, one after the other, which become the wholes when they are there.
+struct OfSlices : Pending::Work {
+  OfSlices(Pending gather, at::Tensor all, at::Tensor mine, std::vector<Sliced> wholes)
+      : gather(std::move(gather)), all(std::move(all)), mine(std::move(mine)), wholes(std::move(wholes)) {}
+  void wait() override {
+    const at::NoGradGuard no_grad;
+    gather.wait();
+    int64_t at = 0;
+    for (const Sliced& sliced : wholes) {
+      for (const auto& [chunk, part] : same_elements(all.narrow(1, at, sliced.slice), sliced.whole.view(-1)))
+        part.copy_(chunk);
+      at += sliced.slice;
+    }
+  }
+  Pending gather;
+  at::Tensor all, mine;  ///< [W, sum of slices], [the same]
+  std::vector<Sliced> wholes;
+};
+
+/// A sum of what was packed, which lives until then.
+struct OfPacked : Pending::Work {
+  OfPacked(Pending sum, at::Tensor packed) : sum(std::move(sum)), packed(std::move(packed)) {}
+  void wait() override { sum.wait(); }
+  Pending sum;
+  at::Tensor packed;
+};
+
 }  // namespace
 
 void Pending::wait() {
@@ -38,6 +80,32 @@ Pending Communicator::all_reduce_in(at::ScalarType dtype, const std::vector<at::
   for (const at::Tensor& tensor : tensors) mine.push_back(tensor.detach());
   const std::vector<at::Tensor> copies = all_as(mine, dtype);
   return Pending(std::make_shared<OfCopies>(all_reduce(copies), copies, std::move(mine)));
+}
+
+Pending Communicator::all_gather(const std::vector<Sliced>& wholes, const std::vector<at::Tensor>& parts) {
+  if (wholes.empty()) return {};
+  const at::NoGradGuard no_grad;
+  const int64_t total = sum_of_slices(wholes);
+  const at::Tensor mine = at::empty({total}, parts[0].options().requires_grad(false)),
+                   all = at::empty({size(), total}, mine.options());
+  int64_t at = 0;
+  for (size_t i = 0; i < parts.size(); at += wholes[i++].slice)
+    mine.narrow(0, at, parts[i].numel()).copy_(parts[i].view(-1));
+  return Pending(std::make_shared<OfSlices>(all_gather(all.view(-1), mine), all, mine, wholes));
+}
+
+Pending Communicator::reduce_scatter(const at::Tensor& part, const std::vector<Sliced>& wholes) {
+  if (wholes.empty()) return {};
+  const at::NoGradGuard no_grad;
+  const at::Tensor all = at::empty({size(), sum_of_slices(wholes)}, part.options());
+  int64_t at = 0;
+  for (const auto& [whole, slice] : wholes) {
+    const at::Tensor flat = whole.view(-1), chunks = all.narrow(1, at, slice);
+    for (const auto& [chunk, rows] : same_elements(chunks, flat)) chunk.copy_(rows);
+    if (const int64_t rest = flat.numel() % slice; rest > 0) chunks[-1].narrow(0, rest, slice - rest).zero_();
+    at += slice;
+  }
+  return Pending(std::make_shared<OfPacked>(reduce_scatter(part, all.view(-1)), all));
 }
 
 }  // namespace satin::dist

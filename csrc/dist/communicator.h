@@ -30,6 +30,13 @@ struct GroupProgress {
   bool outstanding = false;  ///< the last one is not done yet
 };
 
+/// A contiguous tensor that ranks have slices of: rank r elements [r slice, (r + 1) slice), the last ones fewer or
+/// none.
+struct Sliced {
+  at::Tensor whole;
+  int64_t slice;
+};
+
 /// Collectives are called by every rank in the same order, with equal shapes and dtypes. Tensors are contiguous and on
 /// the group's device; sums are over ranks, and every rank gets the same bits.
 class Communicator {
@@ -47,6 +54,11 @@ class Communicator {
   virtual Pending all_gather(const at::Tensor& whole, const at::Tensor& part) = 0;
   /// part [n], whole [size * n]: part = this rank's slice of the sum.
   virtual Pending reduce_scatter(const at::Tensor& part, const at::Tensor& whole) = 0;
+  /// The same of lists of one dtype, in one message. parts[i]: this rank's slice of wholes[i], contiguous.
+  virtual Pending all_gather(const std::vector<Sliced>& wholes, const std::vector<at::Tensor>& parts);
+  /// part: as many elements as the slices have, which lie there one after the other; what a slice has beyond its whole
+  /// is anything.
+  virtual Pending reduce_scatter(const at::Tensor& part, const std::vector<Sliced>& wholes);
   /// Overwrites with root's values.
   virtual Pending broadcast(const at::Tensor& tensor, int64_t root) = 0;
 

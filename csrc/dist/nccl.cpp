@@ -150,14 +150,28 @@ class NcclGroup : public Group {
   Pending all_gather(const at::Tensor& whole, const at::Tensor& part) override {
     SATIN_CHECK_EQ(whole.numel(), part.numel() * size_, "all_gather");
     at::Tensor to = whole.detach(), from = part.detach();
-    if (part.numel() > 0 && copies()) return start_copies(copies_->all_gather(to, from), {to, from});
+    if (part.numel() > 0 && copies())
+      return start_copies(copies_->all_gather({{to, part.numel()}}, {from}), {to, from});
     return start(part.numel() > 0, [&] { return group_->_allgather_base(to, from); });
   }
   Pending reduce_scatter(const at::Tensor& part, const at::Tensor& whole) override {
     SATIN_CHECK_EQ(whole.numel(), part.numel() * size_, "reduce_scatter");
     at::Tensor to = part.detach(), from = whole.detach();
-    if (part.numel() > 0 && copies()) return start_copies(copies_->reduce_scatter(to, from), {to, from});
+    if (part.numel() > 0 && copies())
+      return start_copies(copies_->reduce_scatter(to, {{from, part.numel()}}), {to, from});
     return start(part.numel() > 0, [&] { return group_->_reduce_scatter_base(to, from); });
+  }
+  Pending all_gather(const std::vector<Sliced>& wholes, const std::vector<at::Tensor>& parts) override {
+    if (wholes.empty() || !copies()) return Group::all_gather(wholes, parts);
+    std::vector<at::Tensor> used = parts;
+    for (const Sliced& sliced : wholes) used.push_back(sliced.whole);
+    return start_copies(copies_->all_gather(wholes, parts), std::move(used));
+  }
+  Pending reduce_scatter(const at::Tensor& part, const std::vector<Sliced>& wholes) override {
+    if (wholes.empty() || !copies()) return Group::reduce_scatter(part, wholes);
+    std::vector<at::Tensor> used{part};
+    for (const Sliced& sliced : wholes) used.push_back(sliced.whole);
+    return start_copies(copies_->reduce_scatter(part, wholes), std::move(used));
   }
   Pending broadcast(const at::Tensor& tensor, int64_t root) override {
     std::vector<at::Tensor> tensors{tensor.detach()};

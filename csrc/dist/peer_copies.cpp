@@ -24,6 +24,7 @@ constexpr int64_t kFlagStride = 64;
 int64_t round_up(int64_t value, int64_t to) { return (value + to - 1) / to * to; }
 char* data_of(const at::Tensor& tensor) { return static_cast<char*>(tensor.data_ptr()); }
 int64_t bytes_of(const at::Tensor& tensor) { return static_cast<int64_t>(tensor.nbytes()); }
+int64_t slice_bytes(const Sliced& sliced) { return sliced.slice * static_cast<int64_t>(sliced.whole.element_size()); }
 
 /// Of the running kernel of this host; what is not the same is on another host.
 std::string host_id() {
@@ -251,36 +252,73 @@ void PeerCopies::reduce_piece(const std::vector<Fragment>& piece, at::ScalarType
   tell(kPulled, num_layouts_);
 }
 
-at::cuda::CUDAEvent PeerCopies::all_gather(const at::Tensor& whole, const at::Tensor& part) {
-  check({whole, part});
+void PeerCopies::check(const std::vector<Sliced>& wholes, const std::vector<at::Tensor>& others) const {
+  std::vector<at::Tensor> all = others;
+  for (const Sliced& sliced : wholes) all.push_back(sliced.whole);
+  check(all);
+}
+
+template <class Function>
+void PeerCopies::for_slices(const std::vector<Sliced>& wholes, int64_t at, int64_t bytes, const Function& function) {
+  int64_t begin = 0;
+  for (size_t i = 0; i < wholes.size(); ++i) {
+    const int64_t end = begin + slice_bytes(wholes[i]), from = std::max(begin, at), to = std::min(end, at + bytes);
+    if (from < to) function(i, from - begin, from - at, to - from);
+    begin = end;
+  }
+}
+
+int64_t PeerCopies::within(const Sliced& sliced, int64_t rank, int64_t offset, int64_t bytes) {
+  return std::clamp(bytes_of(sliced.whole) - rank * slice_bytes(sliced) - offset, int64_t{0}, bytes);
+}
+
+at::cuda::CUDAEvent PeerCopies::all_gather(const std::vector<Sliced>& wholes, const std::vector<at::Tensor>& parts) {
+  check(wholes, parts);
   return on_stream([&] {
-    const int64_t part_bytes = bytes_of(part);
-    for (int64_t at = 0; at < part_bytes; at += slot_bytes_) {
-      const int64_t bytes = std::min(slot_bytes_, part_bytes - at);
+    int64_t all_bytes = 0;
+    for (const Sliced& sliced : wholes) all_bytes += slice_bytes(sliced);
+    for (int64_t at = 0; at < all_bytes; at += slot_bytes_) {
+      const auto slices = [&](const auto& function) {
+        for_slices(wholes, at, std::min(slot_bytes_, all_bytes - at), function);
+      };
+      const auto slice = [&](size_t i, int64_t rank) {
+        return data_of(wholes[i].whole) + rank * slice_bytes(wholes[i]);
+      };
       wait_for(kPulled, num_layouts_);
-      copy(outbox(rank_), data_of(part) + at, bytes);
+      slices([&](size_t i, int64_t offset, int64_t in_piece, int64_t bytes) {
+        copy(outbox(rank_) + in_piece, data_of(parts[i]) + offset, within(wholes[i], rank_, offset, bytes));
+      });
       tell(kLaidOut, ++num_layouts_);
-      copy(data_of(whole) + rank_ * part_bytes + at, data_of(part) + at, bytes);
+      slices([&](size_t i, int64_t offset, int64_t, int64_t bytes) {
+        copy(slice(i, rank_) + offset, data_of(parts[i]) + offset, within(wholes[i], rank_, offset, bytes));
+      });
       wait_for(kLaidOut, num_layouts_);
-      for (const int64_t peer : others_) copy(data_of(whole) + peer * part_bytes + at, outbox(peer), bytes);
+      for (const int64_t peer : others_)
+        slices([&](size_t i, int64_t offset, int64_t in_piece, int64_t bytes) {
+          copy(slice(i, peer) + offset, outbox(peer) + in_piece, within(wholes[i], peer, offset, bytes));
+        });
       tell(kPulled, num_layouts_);
     }
   });
 }
 
-at::cuda::CUDAEvent PeerCopies::reduce_scatter(const at::Tensor& part, const at::Tensor& whole) {
-  check({part, whole});
+at::cuda::CUDAEvent PeerCopies::reduce_scatter(const at::Tensor& part, const std::vector<Sliced>& wholes) {
+  check(wholes, {part});
   return on_stream([&] {
-    const int64_t part_bytes = bytes_of(part);
-    for (int64_t at = 0; at < part_bytes; at += slot_bytes_) {
-      const int64_t bytes = std::min(slot_bytes_, part_bytes - at);
+    for (int64_t at = 0; at < bytes_of(part); at += slot_bytes_) {
+      const int64_t piece_bytes = std::min(slot_bytes_, bytes_of(part) - at);
       wait_for(kTaken, num_pushes_);
-      const auto push = [&](int64_t to) { copy(inbox(to, rank_), data_of(whole) + to * part_bytes + at, bytes); };
+      const auto push = [&](int64_t to) {
+        for_slices(wholes, at, piece_bytes, [&](size_t i, int64_t offset, int64_t in_piece, int64_t bytes) {
+          copy(inbox(to, rank_) + in_piece, data_of(wholes[i].whole) + to * slice_bytes(wholes[i]) + offset,
+               within(wholes[i], to, offset, bytes));
+        });
+      };
       for (const int64_t peer : others_) push(peer);
       tell(kSent, ++num_pushes_);
       push(rank_);
       wait_for(kSent, num_pushes_);
-      add_up(data_of(part) + at, bytes, part.scalar_type());
+      add_up(data_of(part) + at, piece_bytes, part.scalar_type());
       tell(kTaken, num_pushes_);
     }
   });

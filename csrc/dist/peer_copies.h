@@ -43,8 +43,8 @@ class PeerCopies {
   /// As of Communicator (sent_in: all_reduce_in); sums of bf16 and fp16 are in fp32, rounded once. Each starts behind
   /// what the current stream holds, on a stream of its own; the event follows its end.
   at::cuda::CUDAEvent all_reduce(const std::vector<at::Tensor>& tensors, at::ScalarType sent_in);
-  at::cuda::CUDAEvent all_gather(const at::Tensor& whole, const at::Tensor& part);
-  at::cuda::CUDAEvent reduce_scatter(const at::Tensor& part, const at::Tensor& whole);
+  at::cuda::CUDAEvent all_gather(const std::vector<Sliced>& wholes, const std::vector<at::Tensor>& parts);
+  at::cuda::CUDAEvent reduce_scatter(const at::Tensor& part, const std::vector<Sliced>& wholes);
   at::cuda::CUDAEvent broadcast(const at::Tensor& tensor, int64_t root);
 
  private:
@@ -65,6 +65,13 @@ class PeerCopies {
   at::cuda::CUDAEvent on_stream(const Function& function);
   /// Contiguous, here, and of one dtype.
   void check(const std::vector<at::Tensor>& tensors) const;
+  void check(const std::vector<Sliced>& wholes, const std::vector<at::Tensor>& others) const;
+  /// Of slices that lie one after the other, those in bytes [at, at + bytes): function(list index, offset in the slice
+  /// and in the piece, bytes).
+  template <class Function>
+  static void for_slices(const std::vector<Sliced>& wholes, int64_t at, int64_t bytes, const Function& function);
+  /// How many of the bytes of rank's slice from `offset` on lie in the whole.
+  static int64_t within(const Sliced& sliced, int64_t rank, int64_t offset, int64_t bytes);
   /// On the stream, of contiguous tensors of one dtype.
   void reduce(const std::vector<at::Tensor>& tensors);
   void reduce_piece(const std::vector<Fragment>& piece, at::ScalarType dtype);

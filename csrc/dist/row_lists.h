@@ -18,12 +18,7 @@ class RowGather {
   std::vector<at::Tensor> finish();
 
  private:
-  struct Matrix {
-    std::vector<int64_t> shape;  ///< of the whole
-    int64_t chunk = 0;           ///< elements of c rows
-  };
-  std::vector<Matrix> matrices_;
-  at::Tensor mine_, all_;  ///< [sum of chunks], [W, the same]
+  std::vector<at::Tensor> wholes_;
   Pending pending_;
 };
 
@@ -31,7 +26,7 @@ class RowGather {
 class RowReduce {
  public:
   RowReduce() = default;
-  /// Starts; sums are made in `dtype`. The matrices may be released at once.
+  /// Starts; sums are made in `dtype`. The matrices may be released at once, but not written to before finish().
   RowReduce(Communicator& group, const std::vector<at::Tensor>& wholes, at::ScalarType dtype);
   /// This rank's rows of the sums, in `dtype`.
   std::vector<at::Tensor> finish();
@@ -39,7 +34,7 @@ class RowReduce {
  private:
   std::vector<std::vector<int64_t>> shapes_;  ///< of this rank's rows
   std::vector<int64_t> chunks_;
-  at::Tensor mine_, all_;
+  at::Tensor mine_;  ///< [sum of chunks]
   Pending pending_;
 };
 

@@ -43,14 +43,14 @@ void check_peer_copies(Copies& copies, Communicator& group, c10::Device device, 
       check_equal_bits(group, in_bf16, "all_reduce in bf16 " + name);
 
       const at::Tensor whole = at::empty({size * n}, tensor.options()), mine = rank_values(rank, n, dtype).to(device);
-      copies.all_gather(whole, mine).block(current());
+      copies.all_gather({{whole, n}}, {mine}).block(current());
       const at::Tensor got = whole.cpu();
       for (int64_t i = 0; i < size; ++i)
         check(got.narrow(0, i * n, n).equal(rank_values(i, n, dtype)), "all_gather " + name);
 
       const int64_t few = n / size + 1;
       const at::Tensor part = at::empty({few}, tensor.options());
-      copies.reduce_scatter(part, rank_values(rank, size * few, dtype).to(device)).block(current());
+      copies.reduce_scatter(part, {{rank_values(rank, size * few, dtype).to(device), few}}).block(current());
       const at::Tensor slice = sum_of_ranks(size, size * few, dtype).narrow(0, rank * few, few);
       check(part.cpu().allclose(slice, tolerance, tolerance), "reduce_scatter " + name);
     }
@@ -82,6 +82,31 @@ void check_peer_copies(Copies& copies, Communicator& group, c10::Device device, 
             bf16_sum_of_ranks(size, tensor.numel() + 1, tensor.scalar_type()).narrow(0, 1, tensor.numel());
         check(tensor.cpu().allclose(sums, 1e-2, 1e-2), cat("list ", i, ", ", tensor.numel()));
       }
+    }
+  }
+  // Slices of lists, of which the last rank has fewer, in pieces that begin and end within them.
+  for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+    std::vector<Sliced> gathered, summed;
+    std::vector<at::Tensor> parts;
+    int64_t all = 0;
+    for (const int64_t n : {2 * size - 1, most / 5, most, size}) {
+      const int64_t slice = (n + size - 1) / size, mine = std::clamp(n - rank * slice, int64_t{0}, slice);
+      gathered.push_back({at::zeros({n}, at::TensorOptions(dtype).device(device)), slice});
+      parts.push_back(rank_values(0, n, dtype).narrow(0, std::min(rank * slice, n), mine).to(device));
+      summed.push_back({rank_values(rank, n, dtype).to(device), slice});
+      all += slice;
+    }
+    const at::Tensor part = at::empty({all}, parts[0].options());
+    at::cuda::CUDAEvent gather = copies.all_gather(gathered, parts), sum = copies.reduce_scatter(part, summed);
+    sum.block(current());
+    gather.block(current());
+    int64_t at = 0;
+    for (const auto& [whole, slice] : gathered) {
+      const int64_t n = whole.numel(), mine = std::clamp(n - rank * slice, int64_t{0}, slice);
+      check(whole.cpu().equal(rank_values(0, n, dtype)), cat("gathered slices of ", n));
+      const at::Tensor sums = sum_of_ranks(size, n, dtype).narrow(0, std::min(rank * slice, n), mine);
+      check(part.narrow(0, at, mine).cpu().allclose(sums, 1e-2, 1e-2), cat("summed slices of ", n));
+      at += slice;
     }
   }
   // What is computed before and after on the current stream.
