@@ -15,6 +15,21 @@
 // halve the reads of x: 22.7 us with eight warps, 14.9 with sixteen, where two row bricks took 13.1. Blocks that stay
 // for their next rows, whose words they ask for before sums are made: 13.7 us, and 112 instead of 93 for
 // 128,256 x 2,048 at 8 bits.
+//
+// Tried whole, on integers as the kernels for fewer rows (codes as they lie, two bytes of a 16-bit x as two columns,
+// made once a block in shared memory, columns over clusters, bricks by cp.async): half of the logic instructions, and
+// still slower for most. 16 rows, groups of 128, us at 2 / 8 bits, theirs with zero points:
+//                      this          wgmma m64n32k32     mma.sync m16n8k32
+//     4,096 x 4,096    6.3  10.6     8.5  10.6           9.4  11.5
+//     8,192 x 8,192   13.3  22.1    16.3  24.8
+//    14,336 x 4,096   15.5  23.5    14.9  22.3
+// A fit over 40 shapes and cuts of the first (2 bits): 3.9 us, .11 a column of a block's bricks (its integers), .51 for
+// each four bricks of a scheduler (254 cycles a brick, where its products take 64, logic 46, fp32 66), .65 for each 32
+// sums of a warp over eight blocks. By another fit a conversion of an integer to fp32 costs 8 cycles. Bricks in
+// registers were slower still (22.6 at 8,192 x 8,192): loads of a warp have six counters, so that waiting for one brick
+// of eight is waiting for others. Of clusters of four or eight an H200 runs 120 blocks at once, not 132. Cycles a warp
+// instruction of one scheduler: mma.sync 6.2, wgmma m64n32k32 16.0, logic, shifts, byte permutes and integer
+// multiply-adds 2.3, fp32 additions 1.1, fused multiply-adds 1.6.
 #include "kernels/cuda/packed_numbers.cuh"
 #include "kernels/cuda/packed_outputs.cuh"
 
