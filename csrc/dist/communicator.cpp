@@ -3,8 +3,10 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
 #include <utility>
 
+#include "core/error.h"
 #include "dist/row_lists.h"
 #include "dist/work.h"
 
@@ -33,29 +35,30 @@ std::vector<std::pair<at::Tensor, at::Tensor>> same_elements(const at::Tensor& c
   if (rest > 0) pairs.emplace_back(chunks[full].narrow(0, 0, rest), flat.narrow(0, full * chunk, rest));
   return pairs;
 }
-int64_t sum_of_slices(const std::vector<Sliced>& wholes) {
+template <class Slices>
+int64_t sum_of_slices(const Slices& wholes) {
   int64_t total = 0;
-  for (const Sliced& sliced : wholes) total += sliced.slice;
+  for (const auto& of : wholes) total += of.slice;
   return total;
 }
 
 /// Slices of all wholes, one after the other, which become the wholes when they are there.
 struct OfSlices : Pending::Work {
-  OfSlices(Pending gather, at::Tensor all, at::Tensor mine, std::vector<Sliced> wholes)
+  OfSlices(Pending gather, at::Tensor all, at::Tensor mine, std::vector<ToGather> wholes)
       : gather(std::move(gather)), all(std::move(all)), mine(std::move(mine)), wholes(std::move(wholes)) {}
   void wait() override {
     const at::NoGradGuard no_grad;
     gather.wait();
     int64_t at = 0;
-    for (const Sliced& sliced : wholes) {
-      for (const auto& [chunk, part] : same_elements(all.narrow(1, at, sliced.slice), sliced.whole.view(-1)))
-        part.copy_(chunk);
-      at += sliced.slice;
+    for (const ToGather& to : wholes) {
+      to.whole.resize_(to.shape);
+      for (const auto& [chunk, part] : same_elements(all.narrow(1, at, to.slice), to.whole.view(-1))) part.copy_(chunk);
+      at += to.slice;
     }
   }
   Pending gather;
   at::Tensor all, mine;  ///< [W, sum of slices], [the same]
-  std::vector<Sliced> wholes;
+  std::vector<ToGather> wholes;
 };
 
 /// A sum of what was packed, which lives until then.
@@ -82,7 +85,8 @@ Pending Communicator::all_reduce_in(at::ScalarType dtype, const std::vector<at::
   return Pending(std::make_shared<OfCopies>(all_reduce(copies), copies, std::move(mine)));
 }
 
-Pending Communicator::all_gather(const std::vector<Sliced>& wholes, const std::vector<at::Tensor>& parts) {
+Pending Communicator::all_gather(const std::vector<ToGather>& wholes, const std::vector<at::Tensor>& parts) {
+  check(wholes, parts);
   if (wholes.empty()) return {};
   const at::NoGradGuard no_grad;
   const int64_t total = sum_of_slices(wholes);
@@ -95,17 +99,37 @@ Pending Communicator::all_gather(const std::vector<Sliced>& wholes, const std::v
 }
 
 Pending Communicator::reduce_scatter(const at::Tensor& part, const std::vector<Sliced>& wholes) {
+  check(part, wholes);
   if (wholes.empty()) return {};
   const at::NoGradGuard no_grad;
-  const at::Tensor all = at::empty({size(), sum_of_slices(wholes)}, part.options());
+  const at::Tensor all = at::empty({size(), part.numel()}, part.options());
   int64_t at = 0;
   for (const auto& [whole, slice] : wholes) {
-    const at::Tensor flat = whole.view(-1), chunks = all.narrow(1, at, slice);
-    for (const auto& [chunk, rows] : same_elements(chunks, flat)) chunk.copy_(rows);
-    if (const int64_t rest = flat.numel() % slice; rest > 0) chunks[-1].narrow(0, rest, slice - rest).zero_();
+    for (const auto& [chunk, rows] : same_elements(all.narrow(1, at, slice), whole.view(-1))) chunk.copy_(rows);
     at += slice;
   }
   return Pending(std::make_shared<OfPacked>(reduce_scatter(part, all.view(-1)), all));
+}
+
+void Communicator::check(const std::vector<ToGather>& wholes, const std::vector<at::Tensor>& parts) const {
+  SATIN_CHECK_EQ(wholes.size(), parts.size(), "all_gather");
+  for (size_t i = 0; i < wholes.size(); ++i) {
+    const auto& [whole, shape, slice] = wholes[i];
+    const int64_t numel = c10::multiply_integers(shape);
+    SATIN_CHECK(slice > 0 && slice * size() >= numel && parts[i].is_contiguous() &&
+                    parts[i].numel() == std::clamp(numel - rank() * slice, int64_t{0}, slice),
+                "all_gather of ", at::IntArrayRef(shape), " by slices of ", slice, ": a part of ", parts[i].sizes());
+    SATIN_CHECK(whole.dtype() == parts[0].dtype() && parts[i].dtype() == parts[0].dtype(), "all_gather of ",
+                parts[i].dtype(), " into ", whole.dtype(), ", with ", parts[0].dtype());
+  }
+}
+
+void Communicator::check(const at::Tensor& part, const std::vector<Sliced>& wholes) const {
+  if (wholes.empty()) return;
+  for (const auto& [whole, slice] : wholes)
+    SATIN_CHECK(slice > 0 && slice * size() >= whole.numel() && whole.is_contiguous(), "reduce_scatter of ",
+                whole.sizes(), " by slices of ", slice);
+  SATIN_CHECK_EQ(part.numel(), sum_of_slices(wholes), "reduce_scatter");
 }
 
 }  // namespace satin::dist

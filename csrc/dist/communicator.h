@@ -34,6 +34,12 @@ struct GroupProgress {
 /// none.
 struct Sliced {
   at::Tensor whole;
+  int64_t slice;  ///< at least 1
+};
+/// One that is to be gathered: `whole`, of no elements, takes its shape and memory when it is written, not before.
+struct ToGather {
+  at::Tensor whole;
+  std::vector<int64_t> shape;
   int64_t slice;
 };
 
@@ -54,10 +60,10 @@ class Communicator {
   virtual Pending all_gather(const at::Tensor& whole, const at::Tensor& part) = 0;
   /// part [n], whole [size * n]: part = this rank's slice of the sum.
   virtual Pending reduce_scatter(const at::Tensor& part, const at::Tensor& whole) = 0;
-  /// The same of lists of one dtype, in one message. parts[i]: this rank's slice of wholes[i], contiguous.
-  virtual Pending all_gather(const std::vector<Sliced>& wholes, const std::vector<at::Tensor>& parts);
-  /// part: as many elements as the slices have, which lie there one after the other; what a slice has beyond its whole
-  /// is anything.
+  /// The same of lists, in one message. parts[i], of one dtype and contiguous: this rank's slice of wholes[i].
+  virtual Pending all_gather(const std::vector<ToGather>& wholes, const std::vector<at::Tensor>& parts);
+  /// part: this rank's slices of the sums, one after the other, made in its dtype. What it has where a slice reaches
+  /// beyond its whole is anything.
   virtual Pending reduce_scatter(const at::Tensor& part, const std::vector<Sliced>& wholes);
   /// Overwrites with root's values.
   virtual Pending broadcast(const at::Tensor& tensor, int64_t root) = 0;
@@ -86,6 +92,11 @@ class Communicator {
 
   /// The group of one: nothing is sent.
   static std::shared_ptr<Communicator> alone();
+
+ protected:
+  /// That the lists fit each other, of a gather and of a sum.
+  void check(const std::vector<ToGather>& wholes, const std::vector<at::Tensor>& parts) const;
+  void check(const at::Tensor& part, const std::vector<Sliced>& wholes) const;
 };
 
 }  // namespace satin::dist

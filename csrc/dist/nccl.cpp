@@ -16,6 +16,7 @@
 #include "dist/backends.h"
 #include "dist/group.h"
 #include "dist/peer_copies.h"
+#include "dist/row_lists.h"
 #include "dist/work.h"
 
 namespace satin::dist {
@@ -161,17 +162,27 @@ class NcclGroup : public Group {
       return start_copies(copies_->reduce_scatter(to, {{from, part.numel()}}), {to, from});
     return start(part.numel() > 0, [&] { return group_->_reduce_scatter_base(to, from); });
   }
-  Pending all_gather(const std::vector<Sliced>& wholes, const std::vector<at::Tensor>& parts) override {
+  Pending all_gather(const std::vector<ToGather>& wholes, const std::vector<at::Tensor>& parts) override {
     if (wholes.empty() || !copies()) return Group::all_gather(wholes, parts);
+    check(wholes, parts);
     std::vector<at::Tensor> used = parts;
-    for (const Sliced& sliced : wholes) used.push_back(sliced.whole);
-    return start_copies(copies_->all_gather(wholes, parts), std::move(used));
+    std::vector<Sliced> sliced;
+    for (const ToGather& to : wholes) {
+      used.push_back(to.whole.resize_(to.shape));
+      sliced.push_back({to.whole, to.slice});
+    }
+    return start_copies(copies_->all_gather(sliced, parts), std::move(used));
   }
   Pending reduce_scatter(const at::Tensor& part, const std::vector<Sliced>& wholes) override {
     if (wholes.empty() || !copies()) return Group::reduce_scatter(part, wholes);
-    std::vector<at::Tensor> used{part};
-    for (const Sliced& sliced : wholes) used.push_back(sliced.whole);
-    return start_copies(copies_->reduce_scatter(part, wholes), std::move(used));
+    check(part, wholes);
+    std::vector<at::Tensor> used;
+    for (const Sliced& of : wholes) used.push_back(of.whole);
+    used = all_as(used, part.scalar_type());
+    std::vector<Sliced> sliced;
+    for (size_t i = 0; i < wholes.size(); ++i) sliced.push_back({used[i], wholes[i].slice});
+    used.push_back(part);
+    return start_copies(copies_->reduce_scatter(part, sliced), std::move(used));
   }
   Pending broadcast(const at::Tensor& tensor, int64_t root) override {
     std::vector<at::Tensor> tensors{tensor.detach()};

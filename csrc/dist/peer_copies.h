@@ -27,8 +27,8 @@ namespace satin::dist {
 
 class PeerCopies {
  public:
-  /// Of tensors, sent at once: a copy of a slice takes far longer than it takes to start, and the gradients of a block
-  /// of a 1b model are one piece.
+  /// Of tensors, sent at once: a copy of a large matrix's slice takes far longer than it takes to start, and the
+  /// gradients of a block of a 1b model are one piece.
   static constexpr int64_t kPieceBytes = 128 << 20;
 
   /// Called by every rank of `group`, one a GPU. Null on all where one rank cannot reach another's memory (another

@@ -13,23 +13,23 @@ namespace {
 constexpr int64_t kPacked = 1 << 20;  ///< numbers of a list that is summed as one tensor
 
 int64_t rows_each(int64_t rows, int64_t size) { return (rows + size - 1) / size; }
-int64_t row_elements(const at::Tensor& matrix) { return matrix.size(0) == 0 ? 0 : matrix.numel() / matrix.size(0); }
 
 }  // namespace
 
 RowGather::RowGather(Communicator& group, const std::vector<at::Tensor>& parts, std::vector<int64_t> num_rows) {
   const at::NoGradGuard no_grad;
   SATIN_CHECK_EQ(parts.size(), num_rows.size());
-  std::vector<Sliced> sliced;
+  std::vector<ToGather> wholes;
   std::vector<at::Tensor> mine;
   for (size_t i = 0; i < parts.size(); ++i) {
     std::vector<int64_t> shape = parts[i].sizes().vec();
+    const int64_t row = c10::multiply_integers(shape.begin() + 1, shape.end());
     shape[0] = num_rows[i];
-    wholes_.push_back(at::empty(shape, parts[i].options().requires_grad(false)));
-    sliced.push_back({wholes_.back(), rows_each(num_rows[i], group.size()) * row_elements(parts[i])});
+    wholes_.push_back(at::empty({0}, parts[i].options().requires_grad(false)));
+    wholes.push_back({wholes_.back(), std::move(shape), rows_each(num_rows[i], group.size()) * row});
     mine.push_back(parts[i].detach().contiguous());
   }
-  pending_ = group.all_gather(sliced, mine);
+  pending_ = group.all_gather(wholes, mine);
 }
 
 std::vector<at::Tensor> RowGather::finish() {
@@ -40,21 +40,19 @@ std::vector<at::Tensor> RowGather::finish() {
 RowReduce::RowReduce(Communicator& group, const std::vector<at::Tensor>& wholes, at::ScalarType dtype) {
   const at::NoGradGuard no_grad;
   if (wholes.empty()) return;
-  std::vector<at::Tensor> mine;
-  for (const at::Tensor& whole : wholes) mine.push_back(whole.detach().contiguous());
   std::vector<Sliced> sliced;
   int64_t total = 0;
-  for (const at::Tensor& whole : all_as(mine, dtype)) {
+  for (const at::Tensor& whole : wholes) {
     const int64_t each = rows_each(whole.size(0), group.size());
     std::vector<int64_t> shape = whole.sizes().vec();
+    chunks_.push_back(each * c10::multiply_integers(shape.begin() + 1, shape.end()));
     shape[0] = std::min(each, whole.size(0) - group.rank() * each);
     SATIN_CHECK(shape[0] > 0, "a rank owns no row of ", whole.sizes());
     shapes_.push_back(std::move(shape));
-    sliced.push_back({whole, each * row_elements(whole)});
-    chunks_.push_back(sliced.back().slice);
+    sliced.push_back({whole.detach().contiguous(), chunks_.back()});
     total += chunks_.back();
   }
-  mine_ = at::empty({total}, sliced[0].whole.options());
+  mine_ = at::empty({total}, wholes[0].options().dtype(dtype).requires_grad(false));
   pending_ = group.reduce_scatter(mine_, sliced);
 }
 

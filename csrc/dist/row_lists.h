@@ -12,7 +12,8 @@ namespace satin::dist {
 class RowGather {
  public:
   RowGather() = default;
-  /// Starts. parts[i]: this rank's rows of matrix i, which has num_rows[i] of them.
+  /// Starts. parts[i]: this rank's rows of matrix i, which has num_rows[i] of them; not to be written to before
+  /// finish().
   RowGather(Communicator& group, const std::vector<at::Tensor>& parts, std::vector<int64_t> num_rows);
   /// The whole matrices, in new memory.
   std::vector<at::Tensor> finish();

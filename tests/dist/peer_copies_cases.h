@@ -89,7 +89,7 @@ void check_peer_copies(Copies& copies, Communicator& group, c10::Device device, 
     std::vector<Sliced> gathered, summed;
     std::vector<at::Tensor> parts;
     int64_t all = 0;
-    for (const int64_t n : {2 * size - 1, most / 5, most, size}) {
+    for (const int64_t n : {2 * size - 1, most / 5, int64_t{1}, most, size}) {
       const int64_t slice = (n + size - 1) / size, mine = std::clamp(n - rank * slice, int64_t{0}, slice);
       gathered.push_back({at::zeros({n}, at::TensorOptions(dtype).device(device)), slice});
       parts.push_back(rank_values(0, n, dtype).narrow(0, std::min(rank * slice, n), mine).to(device));
