@@ -179,8 +179,8 @@ class NcclGroup : public Group {
     std::vector<at::Tensor> used;
     for (const Sliced& of : wholes) used.push_back(of.whole);
     used = all_as(used, part.scalar_type());
-    std::vector<Sliced> sliced;
-    for (size_t i = 0; i < wholes.size(); ++i) sliced.push_back({used[i], wholes[i].slice});
+    std::vector<Sliced> sliced = wholes;
+    for (size_t i = 0; i < sliced.size(); ++i) sliced[i].whole = used[i];
     used.push_back(part);
     return start_copies(copies_->reduce_scatter(part, sliced), std::move(used));
   }

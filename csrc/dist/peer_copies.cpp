@@ -25,6 +25,21 @@ int64_t round_up(int64_t value, int64_t to) { return (value + to - 1) / to * to;
 char* data_of(const at::Tensor& tensor) { return static_cast<char*>(tensor.data_ptr()); }
 int64_t bytes_of(const at::Tensor& tensor) { return static_cast<int64_t>(tensor.nbytes()); }
 int64_t slice_bytes(const Sliced& sliced) { return sliced.slice * static_cast<int64_t>(sliced.whole.element_size()); }
+/// How many of the bytes of rank's slice from `offset` on lie in the whole.
+int64_t within(const Sliced& sliced, int64_t rank, int64_t offset, int64_t bytes) {
+  return std::clamp(bytes_of(sliced.whole) - rank * slice_bytes(sliced) - offset, int64_t{0}, bytes);
+}
+/// Of slices that lie one after the other, those in bytes [at, at + bytes): function(list index, offset in the slice
+/// and in the piece, bytes).
+template <class Function>
+void for_slices(const std::vector<Sliced>& wholes, int64_t at, int64_t bytes, const Function& function) {
+  int64_t begin = 0;
+  for (size_t i = 0; i < wholes.size(); ++i) {
+    const int64_t end = begin + slice_bytes(wholes[i]), from = std::max(begin, at), to = std::min(end, at + bytes);
+    if (from < to) function(i, from - begin, from - at, to - from);
+    begin = end;
+  }
+}
 
 /// Of the running kernel of this host; what is not the same is on another host.
 std::string host_id() {
@@ -256,20 +271,6 @@ void PeerCopies::check(const std::vector<Sliced>& wholes, const std::vector<at::
   std::vector<at::Tensor> all = others;
   for (const Sliced& sliced : wholes) all.push_back(sliced.whole);
   check(all);
-}
-
-template <class Function>
-void PeerCopies::for_slices(const std::vector<Sliced>& wholes, int64_t at, int64_t bytes, const Function& function) {
-  int64_t begin = 0;
-  for (size_t i = 0; i < wholes.size(); ++i) {
-    const int64_t end = begin + slice_bytes(wholes[i]), from = std::max(begin, at), to = std::min(end, at + bytes);
-    if (from < to) function(i, from - begin, from - at, to - from);
-    begin = end;
-  }
-}
-
-int64_t PeerCopies::within(const Sliced& sliced, int64_t rank, int64_t offset, int64_t bytes) {
-  return std::clamp(bytes_of(sliced.whole) - rank * slice_bytes(sliced) - offset, int64_t{0}, bytes);
 }
 
 at::cuda::CUDAEvent PeerCopies::all_gather(const std::vector<Sliced>& wholes, const std::vector<at::Tensor>& parts) {

@@ -66,12 +66,6 @@ class PeerCopies {
   /// Contiguous, here, and of one dtype.
   void check(const std::vector<at::Tensor>& tensors) const;
   void check(const std::vector<Sliced>& wholes, const std::vector<at::Tensor>& others) const;
-  /// Of slices that lie one after the other, those in bytes [at, at + bytes): function(list index, offset in the slice
-  /// and in the piece, bytes).
-  template <class Function>
-  static void for_slices(const std::vector<Sliced>& wholes, int64_t at, int64_t bytes, const Function& function);
-  /// How many of the bytes of rank's slice from `offset` on lie in the whole.
-  static int64_t within(const Sliced& sliced, int64_t rank, int64_t offset, int64_t bytes);
   /// On the stream, of contiguous tensors of one dtype.
   void reduce(const std::vector<at::Tensor>& tensors);
   void reduce_piece(const std::vector<Fragment>& piece, at::ScalarType dtype);

@@ -55,6 +55,19 @@ int row_lists(const Launch& launch) {
       expect(at::equal(all[i], sums[i]), "summed");
     }
   }
+  // Rows of sums that are sent in another dtype.
+  std::vector<at::Tensor> wide, bf16_sums;
+  for (size_t i = 0; i < kShapes.size(); ++i) {
+    wide.push_back(matrix(i, group->rank(), at::kFloat));
+    bf16_sums.push_back(at::zeros(kShapes[i], at::kBFloat16));
+    for (int64_t rank = 0; rank < group->size(); ++rank) bf16_sums[i].add_(matrix(i, rank, at::kBFloat16));
+  }
+  Sharing narrow;
+  narrow.world = narrow.shards = group;
+  narrow.reduce_dtype = at::kBFloat16;
+  const std::vector<at::Tensor> of_bf16 = GradientReduce(narrow, wide, true).finish();
+  for (size_t i = 0; i < kShapes.size(); ++i)
+    expect(at::equal(of_bf16[i], own_rows(bf16_sums[i], *group)), "summed by rows in bf16");
   // Long lists are summed where they lie, short ones in a tensor of their own; sent in another dtype too.
   Sharing sharing;
   sharing.world = sharing.replicas = group;
