@@ -16,8 +16,9 @@
 //             b = 4  a row's 4 words: 2 (T / 2) + f, at bit 4 (T % 2) of each byte
 //             b = 2  a row's 2 words: f, at bit 2 T
 //             b = 1  a row's 1 word, at bit T + 4 f
-//           A lane has row g's words, then row g + 8's. Words come in chunks of four (or what there is), of all lanes:
-//           [chunk][lane][4], 16-byte loads without gaps.
+//           A lane has row g's words, then row g + 8's, with b = 2 those of f = 0, then of f = 1: that is how
+//           mma.m16n8k256, which multiplies bits, takes its A operand (packed_bit_products.cuh). Words come in chunks
+//           of four (or what there is), of all lanes: [chunk][lane][4], 16-byte loads without gaps.
 //   3 bits  a plane of the two low bits (as b = 2), then a plane of the high bit: a row's 1 word, at bit 2 T + f, so
 //           that one shift brings the bits of all segments above their low ones.
 //   scales  [row brick][group][8] pairs of 16-bit numbers: rows g and g + 8. zeros: the same of bytes.

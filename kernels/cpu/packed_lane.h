@@ -31,7 +31,7 @@ constexpr int low_plane_words(int bits) { return 2 * low_bits(bits) * kLanes; }
 
 /// A lane's word of row g (or g + 8) in a plane: [chunk][lane][4], or [lane][2] where a lane has two words.
 constexpr int plane_word(int bits, int lane, int second_row, int word) {
-  const int width = std::min(2 * bits, 4), number = bits * second_row + word;
+  const int width = std::min(2 * bits, 4), number = bits == 2 ? 2 * word + second_row : bits * second_row + word;
   return (number / width * kLanes + lane) * width + number % width;
 }
 

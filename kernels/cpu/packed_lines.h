@@ -22,6 +22,7 @@ struct Lines {
   static constexpr Element element(int line, int e) {
     const int width = std::min(2 * kPlaneBits, 4), at = kElements * line + e, lane = at / width % kLanes;
     const int number = at / (width * kLanes) * width + at % width;
+    if (kPlaneBits == 2) return {lane / 4 + 8 * (number % 2), lane % 4, number / 2};
     return {lane / 4 + 8 * (number / kPlaneBits), lane % 4, number % kPlaneBits};
   }
   static constexpr int variant(int line) { return kVariants == 1 ? 0 : line / 8 % 2; }
@@ -40,8 +41,14 @@ struct Lines {
   static constexpr int segment(int line, int slot, int e) { return column(line, slot, e) / kSegmentColumns; }
 
   /// Which of the line's scales an element has, and the first element that has it.
-  static constexpr int scale_of(int e) { return kScales == 4 ? e / 8 * 2 + e % 2 : e % 4 / 2; }
-  static constexpr int element_with(int scale) { return kScales == 4 ? scale / 2 * 8 + scale % 2 : 2 * scale; }
+  static constexpr int scale_of(int e) {
+    if (kScales == 4) return e / 8 * 2 + e % 2;
+    return kPlaneBits == 2 ? e % 2 : e % 4 / 2;
+  }
+  static constexpr int element_with(int scale) {
+    if (kScales == 4) return scale / 2 * 8 + scale % 2;
+    return kPlaneBits == 2 ? scale : 2 * scale;
+  }
 
   /// What the loops rely on.
   static constexpr bool holds() {

@@ -20,7 +20,6 @@ struct Vectors {
   typedef int32_t Int __attribute__((vector_size(4 * kWidth)));
   typedef uint32_t Word __attribute__((vector_size(4 * kWidth)));
   typedef uint64_t Two __attribute__((vector_size(4 * kWidth)));
-  typedef uint32_t HalfWord __attribute__((vector_size(2 * kWidth)));
 };
 template <class V, class T>
 SATIN_INLINE V load(const T* from) {
@@ -98,7 +97,9 @@ SATIN_INLINE typename Vectors<kWidth>::Float elements_of(const float* of_line, i
     return reinterpret_cast<typename V::Float>(bits + typename V::Two{});
   };
   typename V::Int order;
-  if constexpr (Lines<kBits>::kScales == 2) {
+  if constexpr (Lines<kBits>::kPlaneBits == 2) {
+    return both(of_line);
+  } else if constexpr (Lines<kBits>::kScales == 2) {
     for (int e = 0; e < kWidth; ++e) order[e] = (e & ~3) | (e % 4 / 2);
     return __builtin_shuffle(both(of_line), order);
   } else if constexpr (kWidth == 16) {
@@ -113,10 +114,12 @@ SATIN_INLINE typename Vectors<kWidth>::Float elements_of(const float* of_line, i
 template <int kWidth>
 SATIN_INLINE typename Vectors<kWidth>::Word high_words(const uint32_t* from) {
   using V = Vectors<kWidth>;
-  const auto wide = __builtin_convertvector(load<typename V::HalfWord>(from), typename V::Two);
+  typename V::Two pairs{}, order;  // of rows g and g + 8
+  memcpy(&pairs, from, sizeof(pairs) / 2);
+  for (int i = 0; i < kWidth / 2; ++i) order[i] = static_cast<uint64_t>(i / 2);
   typename V::Word shift{};
-  for (int e = 0; e < kWidth; ++e) shift[e] = e % 2 * (high_place(0, 4).bit - high_place(0, 0).bit);
-  return reinterpret_cast<typename V::Word>(wide | wide << 32) >> shift;
+  for (int e = 0; e < kWidth; ++e) shift[e] = e % 4 / 2 * (high_place(0, 4).bit - high_place(0, 0).bit);
+  return reinterpret_cast<typename V::Word>(__builtin_shuffle(pairs, order)) >> shift;
 }
 
 struct Block {

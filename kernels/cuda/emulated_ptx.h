@@ -1,5 +1,7 @@
 // ptx.cuh on the CPU, and of CUDA's functions what the kernels on packed weights call beyond emulation.h's.
 #pragma once
+#include <numeric>
+
 #include "kernels/cuda/emulation.h"
 
 struct uint2 {
@@ -126,6 +128,9 @@ inline uint32_t __byte_perm(uint32_t low, uint32_t high, uint32_t selector) {
   for (int i = 0; i < 4; ++i) result |= static_cast<uint32_t>(bytes >> 8 * (selector >> 4 * i & 7) & 0xff) << 8 * i;
   return result;
 }
+inline uint32_t __funnelshift_l(uint32_t low, uint32_t high, int shift) {
+  return static_cast<uint32_t>((uint64_t{high} << 32 | low) << (shift & 31) >> 32);
+}
 template <class T>
 T __ldg(const T* from) {
   return *from;
@@ -138,6 +143,10 @@ T __shfl_down_sync(unsigned, T value, unsigned distance) {
 template <class T>
 T __shfl_sync(unsigned, T value, int lane) {
   return satin::kernels::emulation::with_warp(value, [&](const T* all, unsigned) { return all[lane % 32]; });
+}
+inline uint32_t __reduce_add_sync(unsigned, uint32_t value) {
+  return satin::kernels::emulation::with_warp(
+      value, [](const uint32_t* all, unsigned) { return std::accumulate(all, all + 32, 0u); });
 }
 inline uint32_t __reduce_max_sync(unsigned, uint32_t value) {
   return satin::kernels::emulation::with_warp(
@@ -186,11 +195,17 @@ class SharedAt {
   SharedAt in_register() const { return *this; }
   void store(uint32_t x) const { *at_ = x; }
   void load(uint2& to) const { to = {at_[0], at_[1]}; }
+  void load(uint4& to) const { to = {at_[0], at_[1], at_[2], at_[3]}; }
 
  private:
   uint32_t* at_;
 };
 inline float divide_in_range(float x, float y) { return x / y; }
+template <uint32_t kMask, bool kNot>
+uint32_t select_by(uint32_t a, uint32_t b) {
+  const uint32_t selected = (a & kMask) | (b & ~kMask);
+  return kNot ? ~selected : selected;
+}
 template <uint32_t kMask, uint32_t kB>
 uint32_t masked_or(uint32_t a) {
   return (a & kMask) | kB;
@@ -201,6 +216,14 @@ inline void multiply_add(int (&d)[4], const uint32_t (&a)[4], uint2 b, const int
   emulation::multiply_add<int, 4>(
       d, a, b.x, b.y, [](uint32_t x, int i) { return static_cast<double>(x >> 8 * i & 0xff); },
       [](uint32_t x, int i) { return static_cast<double>(static_cast<int8_t>(x >> 8 * i & 0xff)); });
+}
+inline void multiply_add_bits(int (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], const int (&c)[4]) {
+  const auto bit = [](uint32_t x, int i) { return static_cast<double>(x >> i & 1); };
+  std::copy(c, c + 4, d);
+  emulation::multiply_add<int, 32>(d, a, b[0], b[1], bit, bit);
+}
+inline void multiply_add_bits(int (&d)[4], const uint32_t (&a)[2], uint32_t b, const int (&c)[4]) {
+  multiply_add_bits(d, {a[0], a[1], 0, 0}, {b, 0}, c);
 }
 inline void multiply_add(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   const auto number = [](uint32_t x, int i) -> double {

@@ -67,10 +67,10 @@ struct Storage {
 template <int kBits, int kT, int kFour, int kUpper>
 __device__ __forceinline__ uint32_t codes_of(const uint32_t (&words)[2 * kBits]) {
   if constexpr (kBits == 4) return words[4 * kUpper + 2 * (kT / 2) + kFour] >> (4 * (kT % 2)) & 0x0f0f0f0fu;
-  if constexpr (kBits == 2) return words[2 * kUpper + kFour] >> (2 * kT) & 0x03030303u;
+  if constexpr (kBits == 2) return words[word_of_two_bits(kUpper, kFour)] >> (2 * kT) & 0x03030303u;
   if constexpr (kBits == 1) return words[kUpper] >> (kT + 4 * kFour) & 0x01010101u;
   if constexpr (kBits == 3)
-    return (words[2 * kUpper + kFour] >> (2 * kT) & 0x03030303u) |
+    return (words[word_of_two_bits(kUpper, kFour)] >> (2 * kT) & 0x03030303u) |
            shifted_right<2 * kT + kFour - 2>(words[4 + kUpper]) & 0x04040404u;
 }
 
@@ -78,10 +78,10 @@ __device__ __forceinline__ uint32_t codes_of(const uint32_t (&words)[2 * kBits])
 template <int kBits, int kT, int kFour, int kUpper>
 __device__ __forceinline__ uint32_t top_codes_of(const uint32_t (&words)[2 * kBits]) {
   if constexpr (kBits == 4) return shifted_right<4 * (kT % 2) - 4>(words[4 * kUpper + 2 * (kT / 2) + kFour]);
-  if constexpr (kBits == 2) return shifted_right<2 * kT - 6>(words[2 * kUpper + kFour]);
+  if constexpr (kBits == 2) return shifted_right<2 * kT - 6>(words[word_of_two_bits(kUpper, kFour)]);
   if constexpr (kBits == 1) return shifted_right<kT + 4 * kFour - 7>(words[kUpper]);
   if constexpr (kBits == 3)
-    return (shifted_right<2 * kT - 5>(words[2 * kUpper + kFour]) & 0x60606060u) |
+    return (shifted_right<2 * kT - 5>(words[word_of_two_bits(kUpper, kFour)]) & 0x60606060u) |
            (shifted_right<2 * kT + kFour - 7>(words[4 + kUpper]) & 0x80808080u);
 }
 

@@ -12,4 +12,7 @@ __device__ __forceinline__ uint32_t shifted_right(uint32_t x) {
     return x << -kShift;
 }
 
+/// Among a lane's words of a plane of two bits (packed_weight.h): of row g (kRow 0) or g + 8.
+constexpr __host__ __device__ int word_of_two_bits(int row, int four) { return 2 * four + row; }
+
 }  // namespace satin::kernels

@@ -1,6 +1,10 @@
 // One to four rows of x times a packed weight, as fast as its bytes arrive: packed_decode.cu has it for one row,
 // packed_few.cu for two to four.
 //
+// Codes of one row and up to three bits, in groups of 128 or more, are multiplied bit by bit, without an instruction
+// that takes them apart (packed_bit_products.cuh), where a block has rows enough to pay for x. All others are integers
+// (packed_integers.cuh).
+//
 // Codes are 8-bit integers as they lie: one AND gives four of them, at bit p of each byte, and mma.m16n8k32 multiplies
 // them with x as integers. x is made 16-bit integers, a scale for 128 columns, and these two bytes each, which are two
 // columns of the product: 256 high + low. Nothing is rounded before a group's scale. A zero point takes off
@@ -15,21 +19,21 @@
 // warps, and a warp makes the integers of its columns by itself. 64 KB of weights and their scales are asked for before
 // the kernel before this one has ended (programmatic dependent launch). Sums over warps are made in a fixed order.
 //
-// Time on an H200, one launch after the other, groups of 128: us that the bytes take at 4.26 TB/s, and measured; before
-// this shape of the kernel, in brackets.
-//                      1 bit           2 bits          3 bits           4 bits            8 bits
-//     2,048 x 2,048   .1  1.9         .3  1.9 (2.5)   .4  2.1          .5  2.0
-//    16,384 x 2,048  1.1  3.6        2.1  4.3 (5.3)  3.1  5.2         4.1  5.1
-//     4,096 x 4,096   .6  2.8 (3.7)  1.1  3.1 (4.2)  1.5  3.9 (5.1)   2.0  3.9 (5.1)    4.0  5.2 (6.9)
-//     8,192 x 8,192  2.2  5.9 (6.5)  4.2  6.9 (8.4)  6.2  9.1 (11.0)  8.1  9.3 (11.6)  16.0 16.6 (18.6)
-//    14,336 x 4,096  1.9  5.5 (6.4)  3.7  6.2 (7.6)  5.4  8.3 (9.7)   7.1  8.2 (10.6)  14.0 14.6 (16.9)
+// Time on an H200, one launch after the other, groups of 128 (satin bench --tune FILE --only "rows 1"): us that the
+// bytes take at 4.26 TB/s, and measured; with integers alone, in brackets (measured earlier).
+//                      1 bit          2 bits         3 bits         4 bits      8 bits
+//    16,384 x 2,048  1.1 3.2 (3.6)  2.1 4.0 (4.3)  3.1 4.8 (5.2)   4.1 5.4
+//     4,096 x 4,096   .6 2.6 (2.8)  1.1 2.8 (3.1)  1.5 4.0         2.0 4.0    4.0  5.1
+//     8,192 x 8,192  2.2 5.5 (5.9)  4.2 6.7 (6.9)  6.2 8.5 (9.1)   8.1 9.4   16.0 16.3
+//    14,336 x 4,096  1.9 4.9 (5.5)  3.7 5.8 (6.2)  5.4 7.6 (8.3)   7.1 8.6   14.0 14.8
 // An empty kernel in such a row takes .5 us, one that reads 4 KB of x and adds it up 1.1. What made the difference:
 // - Loads through the read-only path (ld.global.nc) are moved behind griddepcontrol.wait by ptxas, so that nothing was
 //   asked for early: .3 to 1.1 us.
 // - Four warps share an instruction a cycle: an instruction that all warps carry out once costs 4 cycles, and a block
 //   of 2,048 x 2,048 takes 2,400. Integers of x without a barrier and without divisions, addresses as one multiply-add,
 //   kernels of their own for zero points and norms: 1,000 instructions are 450. A brick's are about 45, 16 of them
-//   ANDs.
+//   ANDs; as bits 31, with no AND, where x of a brick's columns takes 100 instead of 60. A token of the 1.2b shape
+//   takes 280, 300 and 329 us at 1, 2 and 3 bits, not 291, 309 and 340.
 // - Arguments come 64 bytes at a time, about 250 cycles each: what the first loads take lies in one such line.
 // - More than one group of rows a block costs 1.3 us a group.
 // - Integers of two to four rows are made at the same time: 5 % of a token of four sequences.
@@ -47,8 +51,15 @@
 // handed over through the L2 where a word that is no NaN says that it is there (14.6 us instead of 12.0, at 64
 // registers as at 128): a hand-over takes the 1.1 us of a launch, with what is read and added up, and a brick's
 // instructions count. They do as an AND is half of one a cycle: sixteen ANDs are 32 of a brick's 65 cycles of a
-// scheduler, so that 16,384 x 2,048 at 2 bits is 1.1 us of arithmetic after its x is there.
+// scheduler, so that 16,384 x 2,048 at 2 bits is 1.1 us of arithmetic after its x is there. As bits: digits in two's
+// complement, whose sums take integer instructions or conversions (.1 to .2 more a launch); twice as many bricks asked
+// for ahead (registers do not suffice at 2 bits: .8 more for 8,192 x 8,192; .3 more at 1 bit), half as many (.5 more at
+// 1 bit, level at 2); x of four columns of bricks asked for at once (level to .2 more); few rows as bits too (.1 to .5
+// more). What is left for 8,192 x 8,192 at 2 bits, in cycles of 12,600 from one launch to the next: 3,000 without a
+// load on its way, from a block's last bricks over its sums to the next block's first requests, and some 1,000 before
+// x.
 #pragma once
+#include "kernels/cuda/packed_bit_products.cuh"
 #include "kernels/cuda/packed_integers.cuh"
 #include "kernels/cuda/packed_outputs.cuh"
 
@@ -57,16 +68,21 @@ namespace {
 
 constexpr int kWarps = 16, kThreads = kWarps * kLanes;
 
-/// kSegments: of a brick's 32 columns that share a scale (4: a brick or more). kXRows: rows of x, or the most of them.
-/// kRows: row bricks at a time. kSlots: bricks that a warp has asked for. kZeros: there may be zero points.
+/// How a block multiplies. kSegments: of a brick's 32 columns that share a scale (4: a brick or more). kXRows: rows of
+/// x, or the most of them. kRows: row bricks at a time. x takes longer to be digits than integers: some rows pay for
+/// it.
+template <int kBits, int kSegments, int kXRows, int kRows, bool kZeros>
+using Products =
+    std::conditional_t<kXRows == 1 && kSegments == 4 && kBits <= 3 && kRows >= (kBits == 1 ? 2 : 4),
+                       BitProducts<kBits, kZeros>, IntegerProducts<kBits, kSegments, kXRows, kRows <= 4, kZeros>>;
+
+/// kSlots: bricks that a warp has asked for. kZeros: there may be zero points.
 template <int kBits, int kSegments, int kXRows, int kRows, int kSlots, bool kZeros, bool kNormed>
 __global__ void __launch_bounds__(kThreads, 1) decode_kernel(const PackedParams p) {
-  using Code = Codes<kBits>;
   constexpr bool kOneRow = kXRows == 1;
-  constexpr int kTogether = kOneRow ? 4 : kSegments;  ///< segments whose products are one sum
   using Ahead = BricksAhead<kBits, kSegments, kRows, kWarps, kSlots, !kOneRow, kZeros>;
-  constexpr int kSums = 4 / kTogether, kOutputs = kRows * kBrickRows, kDepth = Ahead::kDepth,
-                kXAhead = kOneRow ? kDepth : 1;
+  using Product = Products<kBits, kSegments, kXRows, kRows, kZeros>;
+  constexpr int kOutputs = kRows * kBrickRows, kDepth = Ahead::kDepth, kXAhead = kOneRow ? kDepth : 1;
   let_dependents_start();
   const unsigned thread = threadIdx.x;
   const int warp = __shfl_sync(~0u, static_cast<int>(thread / kLanes), 0), lane = static_cast<int>(thread % kLanes),
@@ -81,32 +97,7 @@ __global__ void __launch_bounds__(kThreads, 1) decode_kernel(const PackedParams 
 
   float* const parts = launched_shared<float>();
   float* const squares_of = parts + kWarps * kXRows * kOutputs;  // [row of x][warp]
-  uint32_t* const xs = reinterpret_cast<uint32_t*>(squares_of + kWarps * kXRows) + warp * kXRows * kXWords;
-
-  // B operand of a segment. Column g of one row is the high (even g) or the low bytes of segment g / 2, and of the
-  // others zeros: sums of a brick's segments are the product's columns. Else it is those bytes of row g / 2, and zeros
-  // where there is no such row.
-  const uint32_t* const zeros_of_x = xs + kZerosAt + 2 * q;
-  const uint32_t* const my_x = xs + (kOneRow ? 8 * (g / 2) : min(g / 2, m - 1) * kXWords) + g % 2 * kXStride + 2 * q;
-  constexpr bool kKeeps = kRows <= 4;  // else there are too few registers
-  const auto kept = [](const SharedAt& at) { return kKeeps ? at.in_register() : at; };
-  const auto b_at = [&](int s) {
-    const bool is_here = kOneRow ? g / 2 == s : g / 2 < m;
-    const SharedAt at(is_here ? my_x + (kOneRow ? 0 : 8 * s) : zeros_of_x);
-    return kept(at);
-  };
-  const SharedAt b_from[4] = {b_at(0), b_at(1), b_at(2), b_at(3)}, whole_from = kept(SharedAt(my_x)),
-                 x_to = kept(SharedAt(xs + lane));
-  constexpr uint32_t kOne = 0x01010101, ones[4] = {kOne, kOne, kOne, kOne};
-  const int magic = __float_as_int(kMagic), none[4] = {magic, magic, magic, magic};
-  // One row's sums are 2^p those of codes, p of segment q.
-  int place = 0;
-  if constexpr (kOneRow)
-#pragma unroll
-    for (int s = 1; s < 4; ++s) place = q == s ? Code::position(s) : place;
-  if constexpr (kKeeps) place = in_register(place);
-  const float power = __int_as_float((127 + place) << 23), unit = __int_as_float((127 - place) << 23);
-  if (lane < 8) xs[kZerosAt + lane] = 0;
+  Product product(p, reinterpret_cast<uint32_t*>(squares_of + kWarps * kXRows) + warp * Product::kSharedWords, lane);
 
   // x as it lies, of the next kXAhead columns of bricks: asked for where `column` is, a number of them on.
   const int my_column = warp * kBrickColumns + 4 * lane;
@@ -132,13 +123,12 @@ __global__ void __launch_bounds__(kThreads, 1) decode_kernel(const PackedParams 
   for (int first = 0; first < rows; first += kRows) {
     outputs.ask_bias_and_residual();
     int column = my_column;
-    float total[kRows][2] = {};  // rows g and g + 8, of segment q or of row q of x
+    float total[kRows][2] = {};  // rows g and g + 8, of lane q's share or of row q of x
     float squares[kXRows] = {};
     for (int brick = warp; brick < column_bricks; brick += kDepth * kWarps) {
       for_each_while<kDepth>([&](auto depth) {
         constexpr int kAt = decltype(depth)::value;
         if (kAt > 0 && brick + kAt * kWarps >= column_bricks) return false;
-        float x_factor = 0, minus_x[kSums];
         const auto put_rows = [&](auto first_row, auto count) {
           constexpr int kFirst = decltype(first_row)::value, kCount = decltype(count)::value;
           float4 x[kCount];
@@ -150,11 +140,7 @@ __global__ void __launch_bounds__(kThreads, 1) decode_kernel(const PackedParams 
             else if (const int at = column + kAt * kWarps * kBrickColumns; at < p.num_columns)
               x[i] = normed_four(p, kFirst + i, at, squares[kFirst + i]);
           }
-          float most[kCount];
-          put_integers(x, x_to.plus(kFirst * kXWords), most);
-#pragma unroll
-          for (int i = 0; i < kCount; ++i)
-            if (kOneRow || kFirst + i == q) x_factor = most[i] * (1.f / kMostX) * unit;
+          product.template put<kFirst>(x);
         };
         __syncwarp();
         using std::integral_constant;
@@ -170,50 +156,10 @@ __global__ void __launch_bounds__(kThreads, 1) decode_kernel(const PackedParams 
         if constexpr (!kNormed)
           if (brick + (kAt + kXAhead) * kWarps < column_bricks)
             load_x(column, (kAt + kXAhead) * kWarps, bits[kOneRow ? kAt : 0]);
-        uint2 b[4];
-#pragma unroll
-        for (int s = 0; s < 4; ++s) b_from[s].load(b[s]);
-        if constexpr (kOneRow) {
-          uint2 whole;
-          whole_from.load(whole);
-          int sum[4];
-          multiply_add(sum, ones, whole, none);
-          minus_x[0] = sum_of_pairs(sum[0], sum[1]) * -power;
-        } else {
-#pragma unroll
-          for (int j = 0; j < kSums; ++j) {
-            int sum[4];
-            multiply_add(sum, ones, b[j * kTogether], none);
-#pragma unroll
-            for (int s = j * kTogether + 1; s < (j + 1) * kTogether; ++s) multiply_add(sum, ones, b[s], sum);
-            minus_x[j] = -sum_of_pairs(sum[0], sum[1]);
-          }
-        }
+        product.load();
         for_each<kRows>([&](auto index) {
           constexpr int r = decltype(index)::value, kItem = kAt * kRows + r, kSlot = kItem % kSlots;
-          const uint32_t(&words)[2 * kBits] = ahead.words[kSlot];
-          for_each<kSums>([&](auto sum_index) {
-            constexpr int kSum = decltype(sum_index)::value;
-            float2 zero{p.zero, p.zero};
-            if (kZeros && (kOneRow || p.zeros)) {
-              const uint32_t zeros = ahead.zeros[kSlot][kSum];
-              zero = {static_cast<float>(zeros & 0xff), static_cast<float>(zeros >> 8)};
-            }
-            const float2 scale = pair_of(ahead.scales[kSlot][kSum], p.scales_are_half);
-            int sum[4];
-            for_each<kTogether>([&](auto in_sum) {
-              constexpr int kFirst = kSum * kTogether, s = kFirst + decltype(in_sum)::value;
-              uint32_t a[4];
-              Code::template operand<s, kOneRow>(words, a);
-              if constexpr (s == kFirst)
-                multiply_add(sum, a, b[s], none);
-              else
-                multiply_add(sum, a, b[s], sum);
-            });
-            float(&to)[2] = total[r];
-            to[0] = fmaf(scale.x * x_factor, fmaf(zero.x, minus_x[kSum], sum_of_pairs(sum[0], sum[1])), to[0]);
-            to[1] = fmaf(scale.y * x_factor, fmaf(zero.y, minus_x[kSum], sum_of_pairs(sum[2], sum[3])), to[1]);
-          });
+          product.add(ahead.words[kSlot], ahead.scales[kSlot], ahead.zeros[kSlot], total[r]);
           // Two at a time, for the branch. Those of this column are there whatever the columns.
           constexpr int kNext = kItem + kSlots;
           if constexpr (kRows == 1 || kNext / kRows == kAt) {
@@ -276,7 +222,8 @@ template <int kBits, int kSegments, int kXRows, int kRows>
 void launch(PackedParams p, int rows, CUstream_st* stream) {
   p.row_bricks_a_block = static_cast<uint16_t>(rows);
   constexpr int kSlots = std::min(kMostSlots<kBits>, 4 * kRows);
-  constexpr int kBytes = 4 * kWarps * kXRows * (kRows * kBrickRows + 1 + kXWords);
+  constexpr int kBytes =
+      4 * kWarps * (kXRows * (kRows * kBrickRows + 1) + Products<kBits, kSegments, kXRows, kRows, true>::kSharedWords);
   const auto with = [&](auto zeros, auto normed) {
     launch_early("packed_decode", decode_kernel<kBits, kSegments, kXRows, kRows, kSlots, zeros, normed>,
                  {.blocks = static_cast<unsigned>((p.row_bricks + rows - 1) / rows),

@@ -29,7 +29,7 @@ struct RowCodes {
     if constexpr (kBits == 1) {
       words[0] = brick[2 * lane + half];
     } else if constexpr (kBits <= 3) {
-      words[0] = brick[4 * lane + 2 * half], words[1] = brick[4 * lane + 2 * half + 1];
+      words[0] = brick[4 * lane + half], words[1] = brick[4 * lane + 2 + half];
       if constexpr (kBits == 3) words[2] = brick[4 * kLanes + 2 * lane + half];
     } else {
 #pragma unroll

@@ -46,10 +46,12 @@ __device__ __forceinline__ void exchange_bits(uint32_t& lower, uint32_t& upper, 
 /// All lanes of a warp together.
 template <int kBits>
 __device__ __forceinline__ void exchange_brick(uint32_t (&words)[2 * kBits], const QuadLane& lane) {
-  if constexpr (kBits > 1) {
-    constexpr int kPairs = kBits == 3 ? 2 : kBits;
+  if constexpr (kBits == 2 || kBits == 3) {
 #pragma unroll
-    for (int i = 0; i < kPairs; ++i) exchange(words[2 * i], words[2 * i + 1], lane);
+    for (int row = 0; row < 2; ++row) exchange(words[word_of_two_bits(row, 0)], words[word_of_two_bits(row, 1)], lane);
+  } else if constexpr (kBits > 3) {
+#pragma unroll
+    for (int i = 0; i < kBits; ++i) exchange(words[2 * i], words[2 * i + 1], lane);
   }
   if constexpr (kBits == 1) exchange_bits<4>(words[0], words[1], lane);
   if constexpr (kBits == 3) exchange_bits<1>(words[4], words[5], lane);

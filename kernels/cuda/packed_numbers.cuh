@@ -43,7 +43,8 @@ struct Numbers {
       return masked_or<(kBoth << p), kMagic>(shifted_right<kByte + 4 * kFour + kSegment - p>(words[kRow]));
     } else {
       constexpr int kShift = kByte + 2 * kSegment - p;
-      const uint32_t low = masked_or<(kBoth * 3 << p), kMagic>(shifted_right<kShift>(words[2 * kRow + kFour]));
+      const uint32_t low =
+          masked_or<(kBoth * 3 << p), kMagic>(shifted_right<kShift>(words[word_of_two_bits(kRow, kFour)]));
       if constexpr (kBits == 2) {
         return low;
       } else {

@@ -38,10 +38,10 @@ template <int kBits>
 __device__ __forceinline__ void put_four(uint32_t (&words)[2 * kBits], int segment, int f, int upper, uint32_t four) {
   if constexpr (kBits == 8) words[8 * upper + 2 * segment + f] = four;
   if constexpr (kBits == 4) words[4 * upper + segment / 2 * 2 + f] |= four << (4 * (segment % 2));
-  if constexpr (kBits == 2) words[2 * upper + f] |= four << (2 * segment);
+  if constexpr (kBits == 2) words[word_of_two_bits(upper, f)] |= four << (2 * segment);
   if constexpr (kBits == 1) words[upper] |= four << (segment + 4 * f);
   if constexpr (kBits == 3) {
-    words[2 * upper + f] |= (four & 0x03030303u) << (2 * segment);
+    words[word_of_two_bits(upper, f)] |= (four & 0x03030303u) << (2 * segment);
     words[4 + upper] |= (four >> 2 & 0x01010101u) << (2 * segment + f);
   }
 }

@@ -151,6 +151,12 @@ class SharedAt {
   __device__ __forceinline__ void load(uint2& to) const {
     asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(to.x), "=r"(to.y) : "r"(at_) : "memory");
   }
+  __device__ __forceinline__ void load(uint4& to) const {
+    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(to.x), "=r"(to.y), "=r"(to.z), "=r"(to.w)
+                 : "r"(at_)
+                 : "memory");
+  }
 
  private:
   __device__ __forceinline__ SharedAt(uint32_t at, int) : at_(at) {}
@@ -169,6 +175,13 @@ __device__ __forceinline__ float divide_in_range(float x, float y) {
   return result;
 }
 
+/// a where the mask has ones, else b, or what that is not, in one instruction.
+template <uint32_t kMask, bool kNot>
+__device__ __forceinline__ uint32_t select_by(uint32_t a, uint32_t b) {
+  uint32_t result;
+  asm("lop3.b32 %0, %1, %2, %3, %4;" : "=r"(result) : "r"(a), "r"(b), "n"(kMask), "n"(kNot ? 0x1b : 0xe4));
+  return result;
+}
 /// (a & mask) | b in one instruction.
 template <uint32_t kMask, uint32_t kB>
 __device__ __forceinline__ uint32_t masked_or(uint32_t a) {
@@ -182,6 +195,19 @@ __device__ __forceinline__ void multiply_add(int (&d)[4], const uint32_t (&a)[4]
   asm("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%10,%11,%12,%13};"
       : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b.x), "r"(b.y), "r"(c[0]), "r"(c[1]), "r"(c[2]), "r"(c[3]));
+}
+/// d = sums of a AND b, bit by bit, + c, where d may be c: 256 bits of a row of A and a column of B, or 128.
+__device__ __forceinline__ void multiply_add_bits(int (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                                                  const int (&c)[4]) {
+  asm("mma.sync.aligned.m16n8k256.row.col.s32.b1.b1.s32.and.popc {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%10,%11,%12,%13};"
+      : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "r"(c[0]), "r"(c[1]), "r"(c[2]), "r"(c[3]));
+}
+__device__ __forceinline__ void multiply_add_bits(int (&d)[4], const uint32_t (&a)[2], uint32_t b, const int (&c)[4]) {
+  asm("mma.sync.aligned.m16n8k128.row.col.s32.b1.b1.s32.and.popc {%0,%1,%2,%3}, {%4,%5}, {%6}, {%7,%8,%9,%10};"
+      : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(b), "r"(c[0]), "r"(c[1]), "r"(c[2]), "r"(c[3]));
 }
 /// c += a b of bfloat16 numbers.
 __device__ __forceinline__ void multiply_add(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {

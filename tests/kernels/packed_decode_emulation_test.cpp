@@ -200,7 +200,7 @@ TEST(PackedDecodeEmulation, NormsGatesAndStreams) {
 }
 
 TEST(PackedDecodeEmulation, NumbersOfAllSizes) {
-  for (const int rows : {1, 2}) {
+  for (const auto& [rows, tile] : {std::pair{1, DecodeTile{1, 16}}, {1, {4, 16}}, {2, {1, 16}}}) {
     Case one{.rows = 32, .columns = 384, .bits = 2, .group_size = 128, .zeros = false, .num_x_rows = rows};
     one.wide = true;
     for (const float size : {1e-36f, 1e-30f, 1e30f}) {
@@ -210,7 +210,7 @@ TEST(PackedDecodeEmulation, NumbersOfAllSizes) {
         data.x[i] = narrow(static_cast<float>(number(data.x[i], one.dtype)) * size, one.dtype);
         largest_x = std::max(largest_x, std::fabs(number(data.x[i], one.dtype)));
       }
-      const std::vector<double> found = data.found({1, 16});
+      const std::vector<double> found = data.found(tile);
       double error = 0, largest = 0;
       for (size_t i = 0; i < found.size(); ++i) {
         error = std::max(error, std::fabs(found[i] / double{size} - data.expected[i]));
@@ -221,7 +221,7 @@ TEST(PackedDecodeEmulation, NumbersOfAllSizes) {
     }
     Data data(one);
     data.x[5] = narrow(NAN, one.dtype);
-    const std::vector<double> found = data.found({1, 16});
+    const std::vector<double> found = data.found(tile);
     for (int64_t i = 0; i < one.rows; ++i) EXPECT_TRUE(std::isnan(found[static_cast<size_t>(i)])) << "row of a NaN";
     if (rows == 2) {
       EXPECT_FALSE(std::isnan(found[static_cast<size_t>(one.rows)])) << "the other row";

@@ -23,8 +23,10 @@ uint32_t field_of_plane(const uint32_t* plane, int bits, int row_of_brick, int c
   if (bits == 4) word = 2 * (T / 2) + f, bit_of_byte = 4 * (T % 2);
   if (bits == 2) word = f, bit_of_byte = 2 * T;
   if (bits == 1) bit_of_byte = high ? 2 * T + f : T + 4 * f;
-  // Row g's words, then row g + 8's, in chunks of four or what there is: [chunk][lane][4].
-  if (row_of_brick >= 8) word += bits;
+  // Row g's words, then row g + 8's, or in turn where codes have two bits; in chunks of four or what there is:
+  // [chunk][lane][4].
+  const int upper = row_of_brick >= 8;
+  word = bits == 2 ? 2 * word + upper : word + bits * upper;
   const int chunk_words = bits == 1 ? 2 : 4, lane = 4 * g + q;
   const uint32_t found = plane[word / chunk_words * 32 * chunk_words + lane * chunk_words + word % chunk_words];
   return found >> (8 * byte) >> bit_of_byte & ((1u << bits) - 1);
