@@ -1,12 +1,11 @@
 #include "ops/act_quant.h"
 
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/add.h>
 #include <ATen/ops/sub.h>
 #include <torch/library.h>
 
 #include "core/error.h"
-#include "ops/anchors.h"
+#include "ops/find.h"
 
 TORCH_LIBRARY_FRAGMENT(satin, m) {  // `format` is the enumerator's number
   m.def("act_quant(Tensor x, int format) -> Tensor");
@@ -17,14 +16,6 @@ TORCH_LIBRARY_FRAGMENT(satin, m) {  // `format` is the enumerator's number
 
 namespace satin::ops {
 namespace {
-
-template <class Signature>
-c10::TypedOperatorHandle<Signature> find(const char* name) {
-  anchor_act_quant_cpu();
-  anchor_act_quant_autograd();
-  anchor_act_quant_cuda();
-  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
-}
 
 using TensorPair = std::tuple<at::Tensor, at::Tensor>;
 

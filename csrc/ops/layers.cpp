@@ -1,9 +1,8 @@
 #include "ops/layers.h"
 
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
 
-#include "ops/anchors.h"
+#include "ops/find.h"
 
 TORCH_LIBRARY_FRAGMENT(satin, m) {
   m.def("rms_norm(Tensor x, Tensor? delta, Tensor weight, float eps, ScalarType dtype) -> (Tensor, Tensor, Tensor)");
@@ -17,14 +16,6 @@ TORCH_LIBRARY_FRAGMENT(satin, m) {
 
 namespace satin::ops {
 namespace {
-
-template <class Signature>
-c10::TypedOperatorHandle<Signature> find(const char* name) {
-  anchor_layers_cpu();
-  anchor_layers_autograd();
-  anchor_layers_cuda();
-  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
-}
 
 using OptionalTensor = std::optional<at::Tensor>;
 using TensorTriple = std::tuple<at::Tensor, at::Tensor, at::Tensor>;

@@ -1,12 +1,11 @@
 #include "ops/logit_losses.h"
 
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
 
 #include <array>
 
 #include "core/error.h"
-#include "ops/anchors.h"
+#include "ops/find.h"
 #include "ops/logit_losses_checks.h"
 
 TORCH_LIBRARY_FRAGMENT(satin, m) {  // numbers: weights, temperatures and share, in the order of make_losses()
@@ -20,16 +19,7 @@ TORCH_LIBRARY_FRAGMENT(satin, m) {  // numbers: weights, temperatures and share,
 }
 
 namespace satin::ops {
-namespace {
-
-template <class Signature>
-c10::TypedOperatorHandle<Signature> find(const char* name) {
-  anchor_logit_losses_cpu();
-  anchor_logit_losses_cuda();
-  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
-}
-
-}  // namespace
+namespace {}  // namespace
 
 kernels::LogitLosses make_losses(at::ArrayRef<double> numbers, int64_t divergence, int64_t top_k, int64_t num_tokens) {
   SATIN_CHECK_EQ(numbers.size(), 6u);

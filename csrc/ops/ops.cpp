@@ -1,21 +1,11 @@
 #include "ops/ops.h"
 
 #include <ATen/ATen.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 
-#include "ops/anchors.h"
+#include "ops/find.h"
 
 namespace satin::ops {
 namespace {
-
-template <class Signature>
-c10::TypedOperatorHandle<Signature> find(const char* name) {
-  anchor_schema();
-  anchor_cpu();
-  anchor_autograd();
-  anchor_cuda();
-  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
-}
 
 using OptionalTensor = std::optional<at::Tensor>;
 using TensorPair = std::tuple<at::Tensor, at::Tensor>;
