@@ -13,6 +13,12 @@
 //
 // Digits get where codes' bits stand as words of four columns: lanes put their words, rotated by where theirs go; a
 // lane selects those of its column from all of them under masks, which a digit's rotation takes, and rotates back.
+//
+// Predicted (H200, 2 bits, cycles of one scheduler; measured by a program that is not kept): a product of 16 x 8 x 256
+// bits takes 6.0 as one of 16 x 8 x 32 bytes does, 128 bits 4.2, logic 2.1: a brick's two products take 12 where four
+// products of bytes and sixteen ANDs take 57; digits of 128 columns take 100 instructions where integers take 60, so
+// that three and more bricks one above the other gain, with one bit two. Measured: packed_decode_device.cuh. Errors
+// of sums against fp64 stay below 1e-4 of their size, the bound of integers of 16 bits (packed_decode_emulation_test).
 #pragma once
 #include "kernels/cuda/packed_integers.cuh"
 
