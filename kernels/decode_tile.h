@@ -1,5 +1,6 @@
 // How the kernels for few rows of x (packed_matmul.h) are cut into blocks. All tiles give the same result but for the
-// order of sums; which is fastest depends on the matrix and the GPU (`satin bench --tune`).
+// order of sums and, of one row times up to three bits, how x is rounded; which is fastest depends on the matrix and
+// the GPU (`satin bench --tune`).
 #pragma once
 #include <cstdint>
 

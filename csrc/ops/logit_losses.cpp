@@ -19,7 +19,6 @@ TORCH_LIBRARY_FRAGMENT(satin, m) {  // numbers: weights, temperatures and share,
 }
 
 namespace satin::ops {
-namespace {}  // namespace
 
 kernels::LogitLosses make_losses(at::ArrayRef<double> numbers, int64_t divergence, int64_t top_k, int64_t num_tokens) {
   SATIN_CHECK_EQ(numbers.size(), 6u);

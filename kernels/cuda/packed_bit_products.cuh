@@ -34,10 +34,10 @@ class BitProducts {
   static constexpr uint32_t kEvenDigits = 0x55555555;
   static constexpr int kOddOnes = 0xaaaa;
   static constexpr float kOffset = -5 * 4096;  ///< of the sum of a lane's four digits, from where they start
-  /// The largest integer of x that a zero point multiplies: as fine as sums of 128 allow, but where all have one zero
-  /// point, the middle of the codes, as the highest bit has them, so that a weight of zero adds roundings of fp32
-  /// alone.
-  static constexpr int kMostOfSum = kZeros ? 1 << 20 : kMost << (kBits - 1);
+  /// The largest integer of x that a zero point multiplies: as fine as kLeastX allows (over it, it is a float), but
+  /// where all have one zero point, the middle of the codes, as the highest bit has them, so that a weight of zero adds
+  /// roundings of fp32 alone.
+  static constexpr int kMostOfSum = kZeros ? 1 << 18 : kMost << (kBits - 1);
 
  public:
   static constexpr int kSharedWords = 64 * kBits;  ///< of a warp

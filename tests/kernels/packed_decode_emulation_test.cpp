@@ -239,6 +239,27 @@ TEST(PackedDecodeEmulation, ManyColumns) {
     one.group_size = 64;
     expect_near(one, 0);
   }
+  // Bit by bit, of a zero point for all and of one each.
+  for (const int bits : {1, 2, 3})
+    for (const bool zeros : {false, true}) {
+      Case one{.rows = 96, .columns = 128 * 37 + 40, .bits = bits, .group_size = 256, .zeros = zeros};
+      one.wide = !(one.gated = zeros);
+      one.normed = bits == 2;
+      expect_near(one);
+      if (bits == 3 || zeros) continue;
+      one.step = 2;
+      expect_near(one);
+    }
+}
+
+TEST(PackedDecodeEmulation, OfNothingIsNothing) {
+  for (const int bits : {1, 2, 3})
+    for (const DecodeTile tile : {DecodeTile{1, 16}, DecodeTile{4, 16}}) {
+      Case one{.rows = 32, .columns = 384, .bits = bits, .group_size = 128, .zeros = true, .wide = true};
+      Data data(one);
+      std::fill(data.x.begin(), data.x.end(), uint16_t{0});
+      for (const double y : data.found(tile)) EXPECT_EQ(y, 0) << bits << " bits, tile " << tile.row_bricks;
+    }
 }
 
 }  // namespace
