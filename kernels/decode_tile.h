@@ -17,8 +17,8 @@ struct DecodeTile {
 /// Those that are worth a measurement.
 inline constexpr DecodeTile kDecodeTiles[] = {{1, 16}, {2, 8}, {2, 16}, {4, 16}, {8, 16}};
 
-/// Rows of x that are multiplied as integers (packed_decode_device.cuh), in float16 or bfloat16; more are bfloat16
-/// (packed_skinny.cu).
+/// Rows of x that are multiplied as integers or bit by bit (packed_decode_device.cuh), in float16 or bfloat16; more are
+/// bfloat16 (packed_skinny.cu).
 inline constexpr int kMostHalfRows = 4;
 
 /// Of more than kMostHalfRows, the first so many are compiled: fewer where a kernel takes many registers (8-bit codes,

@@ -9,8 +9,8 @@
 //           before that rounding. CUDA: up to four rows of x are rounded to 16-bit integers with a scale for 128
 //           columns, by half a unit of 1 / 32,639 of the largest of them; products and sums in a group are then exact.
 //           One row times codes of b <= 3 bits may have, for bit i of a code, 2^i x rounded by half a unit of
-//           2^(b - 1) / 21,845 of the largest instead, and x that a group's zero point
-//           multiplies by half a unit of 2^-18.
+//           2^(b - 1) / 21,845 of the largest instead, and x that a group's zero point multiplies by half a
+//           unit of 2^-18 of it.
 //           The order of sums is fixed: the same bits every time.
 // Errors    std::invalid_argument for a bad shape, std::runtime_error for CUDA.
 #pragma once

@@ -5,7 +5,7 @@
 #include <torch/library.h>
 
 #include "core/error.h"
-#include "ops/find.h"
+#include "ops/find_operator.h"
 
 TORCH_LIBRARY_FRAGMENT(satin, m) {  // `format` is the enumerator's number
   m.def("act_quant(Tensor x, int format) -> Tensor");
@@ -22,7 +22,7 @@ using TensorPair = std::tuple<at::Tensor, at::Tensor>;
 thread_local FrozenRounding* frozen = nullptr;
 
 at::Tensor rounded(const at::Tensor& x, ActivationFormat format) {
-  static const auto op = find<at::Tensor(const at::Tensor&, int64_t)>("satin::act_quant");
+  static const auto op = find_operator<at::Tensor(const at::Tensor&, int64_t)>("satin::act_quant");
   return op.call(x, static_cast<int64_t>(format));
 }
 
@@ -60,20 +60,20 @@ at::Tensor FrozenRounding::round(const at::Tensor& x, ActivationFormat format) {
 at::Tensor act_quant_static(const at::Tensor& x, const at::Tensor& scale, ActivationFormat format) {
   SATIN_CHECK(!frozen, "rounding with a learned scale cannot be frozen");
   using Signature = at::Tensor(const at::Tensor&, const at::Tensor&, int64_t);
-  static const auto op = find<Signature>("satin::act_quant_static");
+  static const auto op = find_operator<Signature>("satin::act_quant_static");
   return op.call(x, scale, static_cast<int64_t>(format));
 }
 
 ActQuantGradients act_quant_static_backward(const at::Tensor& grad, const at::Tensor& x, const at::Tensor& scale,
                                             ActivationFormat format) {
   using Signature = TensorPair(const at::Tensor&, const at::Tensor&, const at::Tensor&, int64_t);
-  static const auto op = find<Signature>("satin::act_quant_static_backward");
+  static const auto op = find_operator<Signature>("satin::act_quant_static_backward");
   auto [grad_x, grad_scale] = op.call(grad, x, scale, static_cast<int64_t>(format));
   return {grad_x, grad_scale};
 }
 
 ActCodes act_quant_codes(const at::Tensor& x, ActivationFormat format) {
-  static const auto op = find<TensorPair(const at::Tensor&, int64_t)>("satin::act_quant_codes");
+  static const auto op = find_operator<TensorPair(const at::Tensor&, int64_t)>("satin::act_quant_codes");
   auto [codes, scale] = op.call(x, static_cast<int64_t>(format));
   return {codes, scale};
 }

@@ -1,5 +1,5 @@
-// One function in each file of registrations. What finds an operator (find.h) calls them all, so that whoever uses a
-// wrapper links the registrations.
+// One function in each file of registrations. What finds an operator (find_operator.h) calls them all, so that
+// whoever uses a wrapper links the registrations.
 #pragma once
 
 namespace satin::ops {

@@ -5,7 +5,7 @@
 #include <array>
 
 #include "core/error.h"
-#include "ops/find.h"
+#include "ops/find_operator.h"
 #include "ops/logit_losses_checks.h"
 
 TORCH_LIBRARY_FRAGMENT(satin, m) {  // numbers: weights, temperatures and share, in the order of make_losses()
@@ -106,7 +106,7 @@ at::Tensor logit_losses(const LogitLosses& losses, const at::Tensor& student, co
                         const at::Tensor& targets, const at::Tensor& weights, at::Tensor& grad) {
   using Signature = at::Tensor(const at::Tensor&, const std::optional<at::Tensor>&, const at::Tensor&,
                                const at::Tensor&, at::Tensor&, at::ArrayRef<double>, int64_t, int64_t, int64_t);
-  static const auto op = find<Signature>("satin::logit_losses");
+  static const auto op = find_operator<Signature>("satin::logit_losses");
   return op.call(student, teacher.defined() ? std::optional(teacher) : std::nullopt, targets, weights, grad,
                  numbers_of(losses), static_cast<int64_t>(losses.divergence), losses.top_k, losses.num_tokens);
 }
@@ -122,14 +122,14 @@ at::Tensor stored_losses(const LogitLosses& losses, const at::Tensor& student, c
   using Signature =
       at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
                  const at::Tensor&, const at::Tensor&, at::Tensor&, at::ArrayRef<double>);
-  static const auto op = find<Signature>("satin::stored_losses");
+  static const auto op = find_operator<Signature>("satin::stored_losses");
   SATIN_CHECK(losses.divergence == Divergence::kMixture, "a stored top k gives the forward KL alone");
   return op.call(student, teacher.ids, teacher.logits, teacher.log_rest, teacher.log_mass, targets, weights, grad,
                  numbers_of(losses));
 }
 
 TopK top_k(const at::Tensor& logits, int64_t k) {
-  static const auto op = find<std::tuple<at::Tensor, at::Tensor>(const at::Tensor&, int64_t)>("satin::top_k");
+  static const auto op = find_operator<std::tuple<at::Tensor, at::Tensor>(const at::Tensor&, int64_t)>("satin::top_k");
   auto [values, ids] = op.call(logits, k);
   return {values, ids};
 }

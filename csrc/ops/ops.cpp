@@ -2,7 +2,7 @@
 
 #include <ATen/ATen.h>
 
-#include "ops/find.h"
+#include "ops/find_operator.h"
 
 namespace satin::ops {
 namespace {
@@ -20,7 +20,7 @@ at::Tensor fake_quant(const at::Tensor& weight, const at::Tensor& scale, const O
                       const FakeQuantGrid& grid, at::ScalarType dtype) {
   using Signature = at::Tensor(const at::Tensor&, const at::Tensor&, const OptionalTensor&, int64_t, int64_t, int64_t,
                                int64_t, int64_t, at::ScalarType);
-  static const auto op = find<Signature>("satin::fake_quant");
+  static const auto op = find_operator<Signature>("satin::fake_quant");
   return op.call(weight, scale, zero_point, number(grid.kind), grid.bits, grid.group_size, number(grid.scale_rounding),
                  number(grid.dequant_rounding), dtype);
 }
@@ -29,7 +29,7 @@ FakeQuantGradients fake_quant_backward(const at::Tensor& grad, const at::Tensor&
                                        const OptionalTensor& zero_point, const FakeQuantGrid& grid) {
   using Signature = TensorTriple(const at::Tensor&, const at::Tensor&, const at::Tensor&, const OptionalTensor&,
                                  int64_t, int64_t, int64_t, int64_t);
-  static const auto op = find<Signature>("satin::fake_quant_backward");
+  static const auto op = find_operator<Signature>("satin::fake_quant_backward");
   auto [grad_weight, grad_scale, grad_zero_point] = op.call(grad, weight, scale, zero_point, number(grid.kind),
                                                             grid.bits, grid.group_size, number(grid.scale_rounding));
   return {grad_weight, grad_scale, grad_zero_point};
@@ -38,7 +38,7 @@ FakeQuantGradients fake_quant_backward(const at::Tensor& grad, const at::Tensor&
 std::vector<at::Tensor> fake_quant_many(const FakeQuantBatch& batch, at::ScalarType dtype) {
   using Signature = std::vector<at::Tensor>(at::TensorList, at::TensorList, at::TensorList, int64_t, int64_t,
                                             at::IntArrayRef, int64_t, int64_t, at::ScalarType);
-  static const auto op = find<Signature>("satin::fake_quant_many");
+  static const auto op = find_operator<Signature>("satin::fake_quant_many");
   const FakeQuantGrid& grid = batch.grid;
   return op.call(batch.weights, batch.scales, batch.zero_points, number(grid.kind), grid.bits, batch.group_sizes,
                  number(grid.scale_rounding), number(grid.dequant_rounding), dtype);
@@ -48,7 +48,7 @@ FakeQuantGradientsBatch fake_quant_backward_many(const std::vector<at::Tensor>& 
   using Lists = std::tuple<std::vector<at::Tensor>, std::vector<at::Tensor>, std::vector<at::Tensor>>;
   using Signature =
       Lists(at::TensorList, at::TensorList, at::TensorList, at::TensorList, int64_t, int64_t, at::IntArrayRef, int64_t);
-  static const auto op = find<Signature>("satin::fake_quant_backward_many");
+  static const auto op = find_operator<Signature>("satin::fake_quant_backward_many");
   const FakeQuantGrid& grid = batch.grid;
   auto [weights, scales, zero_points] =
       op.call(grads, batch.weights, batch.scales, batch.zero_points, number(grid.kind), grid.bits, batch.group_sizes,
@@ -60,7 +60,7 @@ FakeQuantCodes fake_quant_codes(const at::Tensor& weight, const at::Tensor& scal
                                 const FakeQuantGrid& grid) {
   using Signature =
       TensorTriple(const at::Tensor&, const at::Tensor&, const OptionalTensor&, int64_t, int64_t, int64_t, int64_t);
-  static const auto op = find<Signature>("satin::fake_quant_codes");
+  static const auto op = find_operator<Signature>("satin::fake_quant_codes");
   auto [codes, stored, zero] =
       op.call(weight, scale, zero_point, number(grid.kind), grid.bits, grid.group_size, number(grid.scale_rounding));
   return {codes, stored, zero};
@@ -69,7 +69,7 @@ FakeQuantCodes fake_quant_codes(const at::Tensor& weight, const at::Tensor& scal
 DataScales data_scale_many(const FakeQuantBatch& batch) {
   using Signature = std::tuple<std::vector<at::Tensor>, std::vector<at::Tensor>>(at::TensorList, int64_t, int64_t,
                                                                                  at::IntArrayRef, int64_t);
-  static const auto op = find<Signature>("satin::data_scale_many");
+  static const auto op = find_operator<Signature>("satin::data_scale_many");
   auto [scales, zero_points] = op.call(batch.weights, number(batch.grid.kind), batch.grid.bits, batch.group_sizes,
                                        number(batch.grid.scale_rounding));
   return {scales, zero_points};
@@ -77,7 +77,7 @@ DataScales data_scale_many(const FakeQuantBatch& batch) {
 
 ClipSearchResult clip_search(const at::Tensor& weight, const FakeQuantGrid& grid, const OptionalTensor& importance) {
   using Signature = TensorPair(const at::Tensor&, const OptionalTensor&, int64_t, int64_t, int64_t, int64_t);
-  static const auto op = find<Signature>("satin::clip_search");
+  static const auto op = find_operator<Signature>("satin::clip_search");
   auto [scale, zero_point] =
       op.call(weight, importance, number(grid.kind), grid.bits, grid.group_size, number(grid.scale_rounding));
   return {scale, zero_point};

@@ -16,7 +16,7 @@
 //
 // Predicted (H200, 2 bits, cycles of one scheduler; measured by a program that is not kept): a product of 16 x 8 x 256
 // bits takes 6.0 as one of 16 x 8 x 32 bytes does, 128 bits 4.2, logic 2.1: a brick's two products take 12 where four
-// products of bytes and sixteen ANDs take 57; digits of 128 columns take 100 instructions where integers take 60, so
+// products of bytes and sixteen ANDs take 57; digits of 128 columns take 100 instructions where integers take 70, so
 // that three and more bricks one above the other gain, with one bit two. Measured: packed_decode_device.cuh. Errors
 // of sums against fp64 stay below 1e-4 of their size, the bound of integers of 16 bits (packed_decode_emulation_test).
 #pragma once
@@ -53,10 +53,10 @@ class BitProducts {
         singles_from_(xs + kSinglesAt + lane / 16 * 32 + lane % 4 * 8),
         unit_(static_cast<float>(1 << (lane % 4 * 4))),
         minus_first_(lane % 4 == 0 ? -static_cast<float>(kMost) / kMostOfSum : 0) {
-    // Bits of 2^24 - 4096, -2^24, and four times these.
-    even_[0] = even_[2] = in_register(0x4b7ff000), even_[1] = even_[3] = in_register(0x4c7ff000);
-    odd_[0] = odd_[2] = in_register(static_cast<int>(0xcb800000));
-    odd_[1] = odd_[3] = in_register(static_cast<int>(0xcc800000));
+    even_[0] = even_[2] = in_register(__float_as_int(0x1p24f - 4096));
+    even_[1] = even_[3] = in_register(__float_as_int(4 * (0x1p24f - 4096)));
+    odd_[0] = odd_[2] = in_register(__float_as_int(-0x1p24f));
+    odd_[1] = odd_[3] = in_register(__float_as_int(-4 * 0x1p24f));
   }
 
   /// A lane's four columns, between two __syncwarp.
@@ -64,17 +64,16 @@ class BitProducts {
   __device__ __forceinline__ void put(const float4 (&x)[1]) {
     const float most = most_of(x[0]), inverse = kMost * approximate_inverse(most);
     x_factor_ = most * (1.f / kMost) * unit_;
-    const Integers one(x[0], inverse);
     if constexpr (kHasPairs) {
-      const Integers two(x[0], 2 * inverse);
+      const Integers one(x[0], inverse), two(x[0], 2 * inverse);
       put_pairs<0>(one.low, two.low);
       put_pairs<64>(one.high, two.high);
     }
     if constexpr (kHasSingles) put_singles(Integers(x[0], (1 << (kBits - 1)) * inverse));
     // 128 integers' bits have the sum of their starts in them.
-    constexpr uint32_t kStarts = kBrickColumns * (0x4b400000u + kOddOnes);  // kMagic's bits
+    const uint32_t starts = kBrickColumns * __float_as_uint(kMagic + kOddOnes);
     const uint32_t sum = __reduce_add_sync(~0u, Integers(x[0], inverse * (static_cast<float>(kMostOfSum) / kMost)).sum);
-    minus_x_ = static_cast<float>(static_cast<int>(sum - kStarts)) * minus_first_;
+    minus_x_ = static_cast<float>(static_cast<int>(sum - starts)) * minus_first_;
     minus_zero_ = fmaf(p_.zero, minus_x_, -kOffset);
   }
   __device__ __forceinline__ void load() {
@@ -110,8 +109,8 @@ class BitProducts {
     multiply(words, even, odd);
 #pragma unroll
     for (int row = 0; row < 2; ++row) {
-      const float sum = (float_of(even[2 * row]) + float_of(odd[2 * row])) +
-                        (float_of(even[2 * row + 1]) + float_of(odd[2 * row + 1]));
+      const auto both = [&](int i) { return __int_as_float(even[2 * row + i]) + __int_as_float(odd[2 * row + i]); };
+      const float sum = both(0) + both(1);
       const float rest =
           kZeros ? fmaf(static_cast<float>(row ? zeros[0] >> 8 : zeros[0] & 0xff), minus_x_, -kOffset) : minus_zero_;
       to[row] = fmaf((row ? scale.y : scale.x) * x_factor_, sum + rest, to[row]);
@@ -119,7 +118,6 @@ class BitProducts {
   }
 
  private:
-  static __device__ __forceinline__ float float_of(int bits) { return __int_as_float(bits); }
   static __device__ __forceinline__ uint32_t rotated(uint32_t x, int left) { return __funnelshift_l(x, x, left); }
   static __device__ __forceinline__ uint32_t select(uint32_t where_set, uint32_t else_this, uint32_t mask) {
     return (where_set & mask) | (else_this & ~mask);

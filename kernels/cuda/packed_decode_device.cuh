@@ -32,7 +32,7 @@
 // - Four warps share an instruction a cycle: an instruction that all warps carry out once costs 4 cycles, and a block
 //   of 2,048 x 2,048 takes 2,400. Integers of x without a barrier and without divisions, addresses as one multiply-add,
 //   kernels of their own for zero points and norms: 1,000 instructions are 450. A brick's are about 45, 16 of them
-//   ANDs; as bits 31, with no AND, where x of a brick's columns takes 100 instead of 60. A token of the 1.2b shape
+//   ANDs; as bits 31, with no AND, where x of a brick's columns takes 100 instead of 70. A token of the 1.2b shape
 //   takes 280, 300 and 329 us at 1, 2 and 3 bits, not 291, 309 and 340.
 // - Arguments come 64 bytes at a time, about 250 cycles each: what the first loads take lies in one such line.
 // - More than one group of rows a block costs 1.3 us a group.
@@ -52,12 +52,12 @@
 // registers as at 128): a hand-over takes the 1.1 us of a launch, with what is read and added up, and a brick's
 // instructions count. They do as an AND is half of one a cycle: sixteen ANDs are 32 of a brick's 65 cycles of a
 // scheduler, so that 16,384 x 2,048 at 2 bits is 1.1 us of arithmetic after its x is there. As bits: digits in two's
-// complement, whose sums take integer instructions or conversions (.1 to .2 more a launch); twice as many bricks asked
-// for ahead (registers do not suffice at 2 bits: .8 more for 8,192 x 8,192; .3 more at 1 bit), half as many (.5 more at
-// 1 bit, level at 2); x of four columns of bricks asked for at once (level to .2 more); few rows as bits too (.1 to .5
-// more). What is left for 8,192 x 8,192 at 2 bits, in cycles of 12,600 from one launch to the next: 3,000 without a
-// load on its way, from a block's last bricks over its sums to the next block's first requests, and some 1,000 before
-// x.
+// complement, whose sums take integer instructions or conversions (.1 to .2 more a launch); more bricks asked for
+// ahead (registers do not suffice at 2 bits: .8 more with 12 for 8,192 x 8,192, 2.1 with 16; .3 with 16 at 1 bit), half
+// as many (.5 more at 1 bit, level at 2); x of four columns of bricks asked for at once (level to .2 more); few rows as
+// bits too (.1 to .5 more). What is left for 8,192 x 8,192 at 2 bits, in cycles of some 12,600 from one launch to the
+// next (clocks of a block, a program that is not kept): 3,000 without a load on its way, from a block's last bricks
+// over its sums to the next block's first requests, and some 1,000 before x.
 #pragma once
 #include "kernels/cuda/packed_bit_products.cuh"
 #include "kernels/cuda/packed_integers.cuh"

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/packed_bits.cuh"
 #include "kernels/packed_matmul.h"
 
 namespace satin::kernels {
@@ -29,7 +30,7 @@ struct RowCodes {
     if constexpr (kBits == 1) {
       words[0] = brick[2 * lane + half];
     } else if constexpr (kBits <= 3) {
-      words[0] = brick[4 * lane + half], words[1] = brick[4 * lane + 2 + half];
+      words[0] = brick[4 * lane + word_of_two_bits(half, 0)], words[1] = brick[4 * lane + word_of_two_bits(half, 1)];
       if constexpr (kBits == 3) words[2] = brick[4 * kLanes + 2 * lane + half];
     } else {
 #pragma unroll

@@ -7,7 +7,7 @@
 namespace satin::ops {
 
 template <class Signature>
-c10::TypedOperatorHandle<Signature> find(const char* name) {
+c10::TypedOperatorHandle<Signature> find_operator(const char* name) {
   anchor_schema(), anchor_cpu(), anchor_autograd(), anchor_cuda();
   anchor_act_quant_cpu(), anchor_act_quant_autograd(), anchor_act_quant_cuda();
   anchor_layers_cpu(), anchor_layers_autograd(), anchor_layers_cuda();
