@@ -1,6 +1,8 @@
 // ptx.cuh on the CPU, and of CUDA's functions what the kernels on packed weights call beyond emulation.h's.
 #pragma once
+#include <deque>
 #include <numeric>
+#include <vector>
 
 #include "kernels/cuda/emulation.h"
 
@@ -188,18 +190,51 @@ void touch(const T*) {}
 inline float larger_or_nan(float x, float y) { return x != x || x > y ? x : y; }
 inline float approximate_inverse(float x) { return 1 / x; }
 inline void clear(uint32_t (&x)[4]) { x[0] = x[1] = x[2] = x[3] = 0; }
+/// A thread's copies arrive when it waits for them, not before.
+namespace emulation {
+struct Copy {
+  void* to;
+  const void* from;
+  size_t bytes;
+};
+/// Of this thread: groups, the last of which has not ended.
+inline std::deque<std::vector<Copy>>& copies() {
+  static std::deque<std::vector<Copy>> of_threads[kMaxThreads];
+  std::deque<std::vector<Copy>>& mine = of_threads[threadIdx.x];
+  if (mine.empty()) mine.emplace_back();
+  return mine;
+}
+}  // namespace emulation
 class SharedAt {
  public:
   explicit SharedAt(const uint32_t* at) : at_(const_cast<uint32_t*>(at)) {}
   SharedAt plus(int words) const { return SharedAt(at_ + words); }
   SharedAt in_register() const { return *this; }
   void store(uint32_t x) const { *at_ = x; }
+  template <int kBytes>
+  void copy_if(bool is_wanted, const void* from) const {
+    if (is_wanted) emulation::copies().back().push_back({at_, from, kBytes});
+  }
+  void load(uint32_t& x) const { x = at_[0]; }
+  void load(uint32_t& x, uint32_t& y) const { x = at_[0], y = at_[1]; }
+  void load(uint32_t& x, uint32_t& y, uint32_t& z, uint32_t& w) const {
+    x = at_[0], y = at_[1], z = at_[2], w = at_[3];
+  }
+  void load_half(int on, uint32_t& x) const { x = at_[on / 2] >> 16 * (on % 2) & 0xffff; }
   void load(uint2& to) const { to = {at_[0], at_[1]}; }
   void load(uint4& to) const { to = {at_[0], at_[1], at_[2], at_[3]}; }
 
  private:
   uint32_t* at_;
 };
+
+inline void end_copies() { emulation::copies().emplace_back(); }
+template <int kPending>
+void wait_for_copies() {
+  auto& groups = emulation::copies();
+  for (; groups.size() > kPending + 1; groups.pop_front())
+    for (const emulation::Copy& copy : groups.front()) std::memcpy(copy.to, copy.from, copy.bytes);
+}
 inline float divide_in_range(float x, float y) { return x / y; }
 template <uint32_t kMask, bool kNot>
 uint32_t select_by(uint32_t a, uint32_t b) {

@@ -1,4 +1,4 @@
-// What the kernels on packed weights share: their arguments, and how a warp reads its bricks ahead.
+// What the kernels on packed weights share: their arguments, and how they are chosen.
 #pragma once
 #include <algorithm>
 #include <stdexcept>
@@ -33,7 +33,7 @@ struct PackedParams {
   float zero, step;
   bool wide, scales_are_half, x_is_half;
 
-  __device__ __forceinline__ int column_bricks() const {
+  __host__ __device__ __forceinline__ int column_bricks() const {
     return static_cast<int>((static_cast<unsigned>(num_columns) + kBrickColumns - 1) / kBrickColumns);
   }
 };
@@ -59,110 +59,6 @@ __device__ __forceinline__ float2 pair_of(uint32_t bits, bool is_half) {
   return {__uint_as_float(bits << 16), __uint_as_float(bits & 0xffff0000u)};
 }
 
-/// The bricks of a warp: kRows of them one above the other, then kWarps columns of bricks on. kSlots of these are asked
-/// for ahead, each into the registers whose last words were just used, so that none are moved. One of kSlots and kRows
-/// is a multiple of the other.
-/// kEach: a lane has a pair of scales, and of zeros if there are any, for each of a brick's groups; else for that of
-/// segment q, and of zeros where kZeros.
-template <int kBits, int kSegments, int kRows, int kWarps, int kSlots, bool kEach, bool kZeros>
-class BricksAhead {
- public:
-  static constexpr int kGroups = 4 / kSegments, kPairs = kEach ? kGroups : 1;
-  /// Columns of bricks after which a slot has the same row again.
-  static constexpr int kDepth = kSlots > kRows ? kSlots / kRows : 1;
-  uint32_t words[kSlots][2 * kBits];
-  uint32_t scales[kSlots][kPairs];  ///< of rows g and g + 8
-  uint32_t zeros[kSlots][kPairs];
-
-  __device__ __forceinline__ BricksAhead(const PackedParams& p, int warp, int lane)
-      : p_(p),
-        warp_(warp),
-        lane_(lane),
-        column_bricks_(p.column_bricks()),
-        on_(p.gated ? p.row_bricks / 2u : 1),
-        two_on_(p.gated ? 1 : 2),
-        group_shift_(p.group_shift - 2),
-        high_words_(4 * kLanes - 2 * lane) {}
-
-  /// Asks for the first of the rows from `row_brick` on. num_here: of the kRows, those that there are; of the others
-  /// all is zeros.
-  __device__ __forceinline__ void start(int row_brick, int num_here) {
-    first_row_ = p_.gated ? row_brick / 2u : row_brick;
-    num_here_ = num_here;
-    brick_ = warp_;
-    bricks_left_ = column_bricks_ - warp_;
-    groups_left_ = p_.groups - warp_ * kGroups - (kEach ? 0 : lane_ % 4u / kSegments);
-    words_ = settled(p_.words + (warp_ * kBrickWords + lane_ * kLaneWords));
-    pairs_at_ = (kSegments < 4 ? p_.groups - groups_left_ : 0) * 8 + lane_ / 4u;
-#pragma unroll
-    for (int i = 0; i < kSlots; ++i) {
-#pragma unroll
-      for (uint32_t& word : words[i]) word = 0;
-#pragma unroll
-      for (int j = 0; j < kPairs; ++j) scales[i][j] = zeros[i][j] = 0;
-    }
-    for_each<kSlots>([&](auto item) { load<decltype(item)::value>(); });
-  }
-  /// Whether item kItem, counted from the present column of bricks on, is in the matrix's columns.
-  template <int kItem>
-  __device__ __forceinline__ bool has() const {
-    return bricks_left_ > kItem / kRows * kWarps;
-  }
-  /// Asks for item kItem into slot kItem % kSlots. What lies outside the matrix stays what it is: of no x but zeros.
-  template <int kItem>
-  __device__ __forceinline__ void load() {
-    constexpr int r = kItem % kRows, kOn = kItem / kRows * kWarps, kSlot = kItem % kSlots;
-    const bool is_here = has<kItem>() && r < num_here_;
-    const auto row = static_cast<unsigned>(first_row_ + r / 2 * two_on_ + r % 2 * on_);
-    const uint32_t* const from = part(words_, row, column_bricks_ * kBrickWords * 4) + kOn * kBrickWords;
-    uint32_t(&to)[2 * kBits] = words[kSlot];
-    if constexpr (kBits == 1) {
-      load_once_if(is_here, to[0], to[1], from);
-    } else {
-#pragma unroll
-      for (int i = 0; i < 2 * kBits / 4; ++i)
-        load_once_if(is_here, to[4 * i], to[4 * i + 1], to[4 * i + 2], to[4 * i + 3], from + 4 * kLanes * i);
-      if constexpr (kBits == 3) load_once_if(is_here, to[4], to[5], from + high_words_);
-    }
-    const int pairs_at = kSegments == 4 ? pairs_at_ + 8 * ((brick_ + kOn) >> group_shift_) : pairs_at_;
-    constexpr int kPairsOn = kSegments == 4 ? 0 : 8 * kOn * kGroups;
-#pragma unroll
-    for (int i = 0; i < kPairs; ++i) {
-      const bool has_group = kSegments == 4 ? is_here : groups_left_ > kOn * kGroups + i && r < num_here_;
-      load_if(has_group, scales[kSlot][i], part(settled(p_.scales + pairs_at), row, p_.groups * 32) + kPairsOn + 8 * i);
-      if constexpr (kZeros)
-        load_if(has_group && (!kEach || p_.zeros), zeros[kSlot][i],
-                part(settled(p_.zeros + pairs_at), row, p_.groups * 16) + kPairsOn + 8 * i);
-    }
-  }
-  /// kDepth columns of bricks are done.
-  __device__ __forceinline__ void advance() {
-    constexpr int kBricks = kDepth * kWarps;
-    brick_ += kBricks;
-    bricks_left_ -= kBricks;
-    groups_left_ -= kBricks * kGroups;
-    words_ += kBricks * kBrickWords;
-    if constexpr (kSegments < 4) pairs_at_ += 8 * kBricks * kGroups;
-  }
-
- private:
-  static constexpr int kBrickWords = 2 * kBits * kLanes, kLaneWords = kBits == 1 ? 2 : 4;
-  /// In one instruction: `bytes` a row.
-  template <class T>
-  static __device__ __forceinline__ const T* part(const T* first, unsigned row, int bytes) {
-    return reinterpret_cast<const T*>(reinterpret_cast<const char*>(first) +
-                                      uint64_t{row} * static_cast<unsigned>(bytes));
-  }
-  const PackedParams& p_;
-  const int warp_, lane_, column_bricks_;
-  const int on_, two_on_;  ///< row bricks from an even one to the next, and to the next even one
-  const int group_shift_;
-  const int high_words_;  ///< from a lane's words to those of the high bit
-  int first_row_, num_here_, brick_, bricks_left_, groups_left_;
-  const uint32_t* words_;  ///< a lane's of row brick 0
-  int pairs_at_;
-};
-
 inline void require(cudaError_t status) { require(status, "packed weight"); }
 
 inline int num_multiprocessors() {
@@ -177,9 +73,11 @@ inline int num_multiprocessors() {
 }
 
 struct Yes {
+  static constexpr bool kIs = true;
   constexpr __host__ __device__ operator bool() const { return true; }
 };
 struct No {
+  static constexpr bool kIs = false;
   constexpr __host__ __device__ operator bool() const { return false; }
 };
 inline PackedParams params_of(const DecodeArgs& args) {

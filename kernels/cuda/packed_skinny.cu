@@ -14,7 +14,9 @@
 // this one's registers do not suffice (8 bits with zero points: 28.0 against 35.2). Four row bricks a block, which
 // halve the reads of x: 22.7 us with eight warps, 14.9 with sixteen, where two row bricks took 13.1. Blocks that stay
 // for their next rows, whose words they ask for before sums are made: 13.7 us, and 112 instead of 93 for
-// 128,256 x 2,048 at 8 bits.
+// 128,256 x 2,048 at 8 bits. Words through shared memory by cp.async, two or three columns of bricks ahead, of columns
+// that are neighbours: 8,192 x 8,192 at 2 bits 13.6 us where this took 13.0, at 4 bits 15.6 (13.5), at 8 bits 29.9
+// (23). Into registers as here, but neighbouring columns: 13.3, 15.2 and 27.8.
 //
 // Tried whole, on integers as the kernels for fewer rows (codes as they lie, two bytes of a 16-bit x as two columns,
 // made once a block in shared memory, columns over clusters, bricks by cp.async): half of the logic instructions, and
@@ -30,6 +32,7 @@
 // of eight is waiting for others. Of clusters of four or eight an H200 runs 120 blocks at once, not 132. Cycles a warp
 // instruction of one scheduler: mma.sync 6.2, wgmma m64n32k32 16.0, logic, shifts, byte permutes and integer
 // multiply-adds 2.3, fp32 additions 1.1, fused multiply-adds 1.6.
+#include "kernels/cuda/packed_bricks.cuh"
 #include "kernels/cuda/packed_numbers.cuh"
 #include "kernels/cuda/packed_outputs.cuh"
 
@@ -87,8 +90,9 @@ __global__ void __launch_bounds__(32 * kWarps, 16 / kWarps) skinny_kernel(const 
   float* const parts = launched_shared<float>();
   const int thread = static_cast<int>(threadIdx.x), warp = thread / kLanes, lane = thread % kLanes, g = lane / 4,
             q = lane % 4, m = p.num_x_rows, row_brick = static_cast<int>(blockIdx.x) * kRows;
-  BricksAhead<kBits, kSegments, kRows, kWarps, kDepth * kRows, true, kZeros> ahead(p, warp, lane);
-  ahead.start(row_brick, min(kRows, p.row_bricks - row_brick));
+  using Columns = DealtColumns<kWarps>;
+  BricksAhead<kBits, kSegments, kRows, Columns, kDepth * kRows, true, kZeros> ahead(p, Columns(p, warp), nullptr, lane);
+  ahead.start(row_brick, p.row_bricks - row_brick);
   Outputs<kRows, kWarps, 8 * kTiles> outputs(p);
   outputs.ask(row_brick, kRows);
   wait_for_dependencies();

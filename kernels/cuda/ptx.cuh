@@ -148,6 +148,35 @@ class SharedAt {
   __device__ __forceinline__ void store(uint32_t x) const {
     asm volatile("st.shared.u32 [%0], %1;" ::"r"(at_), "r"(x) : "memory");
   }
+  /// kBytes, 8 or 16, from there without a register between, where they are wanted. A thread's copies go on until it
+  /// waits for them.
+  template <int kBytes>
+  __device__ __forceinline__ void copy_if(bool is_wanted, const void* from) const {
+    if constexpr (kBytes == 16)
+      asm volatile("{.reg .pred p; setp.ne.s32 p, %2, 0; @p cp.async.cg.shared.global [%0], [%1], 16;}" ::"r"(at_),
+                   "l"(from), "r"(static_cast<int>(is_wanted))
+                   : "memory");
+    else
+      asm volatile("{.reg .pred p; setp.ne.s32 p, %2, 0; @p cp.async.ca.shared.global [%0], [%1], %3;}" ::"r"(at_),
+                   "l"(from), "r"(static_cast<int>(is_wanted)), "n"(kBytes)
+                   : "memory");
+  }
+  __device__ __forceinline__ void load(uint32_t& x) const {
+    asm volatile("ld.shared.u32 %0, [%1];" : "=r"(x) : "r"(at_) : "memory");
+  }
+  __device__ __forceinline__ void load(uint32_t& x, uint32_t& y) const {
+    asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(x), "=r"(y) : "r"(at_) : "memory");
+  }
+  __device__ __forceinline__ void load(uint32_t& x, uint32_t& y, uint32_t& z, uint32_t& w) const {
+    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(x), "=r"(y), "=r"(z), "=r"(w) : "r"(at_) : "memory");
+  }
+  /// 16 bits, that many times as far on.
+  __device__ __forceinline__ void load_half(int on, uint32_t& x) const {
+    asm volatile("{.reg .u16 half; ld.shared.u16 half, [%1]; cvt.u32.u16 %0, half;}"
+                 : "=r"(x)
+                 : "r"(at_ + 2 * on)
+                 : "memory");
+  }
   __device__ __forceinline__ void load(uint2& to) const {
     asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(to.x), "=r"(to.y) : "r"(at_) : "memory");
   }
@@ -162,6 +191,14 @@ class SharedAt {
   __device__ __forceinline__ SharedAt(uint32_t at, int) : at_(at) {}
   uint32_t at_;
 };
+
+/// A thread's copies (SharedAt) since the last end are a group.
+__device__ __forceinline__ void end_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+/// All but the last kPending groups are there.
+template <int kPending>
+__device__ __forceinline__ void wait_for_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
 
 /// x / y rounded to nearest, as `/`, where y is in 2^-60 ... 2^126 and x / y in 2^-30 ... 2^127 (below: but for last
 /// bits), without a branch to what divides all numbers. NaN of NaN.

@@ -77,6 +77,30 @@ TEST(PackedLinearGpu, MultipliesWithEveryTile) {
       }
 }
 
+TEST(PackedLinearGpu, MultipliesARowOfManyColumns) {
+  SATIN_NEEDS_GPU();
+  const at::Device device(at::kCUDA, 0);
+  if (compute_capability(device) != 90) GTEST_SKIP() << "needs sm_90";
+  constexpr int64_t kRows = 200;
+  for (const int bits : {1, 2, 3, 4})
+    for (const int64_t bricks : {17, 37, 70})
+      for (const bool zeros : {false, true})
+        for (const int64_t group_size : {int64_t{128}, 128 * bricks}) {
+          const int64_t columns = 128 * bricks;
+          const PackedWeight weight = random_weight(kRows, columns, columns / group_size, bits, zeros && bits > 1),
+                             moved = weight.to(device);
+          const at::Tensor x = at::randn({1, columns}).to(at::kBFloat16);
+          const at::Tensor expected = at::mm(x.to(at::kDouble), dequantize_rows(weight, 0, kRows, at::kDouble).t());
+          for (const int row_bricks : {1, 2, 3, 8, 13}) {
+            SCOPED_TRACE(testing::Message() << bits << " bits, " << bricks << " bricks, groups of " << group_size
+                                            << (zeros ? ", zeros, " : ", ") << row_bricks << " row bricks");
+            const at::Tensor found = packed_decode(x.to(device), moved, {}, {row_bricks, 16});
+            EXPECT_LT(((found.cpu().to(at::kDouble) - expected).norm() / expected.norm()).item<double>(), 1e-2);
+            EXPECT_TRUE(packed_decode(x.to(device), moved, {}, {row_bricks, 16}).equal(found));
+          }
+        }
+}
+
 /// Weights of the kernel for many rows: f(weight, name).
 template <class Function>
 void for_many_row_weights(int64_t rows, int64_t columns, const Function& f) {
