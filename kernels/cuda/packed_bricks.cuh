@@ -76,12 +76,13 @@ class BricksAhead {
     }
     for_each<kSlots>([&](auto item) { load<decltype(item)::value>(); });
   }
-  /// Whether item kItem, counted from the present column of bricks on, is in the matrix's columns.
+  /// Whether item kItem, counted from the present column of bricks on, is in the warp's columns.
   template <int kItem>
   __device__ __forceinline__ bool has() const {
     return bricks_left_ > kItem / kRows * Columns::kStep;
   }
-  /// Asks for item kItem into slot kItem % kSlots. What lies outside the matrix stays what it is: of no x but zeros.
+  /// Asks for item kItem into slot kItem % kSlots. What lies outside the warp's columns stays what it is: none takes
+  /// it.
   template <int kItem>
   __device__ __forceinline__ void load() {
     constexpr int r = kItem % kRows, kOn = kItem / kRows * Columns::kStep, kSlot = kItem % kSlots;

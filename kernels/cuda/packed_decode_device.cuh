@@ -17,8 +17,8 @@
 //
 // A multiprocessor has one block of sixteen warps, which owns rows of the matrix; a warp has columns of bricks and
 // makes the integers of these by itself. Bricks are asked for before the kernel before this one has ended (programmatic
-// dependent launch): 64 KB into registers, or the first 34 through shared memory, where x comes before the others
-// (packed_bricks.cuh). Sums over warps are made in a fixed order.
+// dependent launch): up to 64 KB into registers, or the first of two stages through shared memory (34 KB at 2 bits),
+// where x comes before the second (packed_bricks.cuh). Sums over warps are made in a fixed order.
 //
 // Time on an H200, one launch after the other, groups of 128 (satin bench --tune FILE --only "rows 1"): us that the
 // bytes take at 4.26 TB/s, and measured; in brackets all into registers, of columns that are dealt to the warps.
@@ -59,17 +59,16 @@
 // bits too (.1 to .5 more).
 // Of columns enough for more than one turn a warp waits for x at least as long as for its bricks: what is asked for
 // before x, here or by other multiprocessors, delays it. Through shared memory, us for 8,192 x 8,192 at 2 bits: both
-// stages before x 5.9, one before it and one after it was asked for 5.3, after it has come 5.4; stages of half as many
-// 5.6, three or four of them level; dealt columns .3 to .4 more. Tried there: the copy engine instead of cp.async
-// (level); the copy engine, digits of four columns in registers, and rows one after the other (.9 more); pauses between
-// requests (level to .4 more); 8-bit codes (.5 to 1 more), one row of bricks a block and four columns a warp (.2 to .4
-// more), five to sixteen rows of x (.5 to 7 more, packed_skinny.cu). The next kernel's block beside this one, 64
-// registers each and blocks without rows that stay 1.5 us, so that none falls two on one: in a row of 40 such launches
-// alone 4.2 us instead of 4.6 for 8,192 x 8,192 at 1 bit, 2.7 instead of 2.9 for 4,096 x 4,096 at 2 bits; in a token of
-// the 1.2b shape 417 instead of 299. A preference for shared memory over L1 (cudaFuncAttributePreferredSharedMemory-
-// Carveout, all of it; less makes no difference): one row alone level, a token at 4 bits after 512 others 329 us
-// instead of 335 (query, key and value .4 less each, the head 3 more), but after 16,384 others 569 instead of 528, and
-// sixteen sequences 731 instead of 653: what is on its way to registers lies in the L1.
+// stages before x 5.9, one before it and one after it was asked for 5.3; stages of half as many bricks 5.6, three
+// stages level; dealt columns .2 to .4 more. Tried there: the copy engine instead of cp.async (level); the copy engine,
+// digits of four columns in registers, and rows one after the other (.9 more); pauses between requests (level to .5
+// more); 8-bit codes (.4 to 1.6 more), one row of bricks a block and four columns a warp (.1 to .3 more), five to
+// sixteen rows of x (packed_skinny.cu). The next kernel's block beside this one, 64 registers each and blocks without
+// rows that stay 1.5 us, so that none falls two on one: in a row of 40 such launches alone 4.2 us instead of 4.6 for
+// 8,192 x 8,192 at 1 bit, 2.7 instead of 2.9 for 4,096 x 4,096 at 2 bits; in a token of the 1.2b shape 417 instead
+// of 299. A preference for shared memory over L1 (cudaFuncAttributePreferredSharedMemoryCarveout, all of it; half makes
+// no difference): one row alone level, a token at 4 bits after 512 others 329 us instead of 335, but after 16,384
+// others 569 instead of 528, and sixteen sequences 731 instead of 653: what is on its way to registers lies in the L1.
 #pragma once
 #include "kernels/cuda/packed_bit_products.cuh"
 #include "kernels/cuda/packed_bricks.cuh"
@@ -264,8 +263,9 @@ void launch_reading(const PackedParams& p, CUstream_st* stream) {
   p.norm_weight ? with_norm(Yes{}) : with_norm(No{});
 }
 
-/// Through shared memory where a warp has several columns and they are many bricks, and pairs begin where 16 bytes may
-/// be copied; else, 2,048 x 8,192 at 2 bits would take 3.7 us, not 3.2, and a token of the 1.2b shape 317, not 299.
+/// Through shared memory where a warp has several columns, of two rows of bricks few, and pairs begin where 16 bytes
+/// may be copied. With it 2,048 x 8,192 at 2 bits, two rows and four columns, takes 3.7 us instead of 3.2, and a token
+/// of the 1.2b shape, whose other products have one column a warp, 317 instead of 299.
 template <int kBits, int kSegments, int kXRows, int kRows>
 void launch(const PackedParams& p, CUstream_st* stream) {
   if constexpr (kXRows == 1 && kSegments == 4 && kBits <= 3 && kRows >= 2) {
